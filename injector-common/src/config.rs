@@ -1,0 +1,236 @@
+//! What the user side tells the eBPF programs: constants, frozen before load, so that the verifier removes
+//! the branches of filters that are off; and the few knobs that change while they run.
+
+/// How many `--gfp` values one run can have.
+pub const MAX_GFP_ALTERNATIVES: usize = 8;
+/// How many negated composites (`!NOFS`) one `--gfp` value can have.
+pub const MAX_GFP_NEGATED: usize = 4;
+/// How many cgroups can be targets of one run.
+pub const MAX_CGROUPS: usize = 4;
+/// How many processes can be targets of one run.
+pub const MAX_PIDS: u32 = 1024;
+/// How many kernel modules the site signature knows. Must be a power of two: the table is searched by halving.
+pub const MAX_MODULES: u32 = 512;
+/// How many address ranges the stack filters can have in all. A pattern's adjacent functions share a range.
+pub const MAX_STACK_RANGES: u32 = 1 << 16;
+
+/// Absent field or symbol.
+pub const ABSENT: i32 = -1;
+
+/// A test of GFP flags: holds when `flags & mask == value`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GfpTest {
+    /// The bits that are looked at.
+    pub mask: u32,
+    /// What they must be.
+    pub value: u32,
+}
+
+/// One `--gfp` value: the test must hold and none of the negated ones may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GfpAlternative {
+    /// What must hold.
+    pub test: GfpTest,
+    /// How many of `negated` are used.
+    pub negated_len: u32,
+    /// Explicit padding.
+    pub _pad: u32,
+    /// What must not hold.
+    pub negated: [GfpTest; MAX_GFP_NEGATED],
+}
+
+/// Half-open range of kernel addresses, `start..end`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct AddressRange {
+    /// First address inside.
+    pub start: u64,
+    /// First address after.
+    pub end: u64,
+}
+
+/// A loaded module: what a site signature needs to be the same wherever the module was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Module {
+    /// Where it lies.
+    pub range: AddressRange,
+    /// [`crate::site::module_id`] of its name.
+    pub id: u64,
+}
+
+/// A cgroup v2 whose tasks, descendants' included, are targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Cgroup {
+    /// Its id: the inode number of its directory.
+    pub id: u64,
+    /// Its depth: 0 for the root.
+    pub level: u32,
+    /// Explicit padding.
+    pub _pad: u32,
+}
+
+/// GFP bits that the hook itself needs. They move between kernel versions, so they come from the running kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GfpBits {
+    /// `__GFP_NOFAIL`.
+    pub nofail: u32,
+    /// `__GFP_IO`.
+    pub io: u32,
+    /// `__GFP_FS`.
+    pub fs: u32,
+    /// Explicit padding.
+    pub _pad: u32,
+}
+
+/// Byte offsets of kernel structure members, from the running kernel's BTF; [`ABSENT`] where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Offsets {
+    /// `task_struct.flags`.
+    pub task_flags: i32,
+    /// `kmem_cache.object_size`.
+    pub cache_object_size: i32,
+    /// `kmem_cache.name`.
+    pub cache_name: i32,
+    /// Explicit padding.
+    pub _pad: i32,
+}
+
+/// `Target::kinds`: a set of processes is a target.
+pub const TARGET_PIDS: u32 = 1;
+/// `Target::kinds`: a set of cgroups is a target.
+pub const TARGET_CGROUPS: u32 = 2;
+
+/// Whose calls are failed; several kinds: any of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Target {
+    /// `TARGET_*` bits; 0: the whole machine.
+    pub kinds: u32,
+    /// How many of `cgroups` are used.
+    pub cgroups_len: u32,
+    /// The cgroups.
+    pub cgroups: [Cgroup; MAX_CGROUPS],
+}
+
+/// `Config::order_on`: don't look.
+pub const OFF: u32 = 0;
+/// `Config::order_on`: look.
+pub const ON: u32 = 1;
+
+/// The frozen configuration of a run: `.rodata` of the eBPF object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Config {
+    /// [`crate::ABI_VERSION`].
+    pub abi: u32,
+    /// Process id (tgid) of the injector, whose own threads are never failed.
+    pub own_pid: u32,
+    /// [`ON`] when PID 1 was named as a target, else it is never failed.
+    pub init_allowed: u32,
+    /// [`ON`] when each failure goes to the ring buffer.
+    pub events: u32,
+
+    /// Bits of this kernel.
+    pub gfp_bits: GfpBits,
+    /// Offsets of this kernel.
+    pub offsets: Offsets,
+    /// Kernel text: `_stext.._etext`.
+    pub text: AddressRange,
+    /// Where interrupts enter: `__irqentry_text_*` and `__softirqentry_text_*`. A stack is cut there, as
+    /// `filter_irq_stacks()` does (kernel/stacktrace.c, 6.12): what was interrupted is not the caller.
+    pub irq_entry: [AddressRange; 2],
+    /// Address of `__per_cpu_offset[]`.
+    pub per_cpu_offsets: u64,
+    /// Per-CPU address of the preempt count (`__preempt_count`, or the member of `pcpu_hot`); 0: unknown.
+    pub preempt_count: u64,
+    /// How many entries of the module table are used.
+    pub modules_len: u32,
+
+    /// [`ON`]: GFP filters look at the effective flags, [`OFF`]: at the argument.
+    pub gfp_effective: u32,
+    /// How many of `gfp` are used; 0: any flags.
+    pub gfp_len: u32,
+    /// [`ON`] when the order is filtered.
+    pub order_on: u32,
+    /// Smallest order that matches.
+    pub order_min: u32,
+    /// Largest order that matches.
+    pub order_max: u32,
+    /// How many ranges `--stack` has; 0: no such filter. They come first in the table.
+    pub stack_any_len: u32,
+    /// How many ranges `--not-stack` has; they follow.
+    pub stack_none_len: u32,
+    /// The `--gfp` values: any of them.
+    pub gfp: [GfpAlternative; MAX_GFP_ALTERNATIVES],
+    /// Whose calls.
+    pub target: Target,
+}
+
+/// Index into the live knobs: 1 when armed.
+pub const LIVE_ARMED: u32 = 0;
+/// Index into the live knobs: failure threshold, `0..=1 << 32` ([`crate::decide::coin`]).
+pub const LIVE_THRESHOLD: u32 = 1;
+/// Index into the live knobs: CLOCK_MONOTONIC nanoseconds after which nothing fails. The daemon's heartbeat
+/// moves it on, so a daemon that hangs stops the failures.
+pub const LIVE_DEADLINE: u32 = 2;
+/// Index into the live knobs: how many failures there may be in all; `u64::MAX`: no limit.
+pub const LIVE_BUDGET: u32 = 3;
+/// How many live knobs there are.
+pub const LIVE_KNOBS: u32 = 4;
+
+impl Config {
+    /// Everything zero: what the object holds before the user side sets it.
+    pub const ZERO: Self = Self {
+        abi: 0,
+        own_pid: 0,
+        init_allowed: 0,
+        events: 0,
+        gfp_bits: GfpBits { nofail: 0, io: 0, fs: 0, _pad: 0 },
+        offsets: Offsets { task_flags: ABSENT, cache_object_size: ABSENT, cache_name: ABSENT, _pad: 0 },
+        text: AddressRange { start: 0, end: 0 },
+        irq_entry: [AddressRange { start: 0, end: 0 }; 2],
+        per_cpu_offsets: 0,
+        preempt_count: 0,
+        modules_len: 0,
+        gfp_effective: 0,
+        gfp_len: 0,
+        order_on: 0,
+        order_min: 0,
+        order_max: 0,
+        stack_any_len: 0,
+        stack_none_len: 0,
+        gfp: [GfpAlternative {
+            test: GfpTest { mask: 0, value: 0 },
+            negated_len: 0,
+            _pad: 0,
+            negated: [GfpTest { mask: 0, value: 0 }; MAX_GFP_NEGATED],
+        }; MAX_GFP_ALTERNATIVES],
+        target: Target { kinds: 0, cgroups_len: 0, cgroups: [Cgroup { id: 0, level: 0, _pad: 0 }; MAX_CGROUPS] },
+    };
+}
+
+const _: () = {
+    assert!(size_of::<GfpAlternative>() == 16 + 8 * MAX_GFP_NEGATED);
+    assert!(size_of::<Module>() == 24);
+    assert!(size_of::<Cgroup>() == 16);
+    assert!(size_of::<Target>() == 8 + 16 * MAX_CGROUPS);
+    assert!(size_of::<Config>() == 16 + 16 + 16 + 16 + 32 + 16 + 32 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES + size_of::<Target>());
+    assert!(MAX_MODULES.is_power_of_two() && MAX_STACK_RANGES.is_power_of_two());
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{AddressRange, Config, Module};
+    // SAFETY: repr(C), integers only, no padding that is not a field (asserted above), any bit pattern is valid.
+    unsafe impl aya::Pod for Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for AddressRange {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Module {}
+}

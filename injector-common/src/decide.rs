@@ -1,0 +1,156 @@
+//! The decisions of the hook, without eBPF: pure functions that the host tests and the hook calls.
+
+use crate::config::GfpTest;
+
+/// `PF_MEMALLOC_NOFS`: the task is in a memalloc_nofs_save() scope (include/linux/sched.h, 6.1 and 6.12).
+pub const PF_MEMALLOC_NOFS: u32 = 0x0004_0000;
+/// `PF_MEMALLOC_NOIO`: the task is in a memalloc_noio_save() scope (include/linux/sched.h, 6.1 and 6.12).
+pub const PF_MEMALLOC_NOIO: u32 = 0x0008_0000;
+
+/// log2 of the size of a page on x86-64.
+pub const PAGE_SHIFT: u32 = 12;
+
+/// A coin that always fails.
+pub const ALWAYS: u64 = 1 << 32;
+
+/// The flags that the allocator will work with: what current_gfp_context() does (include/linux/sched/mm.h, 6.12).
+#[must_use]
+#[inline(always)]
+pub const fn effective_gfp(gfp: u32, task_flags: u32, io: u32, fs: u32) -> u32 {
+    if task_flags & PF_MEMALLOC_NOIO != 0 {
+        gfp & !(io | fs)
+    } else if task_flags & PF_MEMALLOC_NOFS != 0 {
+        gfp & !fs
+    } else {
+        gfp
+    }
+}
+
+/// Whether flags pass a test.
+#[must_use]
+#[inline(always)]
+pub const fn test(flags: u32, test: GfpTest) -> bool {
+    flags & test.mask == test.value
+}
+
+/// Whether flags pass one `--gfp` value: the test holds and none of the negated ones does.
+#[must_use]
+#[inline(always)]
+pub fn gfp_matches(flags: u32, wanted: GfpTest, mut negated: impl Iterator<Item = GfpTest>) -> bool {
+    test(flags, wanted) && !negated.any(|unwanted| test(flags, unwanted))
+}
+
+/// Whether no scope can make these flags pass: scopes only take the `scoped` flags away, so one of them that is
+/// asked for must be there already. Spares the look at the task for most calls that don't match.
+#[must_use]
+#[inline(always)]
+pub const fn gfp_hopeless(gfp: u32, wanted: GfpTest, scoped: u32) -> bool {
+    let fixed = wanted.mask & !scoped;
+    let must = wanted.value & scoped;
+    gfp & fixed != wanted.value & fixed || gfp & must != must
+}
+
+/// The order that an object of this size needs: get_order() (include/asm-generic/getorder.h, 6.12), 0 for 0 bytes.
+#[must_use]
+#[inline(always)]
+pub const fn order_of_size(size: u32) -> u32 {
+    // A loop of comparisons, since the eBPF target has no count-leading-zeros instruction.
+    let pages = (size as u64 + (1 << PAGE_SHIFT) - 1) >> PAGE_SHIFT;
+    let mut order = 0;
+    while order < 20 {
+        if pages <= 1 << order {
+            return order;
+        }
+        order += 1;
+    }
+    order
+}
+
+/// Whether the coin says fail: `random` is uniform over `u32`, `threshold` in `0..=1 << 32`. 0 never fails and
+/// [`ALWAYS`] always does; both without rounding.
+#[must_use]
+#[inline(always)]
+pub const fn coin(random: u32, threshold: u64) -> bool {
+    (random as u64) < threshold
+}
+
+/// in_task() and its siblings from a preempt count (include/linux/preempt.h, 6.1 and 6.12): `CONTEXT_*`.
+#[must_use]
+#[inline(always)]
+pub const fn context(preempt_count: u32) -> u32 {
+    const SOFTIRQ_OFFSET: u32 = 1 << 8; // serving; a mere local_bh_disable() counts in steps of two
+    const HARDIRQ_MASK: u32 = 0xf << 16;
+    const NMI_MASK: u32 = 0xf << 20;
+    if preempt_count & NMI_MASK != 0 {
+        crate::record::CONTEXT_NMI
+    } else if preempt_count & HARDIRQ_MASK != 0 {
+        crate::record::CONTEXT_HARDIRQ
+    } else if preempt_count & SOFTIRQ_OFFSET != 0 {
+        crate::record::CONTEXT_SOFTIRQ
+    } else {
+        crate::record::CONTEXT_TASK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const IO: u32 = 0x40;
+    const FS: u32 = 0x80;
+
+    #[test]
+    fn scopes_take_flags_away() {
+        assert_eq!(effective_gfp(0xc0, 0, IO, FS), 0xc0);
+        assert_eq!(effective_gfp(0xc0, PF_MEMALLOC_NOFS, IO, FS), 0x40);
+        assert_eq!(effective_gfp(0xc0, PF_MEMALLOC_NOIO, IO, FS), 0);
+        assert_eq!(effective_gfp(0xc0, PF_MEMALLOC_NOIO | PF_MEMALLOC_NOFS, IO, FS), 0);
+    }
+
+    #[test]
+    fn order_of_a_size() {
+        for (size, order) in
+            [(0, 0), (1, 0), (4096, 0), (4097, 1), (8192, 1), (8193, 2), (16384, 2), (1 << 20, 8), (u32::MAX, 20)]
+        {
+            assert_eq!(order_of_size(size), order, "{size}");
+        }
+    }
+
+    #[test]
+    fn negated_tests_exclude() {
+        let wanted = GfpTest { mask: 0xc0, value: 0xc0 };
+        let unwanted = [GfpTest { mask: 0x100, value: 0x100 }];
+        assert!(gfp_matches(0x1c0, wanted, [].into_iter()));
+        assert!(!gfp_matches(0x1c0, wanted, unwanted.into_iter()));
+        assert!(gfp_matches(0xc0, wanted, unwanted.into_iter()));
+        assert!(!gfp_matches(0x40, wanted, unwanted.into_iter()));
+    }
+
+    #[test]
+    fn contexts() {
+        use crate::record::*;
+        assert_eq!(context(0), CONTEXT_TASK);
+        assert_eq!(context(1), CONTEXT_TASK, "preemption off");
+        assert_eq!(context(0x200), CONTEXT_TASK, "softirqs off, not serving one");
+        assert_eq!(context(0x101), CONTEXT_SOFTIRQ);
+        assert_eq!(context(0x1_0100), CONTEXT_HARDIRQ);
+        assert_eq!(context(0x10_0000), CONTEXT_NMI);
+    }
+
+    proptest! {
+        #[test]
+        fn never_and_always(random: u32) {
+            prop_assert!(!coin(random, 0));
+            prop_assert!(coin(random, ALWAYS));
+        }
+
+        #[test]
+        fn hopeless_means_no_scope_helps(gfp: u32, mask: u32, value: u32, flags: u32) {
+            let wanted = GfpTest { mask, value: value & mask };
+            if gfp_hopeless(gfp, wanted, IO | FS) {
+                prop_assert!(!test(effective_gfp(gfp, flags, IO, FS), wanted));
+            }
+        }
+    }
+}

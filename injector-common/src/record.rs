@@ -1,0 +1,89 @@
+//! What the eBPF side reports: sites (exact, in a map) and failures (best effort, through the ring buffer).
+
+/// Most frames that a site keeps. The kernel's own limit, `kernel.perf_event_max_stack`, is 127 by default.
+pub const MAX_FRAMES: usize = 127;
+/// Length of `comm` with its NUL (`TASK_COMM_LEN`, include/linux/sched.h).
+pub const COMM_LEN: usize = 16;
+/// How much of a cache's name is kept, with its NUL.
+pub const CACHE_NAME_LEN: usize = 32;
+
+/// A site and how often it was failed: an entry of the histogram, keyed by its signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Site {
+    /// Failures at this site.
+    pub count: u64,
+    /// `HOOK_*`.
+    pub hook: u32,
+    /// How many of `frames` are used.
+    pub frames_len: u32,
+    /// Return addresses, innermost first, beginning with the hook's caller.
+    pub frames: [u64; MAX_FRAMES],
+}
+
+impl Site {
+    /// No frames, no failures.
+    pub const ZERO: Self = Self { count: 0, hook: 0, frames_len: 0, frames: [0; MAX_FRAMES] };
+}
+
+/// One failure. Its stack is the site's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Failure {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time: u64,
+    /// Site signature.
+    pub site: u64,
+    /// Cgroup id of the task.
+    pub cgroup: u64,
+    /// Object size in bytes (slab), `PAGE_SIZE << order` (page).
+    pub size: u64,
+    /// `HOOK_*`.
+    pub hook: u32,
+    /// The argument of the hook.
+    pub gfp: u32,
+    /// The argument less what the task's NOFS or NOIO scope takes away.
+    pub effective_gfp: u32,
+    /// Order asked for; for a slab call the order that its object size needs.
+    pub order: u32,
+    /// Process id (tgid).
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// CPU number.
+    pub cpu: u32,
+    /// `CONTEXT_*`.
+    pub context: u32,
+    /// What the kernel got: a negated errno, or 1 for `true`.
+    pub error: i32,
+    /// Explicit padding.
+    pub _pad: u32,
+    /// Name of the task.
+    pub comm: [u8; COMM_LEN],
+    /// Name of the slab cache; empty for the page hook.
+    pub cache: [u8; CACHE_NAME_LEN],
+}
+
+/// In task context.
+pub const CONTEXT_TASK: u32 = 0;
+/// Serving a softirq.
+pub const CONTEXT_SOFTIRQ: u32 = 1;
+/// In a hardware interrupt.
+pub const CONTEXT_HARDIRQ: u32 = 2;
+/// In a non-maskable interrupt.
+pub const CONTEXT_NMI: u32 = 3;
+/// The preempt count could not be read.
+pub const CONTEXT_UNKNOWN: u32 = 4;
+
+const _: () = {
+    assert!(size_of::<Site>() == 16 + 8 * MAX_FRAMES);
+    assert!(size_of::<Failure>() == 32 + 40 + COMM_LEN + CACHE_NAME_LEN);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: repr(C), integers only, no implicit padding (asserted above), any bit pattern is valid.
+    unsafe impl aya::Pod for super::Site {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Failure {}
+}

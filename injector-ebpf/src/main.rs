@@ -1,0 +1,27 @@
+//! The eBPF side of the injector: one program per hook, one path that all of them take ([`hook`]).
+//!
+//! Everything here fails open: what can't be read, recorded or proven lets the allocation succeed, and is counted.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![allow(internal_features, reason = "the only way to an atomic add on the eBPF target")]
+
+mod hook;
+mod kernel_memory;
+mod maps;
+mod page;
+mod record;
+mod site;
+mod slab;
+mod task;
+
+/// bpf_override_return() is for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Never reached: an infinite loop, so that the verifier refuses a program in which it could be.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

@@ -1,0 +1,99 @@
+//! Every map and global. All maps are preallocated: an allocation inside the hook would recurse into it.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use injector_common::{
+    HOOKS,
+    config::{AddressRange, Config, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, Module},
+    counters::Counters,
+    record::Site,
+};
+
+/// What the user side sets before load. Read it through [`config!`] only: the compiler sees a constant that
+/// is zero, the kernel sees the real one.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = Config::ZERO;
+
+/// Reads a member of [`CONFIG`]. The section is frozen, so the verifier knows the value and removes what it makes dead.
+macro_rules! config {
+    ($($member:tt)+) => {
+        // SAFETY: a valid, aligned reference to a static.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::CONFIG.$($member)+) }
+    };
+}
+pub(crate) use config;
+
+/// The knobs that change while the programs run: `LIVE_*`.
+#[map]
+pub static LIVE: Array<u64> = Array::with_max_entries(LIVE_KNOBS, 0);
+
+/// How much of the failure budget is spent.
+#[map]
+pub static SPENT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// One row per hook.
+#[map]
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(HOOKS as u32, 0);
+
+/// Per-CPU memory that is too large for the stack. Programs on one CPU don't nest: the kernel skips a kprobe program
+/// that is hit while another runs (`bpf_prog_active`, kernel/trace/bpf_trace.c, 6.12).
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// See [`SCRATCH`].
+#[repr(C)]
+pub struct Scratch {
+    /// Address of this CPU's preempt count; 0: not looked up yet.
+    pub preempt_count: u64,
+    /// Always 0, but the verifier doesn't know: a search that starts from it is verified once, not once per path.
+    pub zero: u64,
+    /// The stack being looked at, ready to become a row of the histogram.
+    pub site: Site,
+}
+
+/// The target processes, when there are any.
+#[map]
+pub static PIDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_PIDS, 0);
+
+/// Loaded modules, sorted by address.
+#[map]
+pub static MODULES: Array<Module> = Array::with_max_entries(MAX_MODULES, 0);
+
+/// Address ranges of the stack filters: those of `--stack`, sorted, then those of `--not-stack`, sorted.
+/// The user side shrinks it to what the run needs.
+#[map]
+pub static STACK_RANGES: Array<AddressRange> = Array::with_max_entries(MAX_STACK_RANGES, 0);
+
+/// The histogram: signature to site.
+#[map]
+pub static SITES: HashMap<u64, Site> = HashMap::with_max_entries(16384, 0);
+
+/// A record per failure, as long as there is room.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// This CPU's counters of a hook.
+#[inline(always)]
+pub fn counters(hook: u32) -> Option<&'static mut Counters> {
+    let counters = COUNTERS.get_ptr_mut(hook)?;
+    // SAFETY: this CPU's slot, and programs on one CPU don't nest.
+    Some(unsafe { &mut *counters })
+}
+
+/// This CPU's scratch memory.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's slot, and programs on one CPU don't nest.
+    Some(unsafe { &mut *scratch })
+}
+
+/// The value of a live knob.
+#[inline(always)]
+pub fn live(knob: u32) -> Option<u64> {
+    let value = LIVE.get_ptr(knob)?;
+    // SAFETY: valid and aligned; the user side writes it in one piece, and volatile keeps it one load.
+    Some(unsafe { core::ptr::read_volatile(value) })
+}

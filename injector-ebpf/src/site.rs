@@ -1,0 +1,134 @@
+//! The stack: walked once, filtered and hashed in one pass.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_loop, generated},
+    programs::ProbeContext,
+};
+use injector_common::{
+    config::{AddressRange, MAX_MODULES, MAX_STACK_RANGES},
+    record::MAX_FRAMES,
+    site,
+};
+
+use crate::maps::{MODULES, STACK_RANGES, Scratch, config, scratch};
+
+/// Leaves out the hook itself: the stack begins with its caller (`BPF_F_SKIP_FIELD_MASK` of the helper's flags).
+const SKIP_HOOK: u64 = 1;
+
+/// What one walk of the stack found.
+#[repr(C)]
+pub struct Walk {
+    /// The site's signature.
+    pub signature: u64,
+    /// Some frame is in a function that `--stack` names.
+    pub any: u32,
+    /// Some frame is in a function that `--not-stack` names.
+    pub none: u32,
+    /// Some frame is in code that was not there at the start.
+    pub unknown: u32,
+    /// Frames that belong to the site.
+    pub len: u32,
+}
+
+/// Walks the kernel stack into `scratch.site` and looks at each frame. None when there is no stack to be had.
+#[inline(always)]
+pub fn walk(ctx: &ProbeContext, hook: u32, scratch: &mut Scratch) -> Option<Walk> {
+    let frames = scratch.site.frames.as_mut_ptr();
+    // SAFETY: `frames` is writable for the size given.
+    let bytes = unsafe { generated::bpf_get_stack(ctx.regs.cast(), frames.cast(), (MAX_FRAMES * 8) as u32, SKIP_HOOK) };
+    if bytes <= 0 {
+        return None;
+    }
+    let mut walk = Walk { signature: site::start(hook), any: 0, none: 0, unknown: 0, len: 0 };
+    // SAFETY: the callback has the signature that the helper wants, and `walk` outlives the call.
+    unsafe {
+        bpf_loop(bytes as u32 >> 3, frame as *mut c_void, (&raw mut walk).cast(), 0);
+    }
+    scratch.site.hook = hook;
+    scratch.site.frames_len = walk.len;
+    Some(walk)
+}
+
+/// Looks at frame `i`; 1 ends the loop.
+extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
+    // SAFETY: `walk` passes a `Walk`.
+    let walk = unsafe { &mut *context.cast::<Walk>() };
+    let Some(scratch) = scratch() else { return 1 };
+    if i as usize >= MAX_FRAMES {
+        return 1;
+    }
+    // SAFETY: in bounds, as just tested; spelled out so that no panic path is left.
+    let address = unsafe { *scratch.site.frames.as_ptr().add(i as usize) };
+    // A return address can lie behind a function that ends in a call: the call itself is what counts.
+    let call = address.wrapping_sub(1);
+
+    let (any, none) = (config!(stack_any_len), config!(stack_none_len));
+    if any != 0 && walk.any == 0 && in_ranges(scratch, 0, any, call) {
+        walk.any = 1;
+    }
+    if none != 0 && in_ranges(scratch, any, none, call) {
+        walk.none = 1;
+        return 1;
+    }
+
+    let text = AddressRange { start: config!(text.start), end: config!(text.end) };
+    walk.signature = if contains(&text, call) {
+        site::frame(walk.signature, site::KERNEL_ID, address - text.start)
+    } else if let Some((id, offset)) = in_module(scratch, address) {
+        site::frame(walk.signature, id, offset)
+    } else {
+        walk.unknown = 1;
+        site::add(walk.signature, site::UNKNOWN_FRAME)
+    };
+    walk.len = i + 1;
+
+    let irq = AddressRange { start: config!(irq_entry[0].start), end: config!(irq_entry[0].end) };
+    let softirq = AddressRange { start: config!(irq_entry[1].start), end: config!(irq_entry[1].end) };
+    i64::from(contains(&irq, call) || contains(&softirq, call))
+}
+
+#[inline(always)]
+fn contains(range: &AddressRange, address: u64) -> bool {
+    address >= range.start && address < range.end
+}
+
+/// Whether an address is in one of the `len` sorted ranges that begin at index `first`: a search by halving, whose
+/// steps are bounded by the table's largest size.
+#[inline(always)]
+fn in_ranges(scratch: &Scratch, first: u32, len: u32, address: u64) -> bool {
+    let mut found = scratch.zero as u32; // ranges that start at or before the address
+    let mut step = MAX_STACK_RANGES;
+    while step > 0 {
+        let candidate = found + step;
+        if candidate <= len
+            && let Some(range) = STACK_RANGES.get(first + candidate - 1)
+            && range.start <= address
+        {
+            found = candidate;
+        }
+        step >>= 1;
+    }
+    found > 0 && STACK_RANGES.get(first + found - 1).is_some_and(|range| address < range.end)
+}
+
+/// The module that an address lies in: its id, and the offset in it.
+#[inline(always)]
+fn in_module(scratch: &Scratch, address: u64) -> Option<(u64, u64)> {
+    let len = config!(modules_len);
+    let mut found = scratch.zero as u32;
+    let mut step = MAX_MODULES;
+    while step > 0 {
+        let candidate = found + step;
+        if candidate <= len
+            && let Some(module) = MODULES.get(candidate - 1)
+            && module.range.start <= address
+        {
+            found = candidate;
+        }
+        step >>= 1;
+    }
+    let module = MODULES.get(found.checked_sub(1)?)?;
+    contains(&module.range, address).then(|| (module.id, address - module.range.start))
+}

@@ -1,0 +1,105 @@
+//! Chooses between emulation and KVM.
+//!
+//! `/dev/kvm` may exist and not work (nested virtualization without support): QEMU then stops or spins. So KVM is
+//! used only after a trial boot under it went well, and the answer is remembered.
+
+use std::fs;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{Machine, Streams};
+use crate::protocol::Command;
+use crate::qemu::Engine;
+
+/// A working KVM boots in about a second.
+const TRIAL_TIME: Duration = Duration::from_secs(20);
+
+/// What runs the guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Accelerator {
+    /// Software: always works.
+    #[default]
+    Emulation,
+    /// KVM where a trial boot shows that it works; the answer is kept in this directory.
+    Auto(PathBuf),
+}
+
+/// What a trial showed, and on what it depends.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Trial {
+    host_kernel: String,
+    works: bool,
+}
+
+pub(crate) fn choose(machine: &Machine) -> Engine {
+    let Accelerator::Auto(directory) = &machine.accelerator else { return Engine::Tcg };
+    if machine.icount || OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
+        return Engine::Tcg;
+    }
+    let file = directory.join("kvm.json");
+    let host_kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    let works = match remembered(&file, &host_kernel) {
+        Some(works) => works,
+        None => {
+            eprintln!("guest: trying whether KVM works here (once; at most {} s)", TRIAL_TIME.as_secs());
+            let works = boots_under_kvm(machine);
+            eprintln!("guest: KVM {}", if works { "works" } else { "does not work: emulating" });
+            remember(&file, &Trial { host_kernel, works });
+            works
+        }
+    };
+    if works { Engine::Kvm } else { Engine::Tcg }
+}
+
+fn remembered(file: &Path, host_kernel: &str) -> Option<bool> {
+    let trial: Trial = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    (trial.host_kernel == host_kernel).then_some(trial.works)
+}
+
+/// Not being able to remember costs another trial, no more.
+fn remember(file: &Path, trial: &Trial) {
+    if let (Some(parent), Ok(text)) = (file.parent(), serde_json::to_vec(trial)) {
+        let _ = fs::create_dir_all(parent);
+        let _ = fs::write(file, text);
+    }
+}
+
+fn boots_under_kvm(machine: &Machine) -> bool {
+    let trial = Machine {
+        boot_timeout: TRIAL_TIME,
+        timeout: Some(TRIAL_TIME),
+        share: None,
+        console_log: None,
+        accelerator: Accelerator::Emulation,
+        ..machine.clone()
+    };
+    // Which command does not matter: that one can be started does. A root without this file still reports a status.
+    let outcome = trial.boot_with(Engine::Kvm, &Command::new(["/bin/true"]), Streams::discard());
+    matches!(outcome, Ok(outcome) if matches!(outcome.verdict, crate::Verdict::Exited(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_for_one_host_kernel() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("deeper/kvm.json");
+        assert_eq!(remembered(&file, "6.1"), None);
+        remember(&file, &Trial { host_kernel: "6.1".to_owned(), works: false });
+        assert_eq!(remembered(&file, "6.1"), Some(false));
+        assert_eq!(remembered(&file, "6.2"), None);
+    }
+
+    #[test]
+    fn a_broken_answer_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("kvm.json");
+        fs::write(&file, "{").unwrap();
+        assert_eq!(remembered(&file, "6.1"), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! Copies the command's output to the host.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Failures that pass: the kernel had no memory, or was made to say so.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock | ErrorKind::Interrupted)
+        || matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EAGAIN | libc::ENOBUFS | libc::ENOSPC))
+}
+
+/// Copies until all writers are gone, or until the command has ended and nothing is left to read: daemons that it
+/// leaves behind hold the pipe open.
+pub fn until_drained(from: OwnedFd, mut to: File, ended: &AtomicBool) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut source = File::from(from);
+    loop {
+        // Read before polling: what was written before the command ended is then seen by this poll.
+        let last = ended.load(Ordering::SeqCst);
+        let ready = {
+            let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+            poll(&mut fds, PollTimeout::from(50u8))
+        };
+        match ready {
+            Ok(0) if last => return,
+            Ok(0) => {}
+            Ok(_) => match source.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(length) => write_all(&mut to, &buffer[..length]),
+                Err(error) if is_shortage(&error) => pause(),
+                Err(_) => return,
+            },
+            Err(_) => pause(),
+        }
+    }
+}
+
+/// Writes all of it, however often the kernel lacks memory for it.
+pub fn write_all(mut to: impl Write, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(length) => bytes = &bytes[length..],
+            Err(error) if is_shortage(&error) => pause(),
+            // The host hung up; the output has nowhere to go.
+            Err(_) => return,
+        }
+    }
+}
+
+fn pause() {
+    thread::sleep(Duration::from_millis(1));
+}

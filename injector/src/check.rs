@@ -1,0 +1,457 @@
+//! What the injector needs, as a list: name, found or not, and what to do about it.
+//!
+//! `injector check` prints the list; the same list runs before every run, before anything is loaded.
+
+use std::fmt;
+
+use nix::unistd::geteuid;
+use serde::Serialize;
+
+use crate::kernel::gfp::Source;
+use crate::kernel::hooks::{Injectable, LIST};
+use crate::kernel::{KernelError, KernelFiles, Survey};
+use crate::plan::{Hook, Plan};
+
+/// Version of the JSON that [`Report::to_json`] writes.
+pub const SCHEMA: u32 = 1;
+/// The oldest kernel that the injector is tested with. It has all that the eBPF side uses: the ring buffer came with 5.8.
+pub const OLDEST: (u32, u32) = (6, 1);
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_BPF: u64 = 1 << 39;
+/// The inode number of the first PID namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+/// What to do where this kernel can't be helped.
+const GUEST: &str = "or boot the guest: cargo xtask run";
+
+/// Whether something is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is.
+    Found,
+    /// It is not.
+    Missing,
+    /// Nothing on this machine tells. Not a reason to stop: what it is needed for will fail by itself, and say so.
+    Unknown,
+}
+
+/// One prerequisite.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What it is about.
+    pub name: String,
+    /// Whether it is there.
+    pub state: State,
+    /// Whether the run can't do without.
+    pub required: bool,
+    /// What was seen.
+    pub detail: String,
+    /// What to do, when it is missing.
+    pub remedy: Option<String>,
+}
+
+/// What a run needs beyond what every run needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// The hooks that it attaches to.
+    pub hooks: Vec<Hook>,
+    /// Whether its target is a cgroup, or a command, which gets one.
+    pub cgroup: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective capabilities; `None`: proc does not tell.
+    pub capabilities: Option<u64>,
+    /// PID namespace as proc names it; `None`: proc does not tell.
+    pub pid_namespace: Option<String>,
+}
+
+/// The list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The kernel's release.
+    pub kernel: String,
+    /// All prerequisites.
+    pub checks: Vec<Check>,
+}
+
+impl Needs {
+    /// Everything that some run may need.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { hooks: Hook::ALL.to_vec(), cgroup: false }
+    }
+
+    /// What this run needs.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let cgroup = plan.target.command.is_some() || !plan.target.cgroups.is_empty();
+        Self { hooks: plan.hooks.clone(), cgroup }
+    }
+}
+
+impl Caller {
+    /// This process.
+    #[must_use]
+    pub fn this(files: &KernelFiles) -> Self {
+        let status = files.read_text("proc/self/status").unwrap_or_default();
+        let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        Self {
+            uid: geteuid().as_raw(),
+            capabilities: capabilities.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()),
+            pid_namespace: files.link("proc/self/ns/pid"),
+        }
+    }
+}
+
+impl Check {
+    fn found(name: &str, detail: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), state: State::Found, required: true, detail: detail.into(), remedy: None }
+    }
+
+    fn missing(name: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let (name, detail, remedy) = (name.to_owned(), detail.into(), Some(remedy.into()));
+        Self { name, state: State::Missing, required: true, detail, remedy }
+    }
+
+    fn unknown(name: &str, detail: impl Into<String>) -> Self {
+        Self { state: State::Unknown, ..Self::found(name, detail) }
+    }
+
+    fn required_if(self, required: bool) -> Self {
+        Self { required, ..self }
+    }
+
+    fn stops(&self) -> bool {
+        self.required && self.state == State::Missing
+    }
+}
+
+/// Goes through the list.
+#[must_use]
+pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs) -> Report {
+    let mut checks = vec![
+        root(caller),
+        pid_namespace(caller),
+        version(survey),
+        lockdown(files),
+        types(survey),
+        symbols(survey),
+        tracefs(files, survey),
+        debugfs(files),
+        error_injection(files, survey),
+        option(survey, "CONFIG_FUNCTION_ERROR_INJECTION", survey.injectable.as_ref().is_ok_and(|list| !list.is_empty())),
+        option(survey, "CONFIG_BPF_KPROBE_OVERRIDE", false),
+        option(survey, "CONFIG_KPROBES", false),
+        option(survey, "CONFIG_BPF_EVENTS", false),
+        gfp(survey),
+    ];
+    for hook in &needs.hooks {
+        checks.push(self::hook(survey, *hook));
+        checks.push(prototype(survey, *hook));
+        checks.extend(clones(survey, *hook));
+    }
+    checks.push(cgroup(files).required_if(needs.cgroup));
+    let kernel = survey.release.as_ref().map_or_else(|_| "unknown".to_owned(), ToString::to_string);
+    Report { kernel, checks }
+}
+
+fn root(caller: &Caller) -> Check {
+    let name = "root";
+    if caller.uid != 0 {
+        return Check::missing(name, format!("user id {}", caller.uid), "run it as root: sudo injector …");
+    }
+    let lacks = |capability| caller.capabilities.is_some_and(|all| all & capability == 0);
+    if lacks(CAP_SYS_ADMIN) || lacks(CAP_BPF) {
+        let remedy = "run it outside of the container, or give the container CAP_SYS_ADMIN and CAP_BPF";
+        return Check::missing(name, "root without CAP_SYS_ADMIN or CAP_BPF", remedy);
+    }
+    Check::found(name, "user id 0")
+}
+
+fn pid_namespace(caller: &Caller) -> Check {
+    let name = "pid namespace";
+    match &caller.pid_namespace {
+        Some(namespace) if namespace == INITIAL_PID_NAMESPACE => Check::found(name, "the initial one"),
+        Some(namespace) => Check::missing(
+            name,
+            format!("{namespace} is not the initial one: process ids here are not those that the kernel side sees"),
+            format!("run it on the host, outside of the container, {GUEST}"),
+        ),
+        None => Check::unknown(name, "/proc/self/ns/pid can't be read"),
+    }
+}
+
+fn version(survey: &Survey) -> Check {
+    let name = "kernel version";
+    let (major, minor) = OLDEST;
+    match survey.release.as_ref().map(|release| (release, release.version())) {
+        Ok((release, Some(version))) if version >= OLDEST => Check::found(name, release.as_str()),
+        Ok((release, Some(_))) => Check::missing(
+            name,
+            format!("{release} is older than {major}.{minor}"),
+            format!("use kernel {major}.{minor} or newer, {GUEST}"),
+        ),
+        Ok((release, None)) => Check::unknown(name, format!("can't make sense of {release}")),
+        Err(error) => Check::unknown(name, error.to_string()),
+    }
+}
+
+fn lockdown(files: &KernelFiles) -> Check {
+    let name = "lockdown";
+    let Ok(text) = files.read_text("sys/kernel/security/lockdown") else {
+        return Check::found(name, "off (the kernel does not have it, or does not show it)");
+    };
+    // The mode in brackets is the current one. `integrity` forbids nothing that the injector does.
+    let mode = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("unknown", |(mode, _)| mode);
+    if mode == "confidentiality" {
+        let remedy = format!("boot without lockdown=confidentiality, {GUEST}");
+        return Check::missing(name, "confidentiality: kprobes and reading kernel memory are forbidden", remedy);
+    }
+    Check::found(name, mode)
+}
+
+fn types(survey: &Survey) -> Check {
+    let name = "BTF";
+    let types = match &survey.types {
+        Ok(types) => types,
+        Err(error) => {
+            return Check::missing(name, error.to_string(), format!("use a kernel with CONFIG_DEBUG_INFO_BTF=y, {GUEST}"));
+        }
+    };
+    let needed = [
+        ("task_struct.flags", types.offsets.task_flags),
+        ("kmem_cache.object_size", types.offsets.cache_object_size),
+        ("kmem_cache.name", types.offsets.cache_name),
+    ];
+    let absent: Vec<&str> = needed.iter().filter(|(_, offset)| offset.is_none()).map(|(member, _)| *member).collect();
+    if absent.is_empty() {
+        return Check::found(name, "/sys/kernel/btf/vmlinux");
+    }
+    Check::missing(name, format!("no {}", absent.join(", ")), format!("use a kernel that the injector knows, {GUEST}"))
+}
+
+fn symbols(survey: &Survey) -> Check {
+    let name = "kallsyms";
+    let addresses = match &survey.addresses {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            return Check::missing(name, error.to_string(), format!("use a kernel with CONFIG_KALLSYMS=y, {GUEST}"));
+        }
+    };
+    if addresses.are_hidden() {
+        let remedy = "run it as root; if you do: sysctl kernel.kptr_restrict=1";
+        return Check::missing(name, KernelError::HiddenAddresses.to_string(), remedy);
+    }
+    let text = ["_stext", "_etext", "__irqentry_text_start", "__softirqentry_text_start"];
+    match text.into_iter().find(|symbol| addresses.get(symbol).is_none()) {
+        Some(symbol) => {
+            let remedy = format!("use a kernel with CONFIG_KALLSYMS_ALL=y, {GUEST}");
+            Check::missing(name, format!("/proc/kallsyms has no {symbol}"), remedy)
+        }
+        None => Check::found(name, "/proc/kallsyms"),
+    }
+}
+
+fn tracefs(files: &KernelFiles, survey: &Survey) -> Check {
+    let name = "tracefs";
+    let at = ["sys/kernel/tracing", "sys/kernel/debug/tracing"].into_iter().find(|at| files.exists(format!("{at}/events")));
+    let check = match at {
+        Some(at) => Check::found(name, format!("/{at}")),
+        None => Check::missing(name, "not mounted", "mount -t tracefs tracefs /sys/kernel/tracing"),
+    };
+    // Kernels since 6.9 have in BTF what is read here.
+    let elsewhere = survey.gfp.as_ref().is_ok_and(|gfp| gfp.source() == Source::Btf);
+    check.required_if(!elsewhere)
+}
+
+fn debugfs(files: &KernelFiles) -> Check {
+    let name = "debugfs";
+    if files.exists(LIST) {
+        return Check::found(name, "/sys/kernel/debug");
+    }
+    match files.mounts().into_iter().find(|mount| mount.fs == "debugfs") {
+        Some(mount) if mount.at.ends_with("sys/kernel/debug") => Check::found(name, "/sys/kernel/debug"),
+        Some(mount) => Check::missing(
+            name,
+            format!("mounted on {}, not on /sys/kernel/debug", mount.at.display()),
+            "mount -t debugfs debugfs /sys/kernel/debug",
+        ),
+        None => Check::missing(name, "not mounted", "mount -t debugfs debugfs /sys/kernel/debug"),
+    }
+}
+
+fn error_injection(files: &KernelFiles, survey: &Survey) -> Check {
+    let name = "error injection list";
+    if debugfs(files).stops() {
+        return Check::unknown(name, "can't tell without debugfs");
+    }
+    let remedy = format!("use a kernel with CONFIG_FUNCTION_ERROR_INJECTION=y, {GUEST}");
+    match &survey.injectable {
+        Ok(list) if list.is_empty() => Check::missing(name, format!("/{LIST} is empty"), remedy),
+        Ok(list) => Check::found(name, format!("{} functions", list.len())),
+        Err(error) => Check::missing(name, error.to_string(), remedy),
+    }
+}
+
+/// `evident`: something else already shows that it is on.
+fn option(survey: &Survey, option: &str, evident: bool) -> Check {
+    match &survey.options {
+        Ok(options) if options.is_on(option) => Check::found(option, options.source()),
+        _ if evident => Check::found(option, "the kernel behaves so"),
+        Ok(options) => {
+            let detail = format!("off in {}", options.source());
+            Check::missing(option, detail, format!("use a kernel with {option}=y, {GUEST}"))
+        }
+        Err(error) => Check::unknown(option, error.to_string()),
+    }
+}
+
+fn gfp(survey: &Survey) -> Check {
+    let name = "GFP bits";
+    match &survey.gfp {
+        Ok(bits) => {
+            let nofail = bits.bit("NOFAIL").unwrap_or_default();
+            Check::found(name, format!("{} flags from {}, NOFAIL = {nofail:#x}", bits.flags().count(), bits.source().name()))
+        }
+        Err(error) => Check::missing(
+            name,
+            error.to_string(),
+            format!("mount -t tracefs tracefs /sys/kernel/tracing (CONFIG_FTRACE, CONFIG_EVENT_TRACING), {GUEST}"),
+        ),
+    }
+}
+
+fn hook(survey: &Survey, hook: Hook) -> Check {
+    let name = format!("hook {hook}");
+    let function = hook.function();
+    let version = survey.release.as_ref().ok().and_then(|release| release.version());
+    // Where the kernel proper has the function, it can still be unlisted.
+    let option = match version {
+        Some(version) if version < (6, 11) => "CONFIG_FUNCTION_ERROR_INJECTION",
+        _ => hook.option(),
+    };
+    let remedy = format!("use a kernel with {option}=y, {GUEST}");
+    let absent = matches!(&survey.addresses, Ok(addresses) if !addresses.are_hidden() && addresses.get(function).is_none());
+    if absent {
+        return Check::missing(&name, format!("this kernel has no function {function}"), remedy);
+    }
+    match survey.injectable.as_ref().map(|list: &Injectable| list.error_type(function)) {
+        Err(_) => Check::unknown(&name, format!("{function}: can't tell without the error injection list")),
+        Ok(None) => Check::missing(&name, format!("{function} is not in the error injection list"), remedy),
+        Ok(Some(error_type)) if *error_type == hook.error_type() => {
+            Check::found(&name, format!("{function}, error type {error_type}"))
+        }
+        Ok(Some(error_type)) => Check::missing(
+            &name,
+            format!("{function} may only return {error_type} here, not {}", hook.error_type()),
+            format!("leave this hook out (--hook), {GUEST}"),
+        ),
+    }
+}
+
+fn prototype(survey: &Survey, hook: Hook) -> Check {
+    let name = format!("hook {hook}: prototype");
+    match survey.types.as_ref().map(|types| types.prototype(hook)) {
+        Ok(Some(prototype)) if prototype == hook.prototype() => Check::found(&name, prototype),
+        Ok(Some(prototype)) => Check::missing(
+            &name,
+            format!("`{prototype}` here, but the injector knows `{}`", hook.prototype()),
+            format!("use a kernel that the injector knows, or leave this hook out (--hook), {GUEST}"),
+        ),
+        Ok(None) => Check::unknown(&name, format!("BTF has no {}", hook.function())),
+        Err(_) => Check::unknown(&name, "can't tell without BTF"),
+    }
+}
+
+/// A copy that the compiler made of a hook is what the kernel calls, and the function that is probed is not. Copies of a
+/// part (`.part`) are called by the function.
+fn clones(survey: &Survey, hook: Hook) -> Option<Check> {
+    let addresses = survey.addresses.as_ref().ok()?;
+    let clone = addresses.clones_of(hook.function()).find(|clone| !clone.contains(".part."))?;
+    Some(Check::missing(
+        &format!("hook {hook}: clone"),
+        format!("the compiler made {clone}; the kernel calls that instead of {}", hook.function()),
+        format!("use a kernel with {}=y, {GUEST}", hook.option()),
+    ))
+}
+
+fn cgroup(files: &KernelFiles) -> Check {
+    let name = "cgroup v2";
+    match files.mounts().into_iter().find(|mount| mount.fs == "cgroup2") {
+        Some(mount) => Check::found(name, mount.at.display().to_string()),
+        None => Check::missing(
+            name,
+            "not mounted (needed for --cgroup and for a command)",
+            "mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+        ),
+    }
+}
+
+impl Report {
+    /// Whether everything is there that the run can't do without.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        !self.checks.iter().any(Check::stops)
+    }
+
+    /// What the run can't do without and is missing.
+    pub fn missing(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.stops())
+    }
+
+    /// One line for each prerequisite that is missing, with its remedy; for the error of a run.
+    #[must_use]
+    pub fn complaint(&self) -> String {
+        let line = |check: &Check| {
+            let remedy = check.remedy.as_deref().unwrap_or_default();
+            format!("  {}: {}; {remedy}", check.name, check.detail)
+        };
+        let lines: Vec<String> = self.missing().map(line).collect();
+        format!("this kernel can't be injected into, or not from here:\n{}", lines.join("\n"))
+    }
+
+    /// The list as one line of JSON.
+    ///
+    /// # Errors
+    /// None in practice: all keys are texts.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        #[derive(Serialize)]
+        struct Json<'a> {
+            schema: u32,
+            r#type: &'static str,
+            kernel: &'a str,
+            ok: bool,
+            checks: &'a [Check],
+        }
+        let Self { kernel, checks } = self;
+        serde_json::to_string(&Json { schema: SCHEMA, r#type: "check", kernel, ok: self.is_ok(), checks })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+        for check in &self.checks {
+            let word = match (check.state, check.required) {
+                (State::Found, _) => "ok",
+                (State::Missing, true) => "missing",
+                (State::Missing, false) => "absent",
+                (State::Unknown, _) => "unknown",
+            };
+            writeln!(f, "{word:<7}  {:<width$}  {}", check.name, check.detail)?;
+            if let Some(remedy) = &check.remedy {
+                writeln!(f, "{:<7}  {:<width$}  -> {remedy}", "", "")?;
+            }
+        }
+        match self.missing().count() {
+            0 => writeln!(f, "\nEverything is there: kernel {} can be injected into.", self.kernel),
+            n => writeln!(f, "\n{n} missing: kernel {} can't be injected into as it is.", self.kernel),
+        }
+    }
+}

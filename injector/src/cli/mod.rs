@@ -1,0 +1,144 @@
+//! The command line. Nothing else knows clap: what leaves here is a [`Command`] with finished values.
+
+mod check;
+mod help;
+mod run;
+
+use std::ffi::OsString;
+use std::fmt;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Parser, Subcommand};
+
+use crate::plan::Plan;
+
+/// Exit code: everything went as it should.
+pub const EXIT_OK: i32 = 0;
+/// Exit code: an error of ours, or of the kernel.
+pub const EXIT_INTERNAL: i32 = 1;
+/// Exit code: bad input.
+pub const EXIT_USAGE: i32 = 2;
+/// Exit code: this machine lacks something.
+pub const EXIT_MISSING: i32 = 3;
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Inject.
+    Run(Box<Plan>, RunOptions),
+    /// Say what is there and what is missing.
+    Check {
+        /// As JSON.
+        json: bool,
+    },
+}
+
+/// How to run, beside the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Forward the diagnostics of the eBPF side.
+    pub ebpf_log: bool,
+    /// More of our own diagnostics.
+    pub verbose: bool,
+}
+
+/// The command line asks for nothing that could be done: print the text and leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Help, version, or one line that says what is wrong.
+    pub text: String,
+    /// [`EXIT_OK`] for help and version, which go to standard output; [`EXIT_USAGE`] for errors.
+    pub code: i32,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[derive(Parser)]
+#[command(
+    name = "injector",
+    version,
+    about = help::ABOUT,
+    long_about = help::LONG_ABOUT,
+    after_help = help::AFTER,
+    after_long_help = help::LONG_AFTER,
+    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector check [--json]",
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    run: run::RunArgs,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Check(check::CheckArgs),
+}
+
+/// Reads a command line; the first argument is the program's name.
+///
+/// # Errors
+/// Help or version is asked for, or something is wrong.
+pub fn parse<I, T>(args: I) -> Result<Command, Exit>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let Cli { verb, run } = Cli::try_parse_from(args).map_err(|error| exit(&error))?;
+    match verb {
+        Some(Verb::Check(check::CheckArgs { json })) => Ok(Command::Check { json }),
+        None => {
+            let options = run.options();
+            let plan = run.into_plan().map_err(|error| refuse(&error.to_string()))?;
+            Ok(Command::Run(Box::new(plan), options))
+        }
+    }
+}
+
+/// The one line for bad input.
+fn refuse(what: &str) -> Exit {
+    Exit { text: format!("injector: {what}\n"), code: EXIT_USAGE }
+}
+
+fn exit(error: &clap::Error) -> Exit {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit { text: error.render().to_string(), code: EXIT_OK },
+        _ => refuse(&one_line(error)),
+    }
+}
+
+/// clap's message without the usage that follows it.
+fn one_line(error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    // The values' own errors quote the value and say what would be right.
+    if error.kind() == ErrorKind::ValueValidation
+        && let (Some(option), Some(source)) = (context(ContextKind::InvalidArg), std::error::Error::source(error))
+    {
+        let option = option.split(' ').next().unwrap_or(option);
+        return format!("{option}: {source}");
+    }
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(argument) = context(ContextKind::InvalidArg)
+        && !argument.starts_with('-')
+    {
+        return format!("what is `{argument}`? A command to run comes after `--`: injector [OPTIONS] -- {argument} …");
+    }
+    let text = error.render().to_string();
+    let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let said: Vec<&str> = said.filter(|line| !line.is_empty() && !line.contains(" as a value, use ")).collect();
+    let said = said.join("; ");
+    format!("{}; try injector --help", said.strip_prefix("error: ").unwrap_or(&said))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! A record's bytes, checked: what comes off the ring is data from another world, even if we wrote both ends.
+
+use injector_common::record::{
+    CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK, CONTEXT_UNKNOWN, Failure,
+};
+
+use super::model::Context;
+use crate::{plan::Hook, session};
+
+/// A record that is none.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    /// It has not the length of one.
+    #[error("a record of {0} bytes instead of {expected}", expected = size_of::<Failure>())]
+    Length(usize),
+    /// There is no such hook.
+    #[error("a record of hook {0}, which there is not")]
+    Hook(u32),
+    /// There is no such context.
+    #[error("a record of context {0}, which there is not")]
+    Context(u32),
+}
+
+/// A record with what needs checking checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// The hook.
+    pub hook: Hook,
+    /// The context.
+    pub context: Context,
+    /// Name of the task; what isn't UTF-8 is replaced.
+    pub comm: String,
+    /// Name of the slab cache; none for the page hook.
+    pub cache: Option<String>,
+    /// The rest.
+    pub record: Failure,
+}
+
+/// Decodes a record.
+///
+/// # Errors
+/// When it isn't one.
+pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    if bytes.len() != size_of::<Failure>() {
+        return Err(DecodeError::Length(bytes.len()));
+    }
+    // SAFETY: as many bytes as the structure has, which holds integers only; any alignment will do.
+    let record = unsafe { bytes.as_ptr().cast::<Failure>().read_unaligned() };
+    let hook = session::hook(record.hook).ok_or(DecodeError::Hook(record.hook))?;
+    let context = match record.context {
+        CONTEXT_TASK => Context::Task,
+        CONTEXT_SOFTIRQ => Context::Softirq,
+        CONTEXT_HARDIRQ => Context::Hardirq,
+        CONTEXT_NMI => Context::Nmi,
+        CONTEXT_UNKNOWN => Context::Unknown,
+        other => return Err(DecodeError::Context(other)),
+    };
+    Ok(Decoded {
+        hook,
+        context,
+        comm: text(&record.comm),
+        cache: (record.cache[0] != 0).then(|| text(&record.cache)),
+        record,
+    })
+}
+
+/// The bytes before the first NUL.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use injector_common::{HOOK_PAGE, HOOK_SLAB};
+    use proptest::prelude::*;
+
+    fn bytes(record: &Failure) -> Vec<u8> {
+        // SAFETY: a structure of integers without padding.
+        unsafe { std::slice::from_raw_parts((&raw const *record).cast::<u8>(), size_of::<Failure>()) }.to_vec()
+    }
+
+    #[test]
+    fn a_record_comes_back() {
+        let mut record = Failure { hook: HOOK_SLAB, gfp: 0xcc0, size: 256, pid: 7, context: CONTEXT_SOFTIRQ, ..Failure::default() };
+        record.comm[..5].copy_from_slice(b"mount");
+        record.cache[..11].copy_from_slice(b"kmalloc-256");
+        let decoded = decode(&bytes(&record)).unwrap();
+        assert_eq!((decoded.hook, decoded.context), (Hook::Slab, Context::Softirq));
+        assert_eq!((decoded.comm.as_str(), decoded.cache.as_deref()), ("mount", Some("kmalloc-256")));
+        assert_eq!(decoded.record, record);
+    }
+
+    #[test]
+    fn a_comm_without_end_is_cut() {
+        let record = Failure { hook: HOOK_PAGE, comm: [b'x'; 16], ..Failure::default() };
+        let decoded = decode(&bytes(&record)).unwrap();
+        assert_eq!((decoded.comm.len(), decoded.cache), (16, None));
+    }
+
+    #[test]
+    fn wrong_records_are_refused() {
+        assert_eq!(decode(&[0; 3]), Err(DecodeError::Length(3)));
+        assert_eq!(decode(&bytes(&Failure { hook: 9, ..Failure::default() })), Err(DecodeError::Hook(9)));
+        assert_eq!(decode(&bytes(&Failure { context: 9, ..Failure::default() })), Err(DecodeError::Context(9)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn no_record_panics(bytes in proptest::collection::vec(any::<u8>(), size_of::<Failure>())) {
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! From the ring buffer to owned events: [`decode`] checks bytes, [`symbolize`] names addresses, [`model`] is what
+//! the sinks get.
+
+pub mod decode;
+pub mod model;
+pub mod symbolize;
+
+pub use decode::{DecodeError, decode};
+pub use model::{Context, End, Event, HookSummary, SiteSummary, Start, Summary};
+pub use symbolize::Symbolizer;

@@ -1,0 +1,208 @@
+//! What the sinks get: owned, symbolized, free of eBPF. The field order is that of the JSON.
+
+use std::{rc::Rc, time::Duration};
+
+use injector_common::counters::{Counters, DESCRIPTIONS};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+
+use crate::plan::{Hook, Plan};
+
+/// In what kind of code a call was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Context {
+    /// On behalf of the task.
+    Task,
+    /// In a softirq, on top of whatever task.
+    Softirq,
+    /// In a hardware interrupt.
+    Hardirq,
+    /// In a non-maskable interrupt.
+    Nmi,
+    /// The kernel did not let us find out.
+    Unknown,
+}
+
+impl Context {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Softirq => "softirq",
+            Self::Hardirq => "hardirq",
+            Self::Nmi => "nmi",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A run has begun.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start<'a> {
+    /// Version of the injector.
+    pub version: &'static str,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Wall-clock time, RFC 3339, UTC.
+    pub time: String,
+    /// CLOCK_MONOTONIC at the same moment, nanoseconds.
+    pub time_ns: u64,
+    /// What is attached.
+    pub hooks: &'a [Hook],
+    /// What was asked for.
+    pub plan: &'a Plan,
+}
+
+/// A failure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// Where.
+    pub hook: Hook,
+    /// What the caller got: a negated errno, or 1 for `true`.
+    pub error: i32,
+    /// The flags asked for, by name.
+    pub gfp: Rc<str>,
+    /// The same as bits.
+    pub gfp_bits: u32,
+    /// The flags less what the task's scope takes away.
+    pub effective_gfp: Rc<str>,
+    /// The same as bits.
+    pub effective_gfp_bits: u32,
+    /// Order asked for, or that the object's size needs.
+    pub order: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Slab cache.
+    pub cache: Option<String>,
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Name of the task.
+    pub comm: String,
+    /// Cgroup id of the task.
+    pub cgroup: u64,
+    /// CPU number.
+    pub cpu: u32,
+    /// In what kind of code.
+    pub context: Context,
+    /// Site signature.
+    #[serde(serialize_with = "hex")]
+    pub site: u64,
+    /// Frames, innermost first, beginning with the hook's caller: `symbol+0x1f`, `symbol+0x1f [module]`.
+    pub stack: Rc<[String]>,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// The command ended.
+    Command,
+    /// `--duration` was over.
+    Duration,
+    /// SIGINT or SIGTERM.
+    Signal,
+    /// `--times` was used up.
+    Budget,
+    /// All target processes and cgroups are gone.
+    TargetGone,
+    /// The output can't be written any more.
+    Output,
+}
+
+impl End {
+    /// For people.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Command => "the command ended",
+            Self::Duration => "the duration was over",
+            Self::Signal => "interrupted by a signal",
+            Self::Budget => "the failure budget (--times) was used up",
+            Self::TargetGone => "the target is gone",
+            Self::Output => "the output can't be written any more",
+        }
+    }
+}
+
+/// The counters of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HookSummary {
+    /// Which.
+    pub hook: Hook,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+/// A site and how often it was failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SiteSummary {
+    /// Its signature.
+    #[serde(serialize_with = "hex")]
+    pub site: u64,
+    /// Where.
+    pub hook: Hook,
+    /// How often.
+    pub count: u64,
+    /// As in [`Event`].
+    pub stack: Rc<[String]>,
+}
+
+/// A run has ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// From armed to disarmed.
+    #[serde(rename = "elapsed_ns", serialize_with = "nanoseconds")]
+    pub elapsed: Duration,
+    /// Why.
+    pub end: End,
+    /// Exit status of the command, or 128 plus the signal that killed it.
+    pub command_status: Option<i32>,
+    /// Per hook.
+    #[serde(serialize_with = "hooks")]
+    pub hooks: Vec<HookSummary>,
+    /// Executions of the hooks while armed.
+    pub calls: u64,
+    /// Calls that every filter accepted.
+    pub matches: u64,
+    /// Matches that were failed.
+    pub failures: u64,
+    /// Failures whose event arrived.
+    pub delivered: u64,
+    /// Failures whose event found the ring full.
+    pub lost: u64,
+    /// Matches that a guard held back.
+    pub suppressed: u64,
+    /// The histogram, most frequent first.
+    pub sites: Vec<SiteSummary>,
+}
+
+fn hex<S: Serializer>(signature: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{signature:016x}"))
+}
+
+fn nanoseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn hooks<S: Serializer>(hooks: &[HookSummary], serializer: S) -> Result<S::Ok, S::Error> {
+    struct ByName<'a>(&'a Counters);
+    impl Serialize for ByName<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(DESCRIPTIONS.len()))?;
+            for (description, value) in DESCRIPTIONS.iter().zip(self.0.values()) {
+                map.serialize_entry(description.name, &value)?;
+            }
+            map.end()
+        }
+    }
+    let mut map = serializer.serialize_map(Some(hooks.len()))?;
+    for summary in hooks {
+        map.serialize_entry(&summary.hook, &ByName(&summary.counters))?;
+    }
+    map.end()
+}

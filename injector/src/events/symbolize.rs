@@ -1,0 +1,92 @@
+//! Names for addresses. The symbols are read once, beside the run: making their text costs the kernel more than
+//! everything else that happens at start.
+
+use std::{
+    collections::HashMap,
+    rc::Rc,
+    thread::{self, JoinHandle},
+};
+
+use injector_common::record::Site;
+use tracing::warn;
+
+use crate::kernel::{KernelError, KernelFiles, kallsyms::Kallsyms};
+
+/// Names stacks, each site's once.
+#[derive(Debug)]
+pub struct Symbolizer {
+    symbols: Symbols,
+    stacks: HashMap<u64, Rc<[String]>>,
+}
+
+#[derive(Debug)]
+enum Symbols {
+    /// A thread reads them.
+    Loading(JoinHandle<Result<Kallsyms, KernelError>>),
+    Loaded(Kallsyms),
+    /// Reading failed, which was said; addresses have to do.
+    None,
+}
+
+impl Symbolizer {
+    /// Begins to read the symbols in the background.
+    #[must_use]
+    pub fn load(files: KernelFiles) -> Self {
+        let symbols = thread::Builder::new().name("symbols".into()).spawn(move || Kallsyms::read(&files));
+        let symbols = match symbols {
+            Ok(thread) => Symbols::Loading(thread),
+            Err(error) => {
+                warn!("can't start a thread to read symbols, stacks will be addresses: {error}");
+                Symbols::None
+            }
+        };
+        Self { symbols, stacks: HashMap::new() }
+    }
+
+    /// With symbols that have been read already.
+    #[must_use]
+    pub fn new(symbols: Kallsyms) -> Self {
+        Self { symbols: Symbols::Loaded(symbols), stacks: HashMap::new() }
+    }
+
+    /// The site's stack by names: `symbol+0x1f`, and `symbol+0x1f [module]` in modules. `site` is only asked the first time.
+    pub fn stack(&mut self, signature: u64, site: impl FnOnce() -> Option<Site>) -> Rc<[String]> {
+        if let Some(stack) = self.stacks.get(&signature) {
+            return stack.clone();
+        }
+        let Some(site) = site() else { return Rc::from([]) };
+        let length = (site.frames_len as usize).min(site.frames.len());
+        let symbols = self.symbols.get();
+        let stack: Rc<[String]> = site.frames[..length].iter().map(|address| name(symbols, *address)).collect();
+        self.stacks.insert(signature, stack.clone());
+        stack
+    }
+}
+
+impl Symbols {
+    fn get(&mut self) -> Option<&Kallsyms> {
+        if let Self::Loading(_) = self
+            && let Self::Loading(thread) = std::mem::replace(self, Self::None)
+        {
+            match thread.join() {
+                Ok(Ok(symbols)) => *self = Self::Loaded(symbols),
+                Ok(Err(error)) => warn!("stacks will be addresses: {error}"),
+                Err(_) => warn!("stacks will be addresses: reading the symbols panicked"),
+            }
+        }
+        match self {
+            Self::Loaded(symbols) => Some(symbols),
+            _ => None,
+        }
+    }
+}
+
+fn name(symbols: Option<&Kallsyms>, address: u64) -> String {
+    match symbols.and_then(|symbols| symbols.lookup_return(address)) {
+        Some(symbol) => match symbol.module {
+            Some(module) => format!("{}+{:#x} [{module}]", symbol.name, symbol.offset),
+            None => format!("{}+{:#x}", symbol.name, symbol.offset),
+        },
+        None => format!("{address:#x}"),
+    }
+}

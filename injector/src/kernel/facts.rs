@@ -1,0 +1,181 @@
+//! The facts that a run needs, each source read once.
+
+use super::btf::{Btf, Wanted};
+use super::gfp::{self, GfpBits};
+use super::hooks::Injectable;
+use super::kallsyms::Addresses;
+use super::modules::Modules;
+use super::options::Options;
+use super::{KernelError, KernelFiles, Release};
+use crate::plan::Hook;
+
+const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
+/// All addresses that a run may need.
+const SYMBOLS: [&str; 11] = [
+    "_stext",
+    "_etext",
+    "__irqentry_text_start",
+    "__irqentry_text_end",
+    "__softirqentry_text_start",
+    "__softirqentry_text_end",
+    PER_CPU_OFFSETS,
+    "pcpu_hot",
+    "__preempt_count",
+    "should_failslab",
+    "should_fail_alloc_page",
+];
+
+/// Everything that could be found out about the kernel; what could not, says why.
+#[derive(Debug)]
+pub struct Survey {
+    /// Its release.
+    pub release: Result<Release, KernelError>,
+    /// Members and prototypes from BTF.
+    pub types: Result<Types, KernelError>,
+    /// GFP bits.
+    pub gfp: Result<GfpBits, KernelError>,
+    /// Addresses of symbols.
+    pub addresses: Result<Addresses, KernelError>,
+    /// Functions that may be overridden.
+    pub injectable: Result<Injectable, KernelError>,
+    /// Loaded modules.
+    pub modules: Result<Modules, KernelError>,
+    /// Build options.
+    pub options: Result<Options, KernelError>,
+}
+
+/// What a run needs from BTF.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Types {
+    /// Member offsets.
+    pub offsets: Offsets,
+    /// Prototypes of the hooks that the kernel has.
+    pub prototypes: Vec<(Hook, String)>,
+}
+
+/// Byte offsets of structure members; `None`: this kernel has no such member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    /// `task_struct.flags`.
+    pub task_flags: Option<u32>,
+    /// `kmem_cache.object_size`.
+    pub cache_object_size: Option<u32>,
+    /// `kmem_cache.name`.
+    pub cache_name: Option<u32>,
+    /// `pcpu_hot.preempt_count` (6.2 to 6.14).
+    pub pcpu_hot_preempt_count: Option<u32>,
+}
+
+/// Symbols come by address: behind the end of the text there are no more functions to find. Where the preempt count
+/// and the per-CPU offsets lie has changed, so those are waited for.
+fn enough(found: &Addresses) -> bool {
+    let has = |name| found.get(name).is_some();
+    has("_etext") && has(PER_CPU_OFFSETS) && (has("pcpu_hot") || has("__preempt_count"))
+}
+
+impl Types {
+    fn of(btf: &Btf) -> Self {
+        let offsets = Offsets {
+            task_flags: btf.member_offset("task_struct", "flags"),
+            cache_object_size: btf.member_offset("kmem_cache", "object_size"),
+            cache_name: btf.member_offset("kmem_cache", "name"),
+            pcpu_hot_preempt_count: btf.member_offset("pcpu_hot", "preempt_count"),
+        };
+        let prototypes =
+            Hook::ALL.into_iter().filter_map(|hook| Some((hook, btf.prototype(hook.function())?))).collect();
+        Self { offsets, prototypes }
+    }
+
+    /// The prototype of a hook.
+    #[must_use]
+    pub fn prototype(&self, hook: Hook) -> Option<&str> {
+        self.prototypes.iter().find(|(known, _)| *known == hook).map(|(_, prototype)| prototype.as_str())
+    }
+}
+
+impl Survey {
+    /// Reads everything.
+    #[must_use]
+    pub fn take(files: &KernelFiles) -> Self {
+        let functions = Hook::ALL.map(Hook::function);
+        let btf = Btf::read(
+            files,
+            Wanted {
+                structs: &["task_struct", "kmem_cache", "pcpu_hot"],
+                functions: &functions,
+                enumerators: &[gfp::FIRST_ENUMERATOR],
+            },
+        );
+        Self {
+            release: files.release(),
+            gfp: GfpBits::read(files, btf.as_ref().ok()),
+            types: btf.map(|btf| Types::of(&btf)),
+            addresses: Addresses::read(files, &SYMBOLS, &functions, enough),
+            injectable: Injectable::read(files),
+            modules: Modules::read(files),
+            options: Options::read(files),
+        }
+    }
+
+    /// The facts, when nothing that every run needs is missing.
+    ///
+    /// # Errors
+    /// Something is.
+    pub fn into_facts(self) -> Result<Facts, KernelError> {
+        let Self { release, types, gfp, addresses, injectable: _, modules, options: _ } = self;
+        let (offsets, addresses) = (types?.offsets, addresses?);
+        if addresses.are_hidden() {
+            return Err(KernelError::HiddenAddresses);
+        }
+        let symbol = |name: &'static str| addresses.get(name).ok_or(KernelError::Missing(name));
+        let range = |start, end| -> Result<_, KernelError> { Ok((symbol(start)?, symbol(end)?)) };
+        let in_hot = || Some(addresses.get("pcpu_hot")? + u64::from(offsets.pcpu_hot_preempt_count?));
+        Ok(Facts {
+            release: release?,
+            gfp: gfp?,
+            text: range("_stext", "_etext")?,
+            irq_entry: [
+                range("__irqentry_text_start", "__irqentry_text_end")?,
+                range("__softirqentry_text_start", "__softirqentry_text_end")?,
+            ],
+            per_cpu_offsets: addresses.get(PER_CPU_OFFSETS),
+            preempt_count: in_hot().or_else(|| addresses.get("__preempt_count")),
+            offsets,
+            modules: modules?,
+            addresses,
+        })
+    }
+}
+
+/// What a run needs to know about the kernel.
+#[derive(Debug)]
+pub struct Facts {
+    /// Its release.
+    pub release: Release,
+    /// GFP bits, `NOFAIL` among them.
+    pub gfp: GfpBits,
+    /// Member offsets.
+    pub offsets: Offsets,
+    /// Kernel text: `_stext` and `_etext`.
+    pub text: (u64, u64),
+    /// Where interrupts and softirqs enter: `__irqentry_text_*`, `__softirqentry_text_*`.
+    pub irq_entry: [(u64, u64); 2],
+    /// `__per_cpu_offset`; `None`: a kernel for one CPU, where per-CPU addresses are plain addresses.
+    pub per_cpu_offsets: Option<u64>,
+    /// Per-CPU address of the preempt count: in `pcpu_hot` from 6.2 to 6.14, else `__preempt_count`.
+    pub preempt_count: Option<u64>,
+    /// Loaded modules.
+    pub modules: Modules,
+    /// The addresses of the hooks, and all of the above.
+    pub addresses: Addresses,
+}
+
+impl Facts {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Something that every run needs is missing.
+    pub fn read(files: &KernelFiles) -> Result<Self, KernelError> {
+        Survey::take(files).into_facts()
+    }
+}

@@ -1,0 +1,389 @@
+//! The kernel's symbols: `/proc/kallsyms`.
+//!
+//! Making the text of that file is what costs (the kernel unpacks every name), so it is read at most twice: once only
+//! as far as needed for a few [`Addresses`], and once whole when somebody must be told names ([`Kallsyms`]).
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::ops::Range;
+
+use super::{KernelError, KernelFiles};
+use crate::plan::{StackPattern, StackPatternKind, suggest};
+
+const FILE: &str = "proc/kallsyms";
+/// Longer symbols don't exist (KSYM_NAME_LEN is 512 since 6.1).
+const MAX_LINE: usize = 1024;
+
+/// Addresses of a few symbols.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    found: Vec<(String, u64)>,
+    clones: Vec<String>,
+    all_zero: bool,
+}
+
+/// A symbol that an address lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Symbol<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How far into it the address lies.
+    pub offset: u64,
+    /// The module it belongs to; `None`: the kernel proper.
+    pub module: Option<&'a str>,
+}
+
+/// All functions by address.
+#[derive(Debug, Default)]
+pub struct Kallsyms {
+    symbols: Vec<Entry>,
+    names: String,
+    modules: Vec<String>,
+}
+
+/// 16 bytes, there are 200,000 of them. A length of 0: only the end of the function before it.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    address: u64,
+    name: u32,
+    length: u16,
+    /// 0: the kernel proper, else an index into `modules`, plus one.
+    module: u16,
+}
+
+/// A pattern that no function matches.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{}", no_match(.pattern, .close))]
+pub struct NoMatch {
+    /// The pattern.
+    pub pattern: StackPattern,
+    /// Names that look like it.
+    pub close: Vec<String>,
+}
+
+fn no_match(pattern: &StackPattern, close: &[String]) -> String {
+    let hint = suggest::did_you_mean(close);
+    match pattern.kind() {
+        StackPatternKind::Symbol => format!("no kernel function is called `{pattern}` (it may be inlined){hint}"),
+        StackPatternKind::Glob => format!("no kernel function matches `{pattern}`{hint}"),
+        StackPatternKind::Module => {
+            let name = pattern.bare();
+            format!("no module `{name}` is loaded; if it is built into the kernel, use a glob: `{name}_*`{hint}")
+        }
+    }
+}
+
+/// A line of the file.
+struct Line<'a> {
+    address: u64,
+    kind: u8,
+    name: &'a str,
+    module: Option<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    /// `ffffffffc0a01000 t xfs_trans_alloc\t[xfs]`
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let blank = line.iter().position(|b| *b == b' ')?;
+        let mut address = 0u64;
+        for digit in &line[..blank] {
+            let digit = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'a'..=b'f' => digit - b'a' + 10,
+                _ => return None,
+            };
+            address = address << 4 | u64::from(digit);
+        }
+        let kind = *line.get(blank + 1)?;
+        let rest = std::str::from_utf8(line.get(blank + 3..)?).ok()?;
+        let (name, module) = match rest.split_once('\t') {
+            Some((name, module)) => (name, module.strip_prefix('[').and_then(|module| module.strip_suffix(']'))),
+            None => (rest, None),
+        };
+        Some(Self { address, kind, name, module })
+    }
+
+    fn is_function(&self) -> bool {
+        matches!(self.kind, b't' | b'T' | b'w' | b'W')
+    }
+
+    /// Names the padding before a function. No stack has it in it, and as a part of the function before it, it lets
+    /// the ranges of neighbours merge.
+    fn is_padding(&self) -> bool {
+        self.name.starts_with("__pfx_")
+    }
+}
+
+/// Reads the file in pieces and hands over each line until `each` says to stop.
+fn each_line(files: &KernelFiles, mut each: impl FnMut(&[u8]) -> Continue) -> Result<(), KernelError> {
+    let path = files.path(FILE);
+    let mut file = files.open(FILE)?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut filled = 0;
+    loop {
+        let count = match file.read(&mut buffer[filled..]) {
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(KernelError::File { path, error }),
+        };
+        filled += count;
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', &buffer[..filled]) {
+            if matches!(each(&buffer[start..end]), Continue::No) {
+                return Ok(());
+            }
+            start = end + 1;
+        }
+        if count == 0 {
+            if start < filled {
+                each(&buffer[start..filled]);
+            }
+            return Ok(());
+        }
+        if filled - start > MAX_LINE {
+            return Err(KernelError::Malformed { what: path.display().to_string(), why: "line too long".to_owned() });
+        }
+        buffer.copy_within(start..filled, 0);
+        filled -= start;
+    }
+}
+
+enum Continue {
+    Yes,
+    No,
+}
+
+impl Addresses {
+    /// Finds `names` in the kernel proper, and the compiler's copies (`name.constprop.0`) of `cloned`. Reads until what
+    /// was found is `enough`, or to the end of the kernel proper.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn read(
+        files: &KernelFiles,
+        names: &[&str],
+        cloned: &[&str],
+        enough: impl Fn(&Self) -> bool,
+    ) -> Result<Self, KernelError> {
+        let mut this = Self { all_zero: true, ..Self::default() };
+        each_line(files, |line| {
+            let Some(Line { address, kind, name, module }) = Line::parse(line) else { return Continue::Yes };
+            // The kernel proper comes first, then modules.
+            if module.is_some() {
+                return Continue::No;
+            }
+            // Per-CPU symbols are small numbers, and one of them may be 0.
+            this.all_zero &= address == 0;
+            if names.contains(&name) {
+                if this.get(name).is_none() {
+                    this.found.push((name.to_owned(), address));
+                }
+                if enough(&this) {
+                    return Continue::No;
+                }
+            } else if matches!(kind, b't' | b'T')
+                && cloned.iter().any(|f| name.strip_prefix(f).is_some_and(|rest| rest.starts_with('.')))
+                && !name.ends_with(".cold")
+            {
+                this.clones.push(name.to_owned());
+            }
+            Continue::Yes
+        })?;
+        Ok(this)
+    }
+
+    /// The address of a symbol that was asked for, unless the kernel hides addresses or has no such symbol.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<u64> {
+        if self.all_zero {
+            return None;
+        }
+        self.found.iter().find(|(found, _)| found == name).map(|(_, address)| *address)
+    }
+
+    /// Whether the kernel hides all addresses (kptr_restrict).
+    #[must_use]
+    pub fn are_hidden(&self) -> bool {
+        self.all_zero
+    }
+
+    /// The compiler's copies of a function.
+    pub fn clones_of<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a str> {
+        let copy_of = move |clone: &&str| clone.strip_prefix(function).is_some_and(|rest| rest.starts_with('.'));
+        self.clones.iter().map(String::as_str).filter(copy_of)
+    }
+}
+
+impl Kallsyms {
+    /// Reads all functions.
+    ///
+    /// # Errors
+    /// The file can't be read, or hides the addresses.
+    pub fn read(files: &KernelFiles) -> Result<Self, KernelError> {
+        let mut this = Self::default();
+        let mut all_zero = true;
+        let mut last_was_function = false;
+        each_line(files, |line| {
+            let Some(line) = Line::parse(line) else { return Continue::Yes };
+            all_zero &= line.address == 0;
+            if line.is_padding() {
+                return Continue::Yes;
+            }
+            let is_function = line.is_function();
+            // What follows a function ends it. Modules come unsorted, so there every symbol may be such an end.
+            if is_function || last_was_function || line.module.is_some() {
+                this.push(&line, is_function);
+            }
+            last_was_function = is_function;
+            Continue::Yes
+        })?;
+        if all_zero {
+            return Err(KernelError::HiddenAddresses);
+        }
+        // Stable: of several names for one address the kernel's tools use the first.
+        this.symbols.sort_by_key(|entry| entry.address);
+        let mut keep_end = false;
+        this.symbols.retain(|entry| {
+            let keep = entry.length > 0 || keep_end;
+            keep_end = entry.length > 0;
+            keep
+        });
+        this.symbols.shrink_to_fit();
+        this.names.shrink_to_fit();
+        Ok(this)
+    }
+
+    fn push(&mut self, line: &Line<'_>, is_function: bool) {
+        let module = line.module.map_or(0, |module| {
+            // Symbols of one module come together.
+            let known = self.modules.iter().rposition(|known| known == module);
+            let index = known.unwrap_or_else(|| {
+                self.modules.push(module.to_owned());
+                self.modules.len() - 1
+            });
+            u16::try_from(index + 1).unwrap_or(u16::MAX)
+        });
+        let mut entry = Entry { address: line.address, name: 0, length: 0, module };
+        if is_function {
+            entry.name = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+            entry.length = u16::try_from(line.name.len()).unwrap_or(0);
+            self.names.push_str(line.name);
+        }
+        self.symbols.push(entry);
+    }
+
+    fn name(&self, entry: &Entry) -> &str {
+        let start = entry.name as usize;
+        self.names.get(start..start + usize::from(entry.length)).unwrap_or_default()
+    }
+
+    fn module(&self, entry: &Entry) -> Option<&str> {
+        let index = usize::from(entry.module).checked_sub(1)?;
+        self.modules.get(index).map(String::as_str)
+    }
+
+    fn functions(&self) -> impl Iterator<Item = &Entry> + Clone {
+        self.symbols.iter().filter(|entry| entry.length > 0)
+    }
+
+    /// How many functions there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.functions().count()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.symbols.is_empty()
+    }
+
+    /// The address of a function.
+    #[must_use]
+    pub fn symbol(&self, name: &str) -> Option<u64> {
+        self.functions().find(|entry| self.name(entry) == name).map(|entry| entry.address)
+    }
+
+    /// The function that an address lies in.
+    #[must_use]
+    pub fn lookup(&self, address: u64) -> Option<Symbol<'_>> {
+        let after = self.symbols.partition_point(|entry| entry.address <= address);
+        let start = self.symbols[..after].last()?.address;
+        let first = self.symbols[..after].partition_point(|entry| entry.address < start);
+        let entry = self.symbols[first..after].iter().find(|entry| entry.length > 0)?;
+        // After the last symbol of all nothing is known to end it.
+        if after == self.symbols.len() && address - start > 1 << 16 {
+            return None;
+        }
+        Some(Symbol { name: self.name(entry), offset: address - start, module: self.module(entry) })
+    }
+
+    /// The function that a return address on a stack belongs to: the one of the call before it. A call that never
+    /// comes back may be a function's last instruction, so its return address already lies in the next function.
+    #[must_use]
+    pub fn lookup_return(&self, address: u64) -> Option<Symbol<'_>> {
+        let symbol = self.lookup(address.checked_sub(1)?)?;
+        Some(Symbol { offset: symbol.offset + 1, ..symbol })
+    }
+
+    /// The addresses of all functions that some pattern matches: sorted, neighbours merged.
+    ///
+    /// # Errors
+    /// A pattern matches nothing.
+    pub fn ranges(&self, patterns: &[StackPattern]) -> Result<Vec<Range<u64>>, NoMatch> {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        let mut used = vec![false; patterns.len()];
+        for (i, entry) in self.symbols.iter().enumerate().filter(|(_, entry)| entry.length > 0) {
+            let (name, module) = (self.name(entry), self.module(entry));
+            let mut any = false;
+            for (pattern, used) in patterns.iter().zip(&mut used) {
+                if pattern.matches(name, module) {
+                    *used = true;
+                    any = true;
+                }
+            }
+            if !any {
+                continue;
+            }
+            let next = self.symbols[i + 1..].iter().find(|next| next.address > entry.address);
+            // The last function of all: as in `lookup`.
+            let end = next.map_or(entry.address + (1 << 16), |next| next.address);
+            match ranges.last_mut() {
+                Some(last) if last.end >= entry.address => last.end = last.end.max(end),
+                _ => ranges.push(entry.address..end),
+            }
+        }
+        match patterns.iter().zip(used).find(|(_, used)| !used) {
+            Some((pattern, _)) => Err(NoMatch { pattern: pattern.clone(), close: self.close(pattern) }),
+            None => Ok(ranges),
+        }
+    }
+
+    /// Names that look like a pattern.
+    fn close(&self, pattern: &StackPattern) -> Vec<String> {
+        if pattern.kind() == StackPatternKind::Module {
+            let modules = self.modules.iter().map(String::as_str);
+            return suggest::close(pattern.bare(), modules, 3).into_iter().map(|name| format!("[{name}]")).collect();
+        }
+        let names = self.functions().map(|entry| self.name(entry));
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+        let stem = &pattern.bare()[..pattern.bare().bytes().take_while(plain).count()];
+        if pattern.kind() == StackPatternKind::Glob {
+            // What the names start with instead.
+            let stems: BTreeSet<&str> = names.filter_map(|name| name.get(..stem.len())).collect();
+            return suggest::close(stem, stems, 3).into_iter().map(|stem| format!("{stem}*")).collect();
+        }
+        // What contains the name is closer than what is spelt alike.
+        let containing = names.clone().filter(|name| stem.len() >= 3 && name.contains(stem)).take(3);
+        let mut close: Vec<&str> = containing.collect();
+        for name in suggest::close(stem, names, 3) {
+            if close.len() < 3 && !close.contains(&name) {
+                close.push(name);
+            }
+        }
+        close.into_iter().map(str::to_owned).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

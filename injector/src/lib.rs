@@ -1,0 +1,14 @@
+//! The injector: makes Linux kernel memory allocations fail, on purpose and with aim.
+//!
+//! Data goes one way: command line → [`plan`] → [`kernel`] facts → [`session`] (globals and maps) → the eBPF hooks →
+//! [`events`] → [`sinks`]. A module uses only what stands before it on this line.
+
+pub mod check;
+pub mod cli;
+pub mod events;
+pub mod kernel;
+pub mod plan;
+pub mod run;
+pub mod session;
+pub mod sinks;
+pub mod target;

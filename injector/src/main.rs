@@ -1,0 +1,74 @@
+//! The `injector` program: parse, log, run, exit code.
+
+use std::{
+    io::{self, Write},
+    process::exit,
+};
+
+use anyhow::Result;
+use injector::{
+    check::{self, Caller, Needs},
+    cli::{self, Command, EXIT_INTERNAL, EXIT_MISSING, EXIT_OK, EXIT_USAGE, RunOptions},
+    kernel::{KernelFiles, Survey},
+    plan::Plan,
+    run::{self, MissingPrerequisites},
+    session::{CanaryError, ResolveError},
+    sinks::OpenError,
+    target::TargetError,
+};
+use tokio::{runtime, task::LocalSet};
+use tracing_subscriber::EnvFilter;
+
+fn main() {
+    let code = match cli::parse(std::env::args_os()) {
+        Ok(Command::Check { json }) => check(json).unwrap_or_else(report),
+        Ok(Command::Run(plan, options)) => run(&plan, options).unwrap_or_else(report),
+        Err(exit) => {
+            let _ = if exit.code == EXIT_OK { write!(io::stdout(), "{exit}") } else { write!(io::stderr(), "{exit}") };
+            exit.code
+        }
+    };
+    exit(code);
+}
+
+fn check(json: bool) -> Result<i32> {
+    let files = KernelFiles::default();
+    let report = check::run(&files, &Survey::take(&files), &Caller::this(&files), &Needs::all());
+    let text = if json { format!("{}\n", report.to_json()?) } else { report.to_string() };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(if report.is_ok() { EXIT_OK } else { EXIT_MISSING })
+}
+
+fn run(plan: &Plan, options: RunOptions) -> Result<i32> {
+    log(options);
+    // One thread: what the daemon does is wait. And one tracer, since the command stops for the thread that started it.
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, run::run(plan, options.ebpf_log))
+}
+
+/// Diagnostics go to standard error; `RUST_LOG` says which, if it is set.
+fn log(options: RunOptions) {
+    let ours = if options.verbose { "debug" } else { "warn" };
+    let ebpf = if options.ebpf_log { "trace" } else { "off" };
+    // aya-log names the eBPF crate, which is called like the program, as the target of its records.
+    let default = format!("warn,injector={ours},injector_ebpf={ebpf}");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(options.verbose).init();
+}
+
+/// Says what went wrong, and gives the exit code.
+fn report(error: anyhow::Error) -> i32 {
+    let _ = writeln!(io::stderr(), "injector: {error:#}");
+    code_of(&error)
+}
+
+/// Exit code of an error: whose fault it is.
+fn code_of(error: &anyhow::Error) -> i32 {
+    if error.is::<TargetError>() || error.is::<ResolveError>() || error.is::<OpenError>() {
+        EXIT_USAGE
+    } else if error.is::<MissingPrerequisites>() || error.is::<CanaryError>() {
+        EXIT_MISSING
+    } else {
+        EXIT_INTERNAL
+    }
+}

@@ -1,0 +1,283 @@
+//! The plan: what to fail, when, for whom. Validated and immutable; everything after the command line works from it.
+//!
+//! Nothing here touches a kernel: a plan can be made, checked and printed on a machine that has no such kernel. Every
+//! value has one grammar, its `FromStr`, which the command line uses and whose errors name the good values.
+
+pub mod duration;
+pub mod gfp;
+pub mod hook;
+pub mod order;
+pub mod probability;
+pub mod stack;
+pub(crate) mod suggest;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+pub use gfp::{GfpFilter, GfpScope, GfpValue};
+pub use hook::Hook;
+pub use order::OrderRange;
+pub use probability::Probability;
+pub use stack::{StackFilter, StackPattern, StackPatternKind};
+
+/// A run, described.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Plan {
+    /// What is attached to, each hook once.
+    pub hooks: Vec<Hook>,
+    /// Which calls match.
+    pub filter: Filter,
+    /// Whose calls.
+    pub target: Target,
+    /// Which matches are failed.
+    pub policy: Policy,
+    /// Where the outcome goes.
+    pub output: Output,
+}
+
+/// Conditions on a call's facts and stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Filter {
+    /// Its GFP flags.
+    pub gfp: GfpFilter,
+    /// Which GFP flags.
+    pub gfp_scope: GfpScope,
+    /// Its order.
+    pub order: OrderRange,
+    /// Its stack.
+    pub stack: StackFilter,
+}
+
+/// Whose calls are failed; several: any of them; none: everybody's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// Processes, with all their threads.
+    pub pids: Vec<u32>,
+    /// Directories of cgroups (v2), descendants included.
+    #[serde(serialize_with = "lossy_paths")]
+    pub cgroups: Vec<PathBuf>,
+    /// A command that runs in a cgroup of its own.
+    #[serde(serialize_with = "lossy_command")]
+    pub command: Option<Vec<OsString>>,
+}
+
+/// Which matches are failed, and for how long.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Policy {
+    /// How likely each match is.
+    pub probability: Probability,
+    /// How many at most.
+    pub times: Option<u64>,
+    /// When the run ends by itself.
+    #[serde(serialize_with = "duration::serialize_option")]
+    pub duration: Option<Duration>,
+    /// Failures stop when the daemon's last heartbeat is older.
+    #[serde(serialize_with = "duration::serialize")]
+    pub ttl: Duration,
+}
+
+/// Where the outcome goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Output {
+    /// How it is written.
+    pub format: Format,
+    /// The file; `None`: standard output, or standard error when a command owns standard output.
+    #[serde(serialize_with = "lossy_path")]
+    pub path: Option<PathBuf>,
+    /// How many sites the text summary shows; 0: all.
+    pub top: usize,
+    /// No line per failure.
+    pub quiet: bool,
+}
+
+/// How events and summary are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// JSON lines.
+    Json,
+}
+
+/// There is no such output format.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("there is no format `{0}`; formats are: text, json")]
+pub struct UnknownFormat(String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(UnknownFormat(text.to_owned())),
+        }
+    }
+}
+
+/// There is no such GFP scope.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("there is no GFP scope `{0}`; scopes are: effective, raw")]
+pub struct UnknownScope(String);
+
+impl FromStr for GfpScope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "effective" => Ok(Self::Effective),
+            "raw" => Ok(Self::Raw),
+            _ => Err(UnknownScope(text.to_owned())),
+        }
+    }
+}
+
+impl Target {
+    /// Whether everybody's calls are failed.
+    #[must_use]
+    pub fn is_everybody(&self) -> bool {
+        self.pids.is_empty() && self.cgroups.is_empty() && self.command.is_none()
+    }
+}
+
+impl Policy {
+    /// How long failures go on after the daemon's last heartbeat, unless `--ttl` says otherwise.
+    pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
+    /// Shorter, and a busy machine would stop its own failures between two heartbeats.
+    pub const MIN_TTL: Duration = Duration::from_millis(100);
+    /// Longer, and a daemon that hangs leaves the machine without memory for too long.
+    pub const MAX_TTL: Duration = Duration::from_secs(3600);
+
+    /// The probability when none is given: always, where something else bounds the damage.
+    ///
+    /// # Errors
+    /// Nothing else does.
+    pub fn default_probability(target: &Target, times: Option<u64>) -> Result<Probability, PlanError> {
+        if target.is_everybody() && times.is_none() {
+            return Err(PlanError::NoProbability);
+        }
+        Ok(Probability::ALWAYS)
+    }
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { format: Format::Text, path: None, top: 10, quiet: false }
+    }
+}
+
+/// Why a plan makes no sense, though each of its values does.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// Nothing to attach to.
+    #[error("no hook is named; hooks are: slab, page")]
+    NoHook,
+    /// Would fail every allocation of the whole machine.
+    #[error(
+        "--prob is required here: without a target (--pid, --cgroup, -- CMD) or --times, every matching allocation of the whole machine would fail; try --prob 0.01"
+    )]
+    NoProbability,
+    /// Asked for and excluded.
+    #[error("--stack {0} and --not-stack {0} exclude each other: no stack can match")]
+    StackContradiction(StackPattern),
+    /// Not a process.
+    #[error("--pid 0 is not a process; name the id of a running one")]
+    PidZero,
+    /// No failure at all.
+    #[error("--times 0 would fail nothing; use --prob 0 to count matches without failing any")]
+    TimesZero,
+    /// No time at all.
+    #[error("--duration {given} is too short: the run would end before it starts", given = duration::format(*.0))]
+    DurationZero(Duration),
+    /// Outside the bounds.
+    #[error(
+        "--ttl {given} is out of range; it goes from {min} to {max}",
+        given = duration::format(*.0),
+        min = duration::format(Policy::MIN_TTL),
+        max = duration::format(Policy::MAX_TTL)
+    )]
+    Ttl(Duration),
+    /// A command without a program.
+    #[error("the command after -- is empty; write the program and its arguments")]
+    EmptyCommand,
+}
+
+impl Plan {
+    /// Puts a plan together.
+    ///
+    /// # Errors
+    /// Its parts contradict each other.
+    pub fn new(
+        hooks: Vec<Hook>,
+        filter: Filter,
+        target: Target,
+        policy: Policy,
+        output: Output,
+    ) -> Result<Self, PlanError> {
+        let mut hooks = hooks;
+        hooks.sort_unstable();
+        hooks.dedup();
+        let plan = Self { hooks, filter, target, policy, output };
+        plan.validate()?;
+        Ok(plan)
+    }
+
+    fn validate(&self) -> Result<(), PlanError> {
+        let Self { hooks, filter, target, policy, output: _ } = self;
+        if hooks.is_empty() {
+            return Err(PlanError::NoHook);
+        }
+        let StackFilter { any_of, none_of } = &filter.stack;
+        // Only when all wanted patterns are unwanted too is there nothing left.
+        if let Some(first) = any_of.first()
+            && any_of.iter().all(|pattern| none_of.contains(pattern))
+        {
+            return Err(PlanError::StackContradiction(first.clone()));
+        }
+        if target.pids.contains(&0) {
+            return Err(PlanError::PidZero);
+        }
+        if target.command.as_ref().is_some_and(|command| command.first().is_none_or(|program| program.is_empty())) {
+            return Err(PlanError::EmptyCommand);
+        }
+        let Policy { probability: _, times, duration, ttl } = policy;
+        if *times == Some(0) {
+            return Err(PlanError::TimesZero);
+        }
+        if let Some(duration) = duration
+            && duration.is_zero()
+        {
+            return Err(PlanError::DurationZero(*duration));
+        }
+        if !(Policy::MIN_TTL..=Policy::MAX_TTL).contains(ttl) {
+            return Err(PlanError::Ttl(*ttl));
+        }
+        Ok(())
+    }
+}
+
+// The plan is printed for people and for logs; what is not UTF-8 is shown as well as it can be.
+
+fn lossy_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
+}
+
+fn lossy_paths<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+fn lossy_command<S: Serializer>(command: &Option<Vec<OsString>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let words = command.as_ref().map(|words| words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>());
+    words.serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! Proof that an attached hook is called: an allocation of our own must reach it. A kernel may have the function and
+//! call a clone of it, or have compiled the calls away (KERNEL: 6.8 to 6.10 with FAILSLAB=n).
+
+use std::{fs::File, num::NonZeroUsize};
+
+use anyhow::Result;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use super::Session;
+use crate::plan::Hook;
+
+/// A hook that is attached and never called.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{function} is attached, but allocations don't reach it: this kernel calls a clone of it or has compiled the call away; \
+     use a kernel with {option}=y, or boot the guest: cargo xtask run"
+)]
+pub struct CanaryError {
+    function: &'static str,
+    option: &'static str,
+}
+
+/// How many allocations of each kind are made: one would do, if all went to this CPU's program.
+const ALLOCATIONS: usize = 16;
+
+/// Allocates, and sees that each attached hook counted it.
+pub(super) fn prove(session: &Session) -> Result<()> {
+    for hook in session.hooks() {
+        let before = session.counters(*hook)?.disarmed;
+        match hook {
+            Hook::Slab => allocate_from_slab()?,
+            Hook::Page => allocate_pages()?,
+        }
+        if session.counters(*hook)?.disarmed == before {
+            return Err(CanaryError { function: hook.function(), option: hook.option() }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Each open file is an object of the `filp` cache.
+fn allocate_from_slab() -> Result<()> {
+    for _ in 0..ALLOCATIONS {
+        File::open("/dev/null")?;
+    }
+    Ok(())
+}
+
+/// Each fresh page that is written to is one from the page allocator.
+fn allocate_pages() -> Result<()> {
+    const PAGE: usize = 4096;
+    let length = NonZeroUsize::MIN.saturating_add(ALLOCATIONS * PAGE - 1);
+    // SAFETY: a fresh private mapping, written to within its bounds and unmapped; nobody else knows of it.
+    unsafe {
+        let memory = mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE)?;
+        for page in 0..ALLOCATIONS {
+            memory.cast::<u8>().add(page * PAGE).write_volatile(1);
+        }
+        munmap(memory, length.get())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! The attached state. Dropping a [`Session`] disarms and detaches everything; if the process dies, the kernel does,
+//! since nothing is pinned.
+
+mod canary;
+mod wire;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    programs::KProbe,
+};
+use aya_log::EbpfLogger;
+use injector_common::{
+    HOOK_PAGE, HOOK_SLAB,
+    config::{AddressRange, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_THRESHOLD, Module},
+    counters::Counters,
+    record::Site,
+};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::plan::Hook;
+
+pub use canary::CanaryError;
+pub use wire::{ResolveError, Wire};
+
+/// The eBPF object, compiled by the build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("INJECTOR_EBPF_OBJECT"));
+
+/// aya-log's level for everything.
+const LOG_ALL: u8 = 5;
+
+/// Programs that are loaded, attached, and detached when this is dropped.
+pub struct Session {
+    ebpf: Option<Ebpf>,
+    live: Array<MapData, u64>,
+    spent: Array<MapData, u64>,
+    counters: PerCpuArray<MapData, Counters>,
+    sites: HashMap<MapData, u64, Site>,
+    hooks: Vec<Hook>,
+    budget: Option<u64>,
+}
+
+/// What streams out of a session, next to what can be asked of it.
+pub struct Streams {
+    /// A record per failure.
+    pub events: RingBuf<MapData>,
+    /// The eBPF side's diagnostics, if they were asked for.
+    pub log: Option<EbpfLogger<&'static dyn log::Log>>,
+}
+
+/// The index that the eBPF side uses for a hook.
+#[must_use]
+pub fn index(hook: Hook) -> u32 {
+    match hook {
+        Hook::Slab => HOOK_SLAB,
+        Hook::Page => HOOK_PAGE,
+    }
+}
+
+/// The hook with this index.
+#[must_use]
+pub fn hook(index: u32) -> Option<Hook> {
+    match index {
+        HOOK_SLAB => Some(Hook::Slab),
+        HOOK_PAGE => Some(Hook::Page),
+        _ => None,
+    }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC: the clock of bpf_ktime_get_ns().
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Session {
+    /// Loads the programs, specialised to `wire`, attaches them to their hooks unarmed, and proves by a canary
+    /// allocation that each of them is called.
+    ///
+    /// # Errors
+    /// When the kernel refuses a program, or a hook is attached and never called.
+    pub fn attach(hooks: &[Hook], wire: &Wire, ebpf_log: bool) -> Result<(Self, Streams)> {
+        let log_level = if ebpf_log { LOG_ALL } else { 0 };
+        let ranges = u32::try_from(wire.stack_ranges.len()).context("too many address ranges")?.max(1);
+        let mut ebpf = EbpfLoader::new()
+            // Only needed for CO-RE relocations, which Rust eBPF has none of; parsing it takes longer than all the rest.
+            .btf(None)
+            .override_global("CONFIG", &wire.config, true)
+            .override_global(aya_log::LEVEL, &log_level, false)
+            .map_max_entries("STACK_RANGES", ranges)
+            .load(OBJECT)
+            .context("can't load the eBPF object")?;
+
+        fill(&mut ebpf, wire)?;
+        let streams = Streams {
+            events: RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?,
+            log: ebpf_log.then(|| EbpfLogger::init(&mut ebpf)).transpose().context("can't read the eBPF log")?,
+        };
+        let mut session = Self {
+            live: Array::try_from(take(&mut ebpf, "LIVE")?)?,
+            spent: Array::try_from(take(&mut ebpf, "SPENT")?)?,
+            counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?,
+            sites: HashMap::try_from(take(&mut ebpf, "SITES")?)?,
+            ebpf: None,
+            hooks: hooks.to_vec(),
+            budget: None,
+        };
+        for hook in hooks {
+            let name = hook.to_string();
+            let program: &mut KProbe =
+                ebpf.program_mut(&name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?.try_into()?;
+            program.load().with_context(|| format!("the kernel refused program {name}"))?;
+        }
+        for hook in hooks {
+            let name = hook.to_string();
+            let program: &mut KProbe =
+                ebpf.program_mut(&name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?.try_into()?;
+            program
+                .attach(hook.function(), 0)
+                .with_context(|| format!("can't attach to {}", hook.function()))?;
+        }
+        session.ebpf = Some(ebpf);
+        canary::prove(&session)?;
+        Ok((session, streams))
+    }
+
+    /// Lets failures happen: `threshold` per 2^32 matches, `budget` in all, and none after `ttl` without a heartbeat.
+    ///
+    /// # Errors
+    /// When a map can't be written.
+    pub fn arm(&mut self, threshold: u64, budget: Option<u64>, deadline_ns: u64) -> Result<()> {
+        self.budget = budget;
+        self.live.set(LIVE_THRESHOLD, threshold, 0)?;
+        self.live.set(LIVE_BUDGET, budget.unwrap_or(u64::MAX), 0)?;
+        self.heartbeat(deadline_ns)?;
+        self.live.set(LIVE_ARMED, 1, 0).context("can't arm the hooks")
+    }
+
+    /// Allows failures until `deadline_ns` (CLOCK_MONOTONIC).
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn heartbeat(&mut self, deadline_ns: u64) -> Result<()> {
+        self.live.set(LIVE_DEADLINE, deadline_ns, 0).context("can't renew the deadline of the hooks")
+    }
+
+    /// Ends the failures and detaches; what was counted stays readable.
+    pub fn detach(&mut self) {
+        // If it can't be disarmed, detaching does as well.
+        let _ = self.live.set(LIVE_ARMED, 0, 0);
+        self.ebpf = None;
+    }
+
+    /// The attached hooks.
+    #[must_use]
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    /// Whether the failure budget is used up; never without one.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn is_spent(&self) -> Result<bool> {
+        Ok(match self.budget {
+            Some(budget) => self.spent.get(&0, 0)? >= budget,
+            None => false,
+        })
+    }
+
+    /// A hook's counters, summed over the CPUs.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn counters(&self, hook: Hook) -> Result<Counters> {
+        let mut sum = Counters::default();
+        for counters in self.counters.get(&index(hook), 0).context("can't read the counters")?.iter() {
+            sum.add(counters);
+        }
+        Ok(sum)
+    }
+
+    /// The site with this signature, if it was recorded.
+    #[must_use]
+    pub fn site(&self, signature: u64) -> Option<Site> {
+        self.sites.get(&signature, 0).ok()
+    }
+
+    /// All sites with their signatures, in no order.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn sites(&self) -> Result<Vec<(u64, Site)>> {
+        self.sites.iter().collect::<Result<_, _>>().context("can't read the histogram")
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+/// Puts into the maps what the programs look up.
+fn fill(ebpf: &mut Ebpf, wire: &Wire) -> Result<()> {
+    let mut pids: HashMap<_, u32, u32> = HashMap::try_from(map(ebpf, "PIDS")?)?;
+    for pid in &wire.pids {
+        pids.insert(pid, 0, 0).with_context(|| format!("can't make process {pid} a target"))?;
+    }
+    let mut modules: Array<_, Module> = Array::try_from(map(ebpf, "MODULES")?)?;
+    for (i, module) in (0..).zip(&wire.modules) {
+        modules.set(i, module, 0).context("can't hand over the module table")?;
+    }
+    let mut ranges: Array<_, AddressRange> = Array::try_from(map(ebpf, "STACK_RANGES")?)?;
+    for (i, range) in (0..).zip(&wire.stack_ranges) {
+        ranges.set(i, range, 0).context("can't hand over the stack filter")?;
+    }
+    Ok(())
+}
+
+fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map> {
+    ebpf.map_mut(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+    ebpf.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
+}

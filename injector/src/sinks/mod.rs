@@ -1,0 +1,79 @@
+//! Where events and summary go: one file per format. Only sinks print.
+
+mod json;
+mod text;
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufWriter, Write},
+};
+
+use anyhow::Result;
+
+pub use json::{Json, SCHEMA};
+pub use text::Text;
+
+use crate::{
+    events::{Event, Start, Summary},
+    plan::{Format, Output},
+};
+
+/// Something that takes what a run yields.
+pub trait Sink {
+    /// The run begins.
+    ///
+    /// # Errors
+    /// When it can't be written; so with the others.
+    fn start(&mut self, start: &Start<'_>) -> io::Result<()>;
+    /// An allocation was failed.
+    ///
+    /// # Errors
+    /// See [`Sink::start`].
+    fn failure(&mut self, event: &Event) -> io::Result<()>;
+    /// The run has ended.
+    ///
+    /// # Errors
+    /// See [`Sink::start`].
+    fn summary(&mut self, summary: &Summary) -> io::Result<()>;
+    /// Nothing more comes for the moment.
+    ///
+    /// # Errors
+    /// See [`Sink::start`].
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+/// An output that can't be opened: bad input, exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write {path}: {source}")]
+pub struct OpenError {
+    path: String,
+    source: io::Error,
+}
+
+/// Opens the output that the plan asks for.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn open(output: &Output, command_owns_stdout: bool) -> Result<Box<dyn Sink>, OpenError> {
+    let writer: Box<dyn Write> = match &output.path {
+        Some(path) => Box::new(File::create(path).map_err(|source| OpenError { path: path.display().to_string(), source })?),
+        None if command_owns_stdout => Box::new(io::stderr()),
+        None => Box::new(io::stdout()),
+    };
+    let writer = BufWriter::with_capacity(1 << 16, writer);
+    Ok(match output.format {
+        Format::Text => Box::new(Text::new(writer, output.top)),
+        Format::Json => Box::new(Json::new(writer)),
+    })
+}
+
+/// Says something about the course of a run, on standard error: what people and scripts wait for.
+pub fn announce(message: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "injector: {message}");
+}
+
+/// The summary on standard error, when the output that it was meant for can't be written.
+pub fn last_resort(summary: &Summary, top: usize) {
+    let _ = Text::new(io::stderr(), top).summary(summary);
+}

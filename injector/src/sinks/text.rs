@@ -1,0 +1,131 @@
+//! Text for people: a line per failure, and at the end the counts and the histogram.
+
+use std::io::{self, Write};
+
+use injector_common::counters::DESCRIPTIONS;
+
+use super::Sink;
+use crate::events::{Context, Event, Start, Summary};
+
+/// Writes text.
+#[derive(Debug)]
+pub struct Text<W> {
+    writer: W,
+    top: usize,
+    began: u64,
+}
+
+/// How many frames a failure's line shows; all are in the histogram.
+const FRAMES_IN_A_LINE: usize = 4;
+
+/// Frames that every stack has at its inner end: the allocator's own. Left out of a failure's line.
+const ALLOCATOR: [&str; 22] = [
+    "kmem_cache_alloc",
+    "__kmem_cache_alloc",
+    "kmalloc_trace",
+    "__kmalloc",
+    "kmalloc_large",
+    "__alloc_pages",
+    "alloc_pages",
+    "alloc_page",
+    "folio_alloc",
+    "__folio_alloc",
+    "vma_alloc_folio",
+    "filemap_alloc_folio",
+    "__get_free_pages",
+    "get_zeroed_page",
+    "allocate_slab",
+    "new_slab",
+    "___slab_alloc",
+    "__slab_alloc",
+    "slab_pre_alloc_hook",
+    "prepare_alloc_pages",
+    "should_fail",
+    "krealloc",
+];
+
+impl<W: Write> Text<W> {
+    /// To `writer`, with the `top` most frequent sites at the end; 0: all.
+    pub fn new(writer: W, top: usize) -> Self {
+        Self { writer, top, began: 0 }
+    }
+}
+
+impl<W: Write> Sink for Text<W> {
+    fn start(&mut self, start: &Start<'_>) -> io::Result<()> {
+        self.began = start.time_ns;
+        Ok(())
+    }
+
+    fn failure(&mut self, event: &Event) -> io::Result<()> {
+        let since = event.time_ns.saturating_sub(self.began);
+        write!(
+            self.writer,
+            "{:>4}.{:06} {:<4} {} order={} size={}",
+            since / 1_000_000_000,
+            since / 1_000 % 1_000_000,
+            event.hook,
+            event.effective_gfp,
+            event.order,
+            event.size
+        )?;
+        if event.gfp_bits != event.effective_gfp_bits {
+            write!(self.writer, " asked={}", event.gfp)?;
+        }
+        if let Some(cache) = &event.cache {
+            write!(self.writer, " cache={cache}")?;
+        }
+        write!(self.writer, " {}[{}] cpu{}", event.comm, event.tid, event.cpu)?;
+        if event.context != Context::Task {
+            write!(self.writer, " {}", event.context.name())?;
+        }
+        write!(self.writer, " site={:016x}", event.site)?;
+        let callers = event.stack.iter().position(|frame| !ALLOCATOR.iter().any(|name| frame.starts_with(name))).unwrap_or(0);
+        for frame in event.stack.iter().skip(callers).take(FRAMES_IN_A_LINE) {
+            write!(self.writer, " < {frame}")?;
+        }
+        writeln!(self.writer)
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        let out = &mut self.writer;
+        let seconds = summary.elapsed.as_secs_f64();
+        writeln!(out, "\n{}: {} failures in {seconds:.1} s", summary.end.describe(), summary.failures)?;
+        if let Some(status) = summary.command_status {
+            writeln!(out, "exit status of the command: {status}")?;
+        }
+        writeln!(out, "\n{:<8}{:>14}{:>14}{:>14}", "hook", "calls", "matches", "failures")?;
+        for hook in &summary.hooks {
+            let counters = &hook.counters;
+            writeln!(out, "{:<8}{:>14}{:>14}{:>14}", hook.hook.name(), counters.calls, counters.matches, counters.failures)?;
+        }
+        writeln!(out, "\nevents: {} delivered, {} lost (the histogram below is exact all the same)", summary.delivered, summary.lost)?;
+        writeln!(out, "suppressed by guards: {}", summary.suppressed)?;
+        for (i, description) in DESCRIPTIONS.iter().enumerate() {
+            if ["calls", "matches", "failures", "lost", "disarmed", "passed"].contains(&description.name) {
+                continue;
+            }
+            let sum: u64 = summary.hooks.iter().map(|hook| hook.counters.values()[i]).sum();
+            if sum > 0 {
+                writeln!(out, "  {:>12} {}: {}", sum, description.name.replace('_', " "), description.help.trim())?;
+            }
+        }
+        let shown = if self.top == 0 { summary.sites.len() } else { self.top.min(summary.sites.len()) };
+        if summary.sites.is_empty() {
+            writeln!(out, "\nno site was failed")?;
+        } else {
+            writeln!(out, "\n{} sites were failed; the most frequent {shown}:", summary.sites.len())?;
+        }
+        for site in &summary.sites[..shown] {
+            writeln!(out, "\n{:>10} x {} site {:016x}", site.count, site.hook, site.site)?;
+            for frame in site.stack.iter() {
+                writeln!(out, "             {frame}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}

@@ -1,0 +1,167 @@
+//! A cgroup under test: named by the user, or made for the command.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use tracing::warn;
+
+use super::TargetError;
+
+/// A cgroup v2.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+    id: u64,
+    level: u32,
+}
+
+impl Cgroup {
+    /// Opens the cgroup whose directory is `path`.
+    ///
+    /// # Errors
+    /// When it isn't the directory of a cgroup v2.
+    pub fn open(path: &Path) -> Result<Self, TargetError> {
+        let shown = path.display();
+        let path = path.canonicalize().map_err(|error| TargetError::new(format!("{shown} is not a cgroup: {error}")))?;
+        let metadata = fs::metadata(&path).map_err(|error| TargetError::new(format!("{shown} is not a cgroup: {error}")))?;
+        let magic = statfs(&path).map_err(|error| TargetError::new(format!("{shown} is not a cgroup: {error}")))?.filesystem_type();
+        if magic != CGROUP2_SUPER_MAGIC || !metadata.is_dir() {
+            return Err(TargetError::new(format!("{shown} is not a cgroup v2 directory; they are below {}", mount_point()?.display())));
+        }
+        let mount = mount_point()?;
+        let below = path
+            .strip_prefix(&mount)
+            .map_err(|_| TargetError::new(format!("{shown} is not below the cgroup v2 root {}", mount.display())))?;
+        // The id of a cgroup is the inode number of its directory (kernfs, 64-bit kernels since 5.5).
+        let level = u32::try_from(below.components().count()).map_err(|error| TargetError::new(format!("{shown}: {error}")))?;
+        Ok(Self { id: metadata.ino(), level, path })
+    }
+
+    /// Its id, as bpf_get_current_cgroup_id() gives it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its depth below the root, which has 0.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.level
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it still exists: the same one, not a new one by its name.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.id)
+    }
+}
+
+/// A cgroup that was made for the command. Dropping it moves what still runs there (a daemon that the command has
+/// left behind) to the parent and removes it.
+#[derive(Debug)]
+pub struct OwnCgroup(Cgroup);
+
+impl OwnCgroup {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When the hierarchy isn't mounted or not writable.
+    pub fn create() -> Result<Self, TargetError> {
+        let path = mount_point()?.join(format!("injector.{}", std::process::id()));
+        fs::create_dir(&path).map_err(|error| TargetError::new(format!("can't make cgroup {} for the command: {error}; run as root", path.display())))?;
+        Ok(Self(Cgroup::open(&path)?))
+    }
+
+    /// As a target.
+    #[must_use]
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.0
+    }
+
+    /// The file that takes the pid of a process that is to join.
+    #[must_use]
+    pub fn procs(&self) -> PathBuf {
+        self.0.path.join("cgroup.procs")
+    }
+
+    /// Kills every process in it (cgroup.kill, since 5.14).
+    pub fn kill(&self) {
+        if let Err(error) = fs::write(self.0.path.join("cgroup.kill"), "1") {
+            warn!("can't kill what runs in {}: {error}", self.0.path.display());
+        }
+    }
+
+    /// Moves its processes to its parent. One that is gone meanwhile needs no moving.
+    fn empty(&self) {
+        let Some(parent) = self.0.path.parent() else { return };
+        for pid in fs::read_to_string(self.procs()).unwrap_or_default().lines() {
+            let _ = fs::write(parent.join("cgroup.procs"), pid);
+        }
+    }
+}
+
+impl Drop for OwnCgroup {
+    fn drop(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let start = Instant::now();
+        // Tasks that die need a moment to leave, and those that fork get new children meanwhile.
+        while let Err(error) = fs::remove_dir(&self.0.path) {
+            self.empty();
+            if start.elapsed() > PATIENCE {
+                warn!("can't remove cgroup {}: {error}; processes in it don't die", self.0.path.display());
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Where the cgroup v2 hierarchy is mounted, from its root on: depths below a mount of a part of it would be wrong.
+fn mount_point() -> Result<PathBuf, TargetError> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| TargetError::new(format!("can't read /proc/self/mountinfo: {error}")))?;
+    find_mount(&mounts).ok_or_else(|| TargetError::new("the cgroup v2 hierarchy is not mounted; mount -t cgroup2 none /sys/fs/cgroup"))
+}
+
+/// proc_pid_mountinfo(5): the fourth field is the root of the mount, the fifth where it is mounted, the type follows ` - `.
+fn find_mount(mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut fields = left.split(' ').skip(3);
+        let (root, at) = (fields.next()?, fields.next()?);
+        (right.split(' ').next()? == "cgroup2" && root == "/").then(|| PathBuf::from(at))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_whole_hierarchy() {
+        let mounts = "30 24 0:26 /part /mnt rw shared:9 - cgroup2 cgroup2 rw\n\
+                      31 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n\
+                      32 24 0:27 / /sys/fs/bpf rw - bpf bpf rw\n";
+        assert_eq!(find_mount(mounts), Some(PathBuf::from("/sys/fs/cgroup")));
+        assert_eq!(find_mount("32 24 0:27 / /sys/fs/bpf rw - bpf bpf rw\n"), None);
+        assert_eq!(find_mount("garbage - cgroup2\n"), None);
+    }
+
+    #[test]
+    fn a_plain_directory_is_no_cgroup() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Cgroup::open(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("cgroup v2"), "{error}");
+    }
+}

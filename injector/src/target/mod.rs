@@ -1,0 +1,80 @@
+//! The command, processes or cgroups under test.
+//!
+//! [`Targets::open`] turns the plan's words into handles on things that exist, before anything is loaded; so
+//! a pid that isn't there or a path that is no cgroup ends the run while nothing is attached.
+
+mod cgroup;
+mod command;
+mod process;
+
+use injector_common::config::{self, MAX_CGROUPS, MAX_PIDS, TARGET_CGROUPS, TARGET_PIDS};
+
+pub use cgroup::{Cgroup, OwnCgroup};
+pub use command::{Command, Outcome};
+pub use process::Process;
+
+use crate::plan::Target;
+
+/// A target that can't be used: bad input, exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TargetError(String);
+
+impl TargetError {
+    fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// Everything that is under test, opened.
+#[derive(Debug)]
+pub struct Targets {
+    /// The processes given by `--pid`.
+    pub processes: Vec<Process>,
+    /// The cgroups given by `--cgroup`.
+    pub cgroups: Vec<Cgroup>,
+    /// The fresh cgroup in which the command will run.
+    pub own: Option<OwnCgroup>,
+}
+
+impl Targets {
+    /// Opens what the plan names, and makes a fresh cgroup if there is a command.
+    ///
+    /// # Errors
+    /// When a process doesn't exist, a path is not a cgroup v2, or there are too many of them.
+    pub fn open(target: &Target) -> Result<Self, TargetError> {
+        if target.pids.len() > MAX_PIDS as usize {
+            return Err(TargetError::new(format!("{} processes are too many: at most {MAX_PIDS}; use --cgroup", target.pids.len())));
+        }
+        let cgroups = target.cgroups.len() + usize::from(target.command.is_some());
+        if cgroups > MAX_CGROUPS {
+            return Err(TargetError::new(format!("{cgroups} cgroups (with that of the command) are too many: at most {MAX_CGROUPS}; name their parent instead")));
+        }
+        Ok(Self {
+            processes: target.pids.iter().map(|pid| Process::open(*pid)).collect::<Result<_, _>>()?,
+            cgroups: target.cgroups.iter().map(|path| Cgroup::open(path)).collect::<Result<_, _>>()?,
+            own: target.command.as_ref().map(|_| OwnCgroup::create()).transpose()?,
+        })
+    }
+
+    /// The same, as the hook wants it.
+    #[must_use]
+    pub fn wire(&self) -> config::Target {
+        let mut wire = config::Target::default();
+        if !self.processes.is_empty() {
+            wire.kinds |= TARGET_PIDS;
+        }
+        for (slot, cgroup) in wire.cgroups.iter_mut().zip(self.cgroups.iter().chain(self.own.as_ref().map(OwnCgroup::cgroup))) {
+            *slot = config::Cgroup { id: cgroup.id(), level: cgroup.level(), _pad: 0 };
+            wire.cgroups_len += 1;
+            wire.kinds |= TARGET_CGROUPS;
+        }
+        wire
+    }
+
+    /// Whether PID 1 was named.
+    #[must_use]
+    pub fn names_init(&self) -> bool {
+        self.processes.iter().any(|process| process.pid() == 1)
+    }
+}

@@ -1,0 +1,29 @@
+//! What the guest tests need: the test module, processes that allocate, the injector as users start it.
+//!
+//! The tests run as root in the guest (`cargo xtask test`), one at a time, against `/usr/bin/injector` and
+//! `/lib/modules/injector_test.ko`. Each one narrows its run down (`--pid` of a [`worker::Worker`], or
+//! `--stack` with the module's functions), so that numbers are exact and the guest survives.
+//!
+//! A test panics with what it saw: the injector's diagnostics are part of every message.
+
+pub mod bpf;
+pub mod cgroup;
+pub mod daemon;
+pub mod kernel_log;
+pub mod module;
+pub mod report;
+pub mod shell;
+pub mod worker;
+
+pub use cgroup::Cgroup;
+pub use daemon::{Finished, Injector, refused, run};
+pub use kernel_log::KernelLog;
+pub use module::{Outcome, RunFile};
+pub use report::Report;
+pub use worker::Worker;
+
+/// Makes the requests one after the other, from this thread.
+pub fn run_requests(requests: &[&str]) -> Vec<Outcome> {
+    let run = RunFile::open();
+    requests.iter().map(|request| run.run(request)).collect()
+}

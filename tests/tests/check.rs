@@ -1,0 +1,81 @@
+//! `injector check`, and the same list before every run.
+
+use std::time::Duration;
+
+use injector_tests::daemon::INJECTOR;
+use injector_tests::{bpf, shell};
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The prerequisites, in whatever frame of JSON they come.
+fn checks(text: &str) -> Vec<Value> {
+    let values: Vec<Value> = serde_json::Deserializer::from_str(text)
+        .into_iter::<Value>()
+        .collect::<Result<_, _>>()
+        .unwrap_or_else(|e| panic!("{e}: {text}"));
+    let [value] = &values[..] else { return values };
+    value.as_array().or_else(|| value["checks"].as_array()).unwrap_or_else(|| panic!("no checks in {text}")).clone()
+}
+
+#[test]
+fn in_the_guest_everything_is_there() {
+    let output = shell::output(INJECTOR, &["check"], LIMIT);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for word in ["CONFIG_BPF_KPROBE_OVERRIDE", "should_failslab", "should_fail_alloc_page", "debugfs"] {
+        assert!(text.to_lowercase().contains(&word.to_lowercase()), "{word} is not checked:\n{text}");
+    }
+    let output = shell::output(INJECTOR, &["check", "--json"], LIMIT);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let checks = checks(&text);
+    assert!(checks.len() >= 6, "{text}");
+    for check in &checks {
+        assert!(check["name"].is_string() && check["detail"].is_string(), "{check}");
+        assert!(check["state"] == "found" || check["required"] == false, "{check}");
+    }
+    assert!(bpf::ours().is_empty());
+}
+
+/// In a mount namespace of its own, where a file system that it needs is not mounted, or hidden: said with the remedy,
+/// exit code 3, and nothing is loaded.
+#[test]
+fn what_is_missing_is_named_with_its_remedy() {
+    for (prepare, missing) in [
+        ("umount -l /sys/kernel/debug", "debugfs"),
+        ("mount -t tmpfs none /sys/kernel/btf", "btf"),
+        ("mount --bind /dev/null /proc/kallsyms", "kallsyms"),
+    ] {
+        let inside = |run: &str| {
+            let script = format!("{prepare} || exit 99; {INJECTOR} {run}");
+            shell::output("/bin/sh", &["-c", &format!("unshare -m sh -c '{script}'")], LIMIT)
+        };
+        let output = inside("check --json");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let what = format!("{}\n{text}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(3), "{what}");
+        let missing_checks: Vec<_> = checks(&text).into_iter().filter(|check| check["state"] == "missing").collect();
+        assert!(missing_checks.iter().any(|check| check.to_string().to_lowercase().contains(missing)), "{what}");
+        for check in &missing_checks {
+            assert!(check["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()), "no remedy: {check}");
+        }
+        let output = inside("--prob 0 --duration 1s");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{stderr}");
+        assert!(stderr.to_lowercase().contains(missing), "{stderr}");
+        assert!(bpf::ours().is_empty());
+    }
+}
+
+#[test]
+fn not_root_is_said() {
+    for arguments in [&["check"][..], &["--prob", "0", "--duration", "1s"]] {
+        let mut child = std::process::Command::new(INJECTOR);
+        child.args(arguments);
+        let output = std::os::unix::process::CommandExt::uid(&mut child, 65534).output().expect("it starts");
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {text}");
+        assert!(text.contains("root") || text.contains("CAP_"), "{arguments:?}: {text}");
+    }
+}

@@ -1,0 +1,168 @@
+//! The hooks: each is there, each sees exactly its calls, each can be chosen.
+
+use std::time::Duration;
+
+use injector_tests::daemon::INJECTOR;
+use injector_tests::{Injector, Worker, run, shell};
+use serde_json::Value;
+
+const SLAB: &str = "kind=slab cache=injector_test_64 count=10000";
+const PAGE: &str = "kind=page order=0 count=10000";
+
+#[test]
+fn always_fails_every_slab_call() {
+    let worker = Worker::start();
+    let injector = Injector::start(&["--hook", "slab", "--prob", "1", "--quiet", "--pid", &worker.pid_arg()]);
+    let outcome = worker.run(SLAB);
+    let report = injector.stop();
+    assert_eq!((outcome.calls, outcome.failed), (10_000, 10_000));
+    assert_eq!((report.hook("slab").get("matches"), report.total("failures")), (10_000, 10_000), "{}", report.summary);
+    report.assert_accounts();
+}
+
+#[test]
+fn always_fails_every_page_call() {
+    let worker = Worker::start();
+    let injector = Injector::start(&["--hook", "page", "--prob", "1", "--quiet", "--pid", &worker.pid_arg()]);
+    let outcome = worker.run(PAGE);
+    let report = injector.stop();
+    assert_eq!((outcome.calls, outcome.failed), (10_000, 10_000));
+    assert_eq!((report.hook("page").get("matches"), report.total("failures")), (10_000, 10_000), "{}", report.summary);
+    report.assert_accounts();
+}
+
+#[test]
+fn never_fails_no_call_and_counts_all() {
+    let worker = Worker::start();
+    let injector = Injector::start(&["--prob", "0", "--pid", &worker.pid_arg()]);
+    let slab = worker.run(SLAB);
+    let page = worker.run(PAGE);
+    let report = injector.stop();
+    assert_eq!((slab.failed, page.failed), (0, 0));
+    assert_eq!(report.hook("slab").get("matches"), 10_000, "{}", report.summary);
+    // The slab calls may need a page for their cache; the page calls are all there.
+    assert!((10_000..10_010).contains(&report.hook("page").get("matches")), "{}", report.summary);
+    assert_eq!((report.total("failures"), report.failures.len()), (0, 0), "{}", report.summary);
+    report.assert_accounts_with_lines();
+}
+
+#[test]
+fn a_hook_that_is_not_named_is_left_alone() {
+    let worker = Worker::start();
+    for (hook, slab_fails, page_fails) in [("slab", 10_000, 0), ("page", 0, 10_000)] {
+        let injector = Injector::start(&["--hook", hook, "--quiet", "--pid", &worker.pid_arg()]);
+        // Warm, so that the cache needs no page while the page hook fails.
+        let slab = worker.run(SLAB);
+        let page = worker.run(PAGE);
+        let report = injector.stop();
+        assert_eq!((slab.failed, page.failed), (slab_fails, page_fails), "--hook {hook}");
+        let hooks: Vec<_> = report.summary["hooks"].as_object().expect("an object").keys().collect();
+        assert_eq!(hooks, [hook]);
+    }
+}
+
+#[test]
+fn bulk_allocations_are_one_call() {
+    let worker = Worker::start();
+    for (hook, request) in [
+        ("slab", "kind=slab-bulk cache=injector_test_64 batch=32 count=1000"),
+        ("page", "kind=page-bulk batch=32 count=1000"),
+    ] {
+        let injector = Injector::start(&["--hook", hook, "--quiet", "--pid", &worker.pid_arg()]);
+        let outcome = worker.run(request);
+        let report = injector.stop();
+        assert_eq!((outcome.failed, report.total("matches")), (1000, 1000), "{hook}: {}", report.summary);
+    }
+}
+
+/// kmalloc above its largest cache goes to the page allocator, with the order of the request.
+#[test]
+fn large_kmalloc_is_a_page_call() {
+    let worker = Worker::start();
+    let injector = Injector::start(&["--hook", "slab,page", "--pid", &worker.pid_arg()]);
+    let outcome = worker.run("kind=slab size=65536 count=20");
+    let report = injector.stop();
+    assert_eq!(outcome.failed, 20);
+    assert_eq!(report.hook("slab").get("matches"), 0, "{}", report.summary);
+    assert_eq!(report.hook("page").get("matches"), 20, "{}", report.summary);
+    report.assert_accounts_with_lines();
+    for failure in &report.failures {
+        assert_eq!((failure["order"].as_u64(), failure["size"].as_u64()), (Some(4), Some(65536)), "{failure}");
+    }
+}
+
+/// The calls of each hook, in contexts other than a task's: without a target all of them count.
+#[test]
+fn calls_in_interrupts_and_kernel_threads_are_seen() {
+    let worker = Worker::start();
+    for from in ["workqueue", "softirq", "hardirq"] {
+        for kind in ["slab", "page"] {
+            let injector = Injector::start(&["--hook", kind, "--prob", "1", "--stack", "injector_test_allocate"]);
+            let outcome = worker.run(&format!("kind={kind} gfp=ATOMIC from={from} count=500"));
+            let report = injector.stop();
+            assert_eq!(outcome.failed, 500, "{kind} from {from}");
+            assert_eq!(report.total("failures"), 500, "{kind} from {from}: {}", report.summary);
+            report.assert_accounts_with_lines();
+            let context = if from == "workqueue" { "task" } else { from };
+            assert!(report.failures.iter().all(|f| f["context"] == context), "{kind} from {from}: {}", report.failures[0]);
+        }
+    }
+}
+
+/// The prototypes that the eBPF programs are written for (`match-proto` above each) are those of this kernel: what
+/// `injector check` read from BTF.
+#[test]
+fn prototypes_are_those_of_this_kernel() {
+    let output = shell::output(INJECTOR, &["check", "--json"], Duration::from_secs(60));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let report: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    let sources =
+        [("slab", include_str!("../../injector-ebpf/src/slab.rs")), ("page", include_str!("../../injector-ebpf/src/page.rs"))];
+    for (hook, source) in sources {
+        let name = format!("hook {hook}: prototype");
+        let checks = report["checks"].as_array().unwrap_or_else(|| panic!("no checks: {text}"));
+        let check = checks.iter().find(|check| check["name"] == *name).unwrap_or_else(|| panic!("no {name}: {text}"));
+        assert_eq!(check["state"], "found", "{check}");
+        let written: Vec<_> = source.lines().filter_map(|line| line.split_once("match-proto:")).collect();
+        assert!(!written.is_empty(), "no match-proto above the hook {hook}");
+        for (_, line) in written {
+            let (_, prototype) = line.split_once(".c: ").unwrap_or_else(|| panic!("{line}"));
+            assert_eq!(check["detail"].as_str(), Some(without_names(prototype).as_str()), "{line}");
+        }
+    }
+}
+
+/// A prototype as BTF has it: types without the parameters' names.
+fn without_names(prototype: &str) -> String {
+    let (head, parameters) = prototype.trim_end_matches([')', ';']).split_once('(').unwrap_or_else(|| panic!("{prototype}"));
+    let types: Vec<_> = parameters
+        .split(", ")
+        .map(|parameter| parameter.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_').trim_end())
+        .collect();
+    format!("{head}({})", types.join(", "))
+}
+
+#[test]
+fn is_armed_within_a_second_and_leaves_nothing_behind() {
+    let worker = Worker::start();
+    let before = worker.run(SLAB);
+    let injector = Injector::start(&["--pid", &worker.pid_arg(), "--quiet"]);
+    // Printed, not asserted: times belong into a benchmark. That it loads at all without symbols is the test.
+    println!("armed after {:?}", injector.armed_after);
+    let during = worker.run(SLAB);
+    injector.stop();
+    let after = worker.run(SLAB);
+    assert_eq!((before.failed, during.failed, after.failed), (0, 10_000, 0));
+}
+
+#[test]
+fn the_start_line_says_what_runs() {
+    let finished = run(&["--prob", "0", "--duration", "100ms", "--gfp", "NOFS", "--order-lt", "4"]);
+    assert!(finished.status.success(), "{}: {}", finished.status, finished.stderr);
+    let start = &finished.report.start;
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("osrelease");
+    assert_eq!(start["kernel"].as_str(), Some(release.trim()), "{start}");
+    assert_eq!(start["hooks"], serde_json::json!(["slab", "page"]), "{start}");
+    assert!(start["version"].is_string() && start["time"].is_string() && start["plan"].is_object(), "{start}");
+    assert!(start["plan"].to_string().contains("NOFS"), "{start}");
+}

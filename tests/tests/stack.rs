@@ -1,0 +1,101 @@
+//! Stack filters: two call chains into one allocation; symbols, globs, modules; thousands of symbols.
+
+use injector_tests::report::{has_frame, stack_of};
+use injector_tests::{Injector, RunFile, Worker};
+
+/// Failures of chain a and of chain b, of 100 each, in a run with these filters.
+fn chains(hook: &str, filters: &[&str]) -> (u64, u64) {
+    let run = RunFile::open();
+    let mut arguments = vec!["--hook", hook, "--prob", "1"];
+    arguments.extend(filters);
+    let injector = Injector::start(&arguments);
+    let a = run.run(&format!("kind={hook} chain=a count=100"));
+    let b = run.run(&format!("kind={hook} chain=b count=100"));
+    let report = injector.stop();
+    report.assert_accounts_with_lines();
+    assert_eq!(report.total("failures"), a.failed + b.failed, "{filters:?}: {}", report.summary);
+    (a.failed, b.failed)
+}
+
+#[test]
+fn a_symbol_tells_two_chains_apart() {
+    for hook in ["slab", "page"] {
+        assert_eq!(chains(hook, &["--stack", "injector_test_chain_a"]), (100, 0), "{hook}");
+        assert_eq!(chains(hook, &["--stack", "injector_test_chain_b"]), (0, 100), "{hook}");
+    }
+}
+
+#[test]
+fn not_stack_hits_the_other_chain() {
+    let narrow = ["--stack", "injector_test_allocate"];
+    for (not, expected) in [("injector_test_chain_a", (0, 100)), ("injector_test_chain_b", (100, 0))] {
+        let filters = [&narrow[..], &["--not-stack", not]].concat();
+        assert_eq!(chains("slab", &filters), expected, "--not-stack {not}");
+        assert_eq!(chains("page", &filters), expected, "--not-stack {not}");
+    }
+}
+
+#[test]
+fn globs_modules_and_several_patterns() {
+    assert_eq!(chains("slab", &["--stack", "injector_test_chain_*"]), (100, 100));
+    assert_eq!(chains("slab", &["--stack", "injector_*_chain_b"]), (0, 100));
+    assert_eq!(chains("slab", &["--stack", "[injector_test]"]), (100, 100));
+    assert_eq!(chains("slab", &["--stack", "[injector_test]", "--not-stack", "*_chain_a"]), (0, 100));
+    assert_eq!(chains("slab", &["--stack", "injector_test_chain_a", "--stack", "injector_test_chain_b"]), (100, 100));
+    let neither = ["--stack", "[injector_test]", "--not-stack", "*_chain_a", "--not-stack", "*_chain_b"];
+    assert_eq!(chains("slab", &neither), (0, 0));
+}
+
+#[test]
+fn deep_frames_count() {
+    let run = RunFile::open();
+    let injector = Injector::start(&["--hook", "slab", "--prob", "1", "--stack", "injector_test_chain_b"]);
+    let outcome = run.run("kind=slab chain=b depth=60 count=10");
+    let report = injector.stop();
+    assert_eq!(outcome.failed, 10);
+    let stack = stack_of(&report.failures[0]);
+    assert_eq!(stack.iter().filter(|frame| frame.starts_with("injector_test_deeper+")).count(), 60, "{stack:#?}");
+}
+
+#[test]
+fn a_stack_begins_with_the_caller_of_the_hook_and_names_modules() {
+    let worker = Worker::start();
+    let injector = Injector::start(&["--pid", &worker.pid_arg(), "--hook", "page"]);
+    worker.run("kind=page chain=b");
+    let report = injector.stop();
+    let stack = stack_of(&report.failures[0]);
+    assert!(!stack[0].starts_with("should_fail_alloc_page"), "the hook itself: {stack:#?}");
+    let expected = ["injector_test_allocate", "injector_test_chain_b", "injector_test_loop", "injector_test_task"];
+    let ours: Vec<_> = stack.iter().filter(|frame| frame.starts_with("injector_test_")).collect();
+    for (frame, name) in ours.iter().zip(expected) {
+        assert!(frame.starts_with(&format!("{name}+0x")) && frame.ends_with(" [injector_test]"), "{name}: {stack:#?}");
+    }
+    assert!(ours.len() >= expected.len(), "{stack:#?}");
+    assert!(has_frame(&stack, "vfs_write+") && has_frame(&stack, "do_syscall_64+"), "{stack:#?}");
+}
+
+/// What an interrupt interrupted is not its caller.
+#[test]
+fn a_stack_ends_where_an_interrupt_entered() {
+    let run = RunFile::open();
+    let injector = Injector::start(&["--hook", "slab", "--prob", "1", "--stack", "injector_test_softirq"]);
+    let outcome = run.run("kind=slab gfp=ATOMIC from=softirq count=10");
+    let report = injector.stop();
+    assert_eq!(outcome.failed, 10);
+    let stack = stack_of(&report.failures[0]);
+    assert!(!has_frame(&stack, "injector_test_write"), "{stack:#?}");
+    assert_eq!(report.sites().len(), 1, "{}", report.summary);
+}
+
+/// Thousands of symbols in one pattern: it loads, and it does not match what is not there.
+#[test]
+fn a_pattern_with_thousands_of_symbols_works() {
+    let symbols = std::fs::read_to_string("/proc/kallsyms").expect("kallsyms");
+    let xfs = symbols.lines().filter(|line| line.split(' ').nth(2).is_some_and(|name| name.starts_with("xfs_"))).count();
+    assert!(xfs > 2000, "only {xfs} symbols begin with xfs_");
+    assert_eq!(chains("slab", &["--stack", "xfs_*"]), (0, 0));
+    assert_eq!(chains("slab", &["--stack", "xfs_*", "--stack", "injector_test_chain_a"]), (100, 0));
+    assert_eq!(chains("slab", &["--stack", "[injector_test]", "--not-stack", "xfs_*"]), (100, 100));
+    // Tens of thousands, none of them on the way from write(2) to the module.
+    assert_eq!(chains("slab", &["--stack", "[injector_test]", "--not-stack", "[bghlmtuw]*"]), (100, 100));
+}

@@ -1,0 +1,61 @@
+//! The project's tasks. `cargo xtask --help` lists them; each verb is one file.
+
+mod build_ebpf;
+mod guest_root;
+mod kernel;
+mod module;
+mod packages;
+mod process;
+mod progress;
+mod run;
+mod setup;
+mod static_build;
+mod test;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's tasks. Each sets up what it needs and does not find.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Install what building, booting and testing need (Debian packages, bpf-linker)
+    Setup(setup::Setup),
+    /// Build a guest kernel from Debian's source, once; it is kept in the cache directory
+    Kernel(kernel::Verb),
+    /// Compile the eBPF programs alone
+    BuildEbpf(build_ebpf::BuildEbpf),
+    /// Boot a guest and run a command in it
+    Vm(vm::Vm),
+    /// Run the injector: here if this kernel allows it, else in a guest with a workload
+    Run(run::Run),
+    /// Format, lint, and run all tests, on this machine and in guests
+    Test(test::Test),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().verb {
+        Verb::Setup(verb) => verb.run().map(|()| 0),
+        Verb::Kernel(verb) => verb.run().map(|()| 0),
+        Verb::BuildEbpf(verb) => verb.run().map(|()| 0),
+        Verb::Vm(verb) => verb.run(),
+        Verb::Run(verb) => verb.run(),
+        Verb::Test(verb) => verb.run(),
+    };
+    match result {
+        Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            let missing = error.downcast_ref::<setup::NeedsInstall>().is_some();
+            if missing { ExitCode::from(setup::EXIT_MISSING as u8) } else { ExitCode::FAILURE }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Builds the test module for a guest kernel.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::kernel::{Kernel, fnv1a};
+use crate::process;
+
+const NAME: &str = "injector_test.ko";
+
+/// The module for `kernel`, built if its sources changed.
+pub fn build(kernel: &Kernel) -> Result<PathBuf> {
+    let source = process::workspace().join("tests/module");
+    let files = sources(&source)?;
+    let mut text = Vec::new();
+    for (name, content) in &files {
+        text.extend_from_slice(name.as_bytes());
+        text.push(0);
+        text.extend_from_slice(content);
+    }
+    let directory = kernel.directory().join(format!("module-{:016x}", fnv1a(&text)));
+    let module = directory.join(NAME);
+    if module.is_file() {
+        return Ok(module);
+    }
+    eprintln!("module: building {NAME} for {}", kernel.directory().display());
+    let work = tempfile::Builder::new()
+        .prefix("module-building-")
+        .tempdir_in(kernel.directory())
+        .with_context(|| format!("can't write to {}", kernel.directory().display()))?;
+    for (name, content) in &files {
+        fs::write(work.path().join(name), content).with_context(|| format!("can't copy {name}"))?;
+    }
+    let mut make = Command::new("make");
+    make.arg("-C").arg(kernel.tree()).arg(format!("M={}", work.path().display())).arg("modules");
+    make.env("LC_ALL", "C").env_remove("MAKEFLAGS").env_remove("MFLAGS");
+    let output = make.stdin(Stdio::null()).output().with_context(|| format!("can't start {}", process::shown(&make)))?;
+    if !output.status.success() {
+        bail!(
+            "{}: {}\n{}{}",
+            process::shown(&make),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    // Only the module is kept; another process that built the same at the same time made the same file.
+    fs::create_dir_all(&directory).with_context(|| format!("can't make {}", directory.display()))?;
+    fs::rename(work.path().join(NAME), &module).with_context(|| format!("make left no {NAME}"))?;
+    Ok(module)
+}
+
+/// Names and contents, in order of the names; what a build by hand left there is no source.
+fn sources(directory: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| format!("can't read {}", directory.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let source = matches!(name.as_str(), "Kbuild" | "Makefile") || name.ends_with(".c") || name.ends_with(".h");
+        if source && !name.ends_with(".mod.c") {
+            let content = fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
+            files.push((name, content));
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,153 @@
+//! Which Debian packages each part of the project needs.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::kernel::Series;
+use crate::process::find_program;
+
+/// A part of the project that needs packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Compiling the eBPF programs.
+    Ebpf,
+    /// Building a guest kernel and modules for it.
+    Kernel(Series),
+    /// Booting a guest, and the programs in it.
+    Guest,
+}
+
+/// What tells that a package is installed where dpkg can't be asked.
+#[derive(Debug, Clone, Copy)]
+enum Sign {
+    Program(&'static str),
+    File(&'static str),
+}
+
+use Sign::{File, Program};
+
+const EBPF: &[(&str, Sign)] = &[
+    ("rustc-web", File("/usr/bin/rustc")),
+    ("libstd-rust-web-dev-bpf", File("/usr/lib/rustlib/bpfel-unknown-none/lib")),
+    // bpf-linker is built against the LLVM of the compiler above.
+    ("llvm-22-dev", Program("llvm-config-22")),
+    ("libpolly-22-dev", File("/usr/lib/llvm-22/lib/libPolly.a")),
+    ("zlib1g-dev", File("/usr/include/zlib.h")),
+    ("libzstd-dev", File("/usr/include/zstd.h")),
+    ("gcc", Program("gcc")),
+    ("g++", Program("g++")),
+    ("libc6-dev", File("/usr/include/stdio.h")),
+    ("make", Program("make")),
+];
+
+const KERNEL: &[(&str, Sign)] = &[
+    ("flex", Program("flex")),
+    ("bison", Program("bison")),
+    ("bc", Program("bc")),
+    ("libelf-dev", File("/usr/include/libelf.h")),
+    ("libssl-dev", File("/usr/include/openssl/ssl.h")),
+    ("dwarves", Program("pahole")),
+    ("cpio", Program("cpio")),
+    ("kmod", Program("depmod")),
+    ("perl", Program("perl")),
+    ("xz-utils", Program("xz")),
+    ("make", Program("make")),
+    ("gcc", Program("gcc")),
+    ("libc6-dev", File("/usr/include/stdio.h")),
+];
+
+const GUEST: &[(&str, Sign)] = &[
+    ("qemu-system-x86", Program("qemu-system-x86_64")),
+    ("seabios", File("/usr/share/seabios/bios.bin")),
+    ("busybox-static", Program("busybox")),
+    ("e2fsprogs", Program("mkfs.ext4")),
+    ("xfsprogs", Program("mkfs.xfs")),
+    ("btrfs-progs", Program("mkfs.btrfs")),
+    ("nfs-kernel-server", Program("rpc.nfsd")),
+    ("nfs-common", Program("mount.nfs")),
+    ("rpcbind", Program("rpcbind")),
+    ("kmod", Program("kmod")),
+    ("mount", Program("mount")),
+    ("util-linux", Program("setsid")),
+    ("iproute2", Program("ip")),
+    // Static programs for the guest are linked on this machine.
+    ("gcc", Program("gcc")),
+    ("libc6-dev", File("/usr/include/stdio.h")),
+];
+
+impl Group {
+    fn needs(self) -> Vec<(String, Sign)> {
+        let list = match self {
+            Group::Ebpf => EBPF,
+            Group::Kernel(_) => KERNEL,
+            Group::Guest => GUEST,
+        };
+        let mut needs: Vec<_> = list.iter().map(|&(name, sign)| (name.to_owned(), sign)).collect();
+        if let Group::Kernel(series) = self {
+            needs.push((series.source_package(), File(series.source_tarball())));
+        }
+        needs
+    }
+
+    /// The packages of this group that are not installed.
+    pub fn missing(self) -> Vec<String> {
+        let dpkg = find_program("dpkg-query").is_some();
+        let mut missing: Vec<String> = self
+            .needs()
+            .into_iter()
+            .filter(|(name, sign)| !present(*sign) || (dpkg && matches!(sign, File(_)) && !installed(name)))
+            .map(|(name, _)| name)
+            .collect();
+        missing.dedup();
+        missing
+    }
+}
+
+/// A program is wanted whatever package it comes from; a file must be where it is looked for.
+fn present(sign: Sign) -> bool {
+    match sign {
+        Program(name) => find_program(name).is_some(),
+        File(path) => Path::new(path).exists(),
+    }
+}
+
+fn installed(package: &str) -> bool {
+    let status = Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}", package])
+        .stderr(Stdio::null())
+        .output();
+    status.is_ok_and(|output| output.stdout == b"installed")
+}
+
+/// The version of an installed package.
+pub fn version(package: &str) -> Option<String> {
+    if !installed(package) {
+        return None;
+    }
+    let output = Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_group_has_its_own_source() {
+        let names = |series| Group::Kernel(series).needs().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert!(names(Series::V6_1).contains(&"linux-source-6.1".to_owned()));
+        assert!(!names(Series::V6_1).contains(&"linux-source-6.12".to_owned()));
+        assert!(names(Series::V6_12).contains(&"linux-source-6.12".to_owned()));
+    }
+
+    #[test]
+    fn no_group_names_a_package_twice() {
+        for group in [Group::Ebpf, Group::Guest, Group::Kernel(Series::V6_12)] {
+            let mut names: Vec<_> = group.needs().into_iter().map(|(name, _)| name).collect();
+            let all = names.len();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), all, "{group:?}");
+        }
+    }
+}

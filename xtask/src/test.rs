@@ -1,0 +1,292 @@
+//! `cargo xtask test`: format, lints, host tests, guest tests on real kernels; ends with `N passed, N failed`.
+
+mod libtest;
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use injector_guest::{Outcome, Streams, Verdict};
+
+use crate::guest_root::{self, Contents};
+use crate::kernel::{Series, Spec};
+use crate::module;
+use crate::packages::Group;
+use crate::process;
+use crate::setup;
+use crate::static_build::{self, Artifact};
+use crate::vm::{self, Guest, KernelChoice};
+use libtest::Tally;
+
+/// How long one test binary may take in an emulated guest.
+const TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Enough for a million failures' events and the workloads' disks, which are in memory.
+const MEMORY_MB: u32 = 3072;
+
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Format, lints and the tests that need no particular kernel only
+    #[arg(long, conflicts_with = "guest")]
+    host: bool,
+    /// Guest tests only
+    #[arg(long)]
+    guest: bool,
+    /// Guest kernel, repeatable; default: 6.12 and 6.1
+    #[arg(long)]
+    kernel: Vec<KernelChoice>,
+    /// Test binary of the guest to run (a file's name in tests/tests), repeatable; default: all
+    #[arg(long = "test", value_name = "NAME")]
+    binaries: Vec<String>,
+    /// Tests whose name contains this
+    filter: Option<String>,
+}
+
+/// A line of the closing table.
+struct Row {
+    group: String,
+    name: String,
+    tally: Tally,
+    elapsed: Duration,
+}
+
+impl Test {
+    pub fn run(&self) -> Result<i32> {
+        // All packages that will be wanted, before the first minute of work is spent.
+        let toolchain_there = injector_build::Toolchain::find().is_ok();
+        let mut groups = if toolchain_there { Vec::new() } else { vec![Group::Ebpf] };
+        if !self.host {
+            groups.push(Group::Guest);
+        }
+        setup::packages(&groups)?;
+        setup::toolchain()?;
+
+        let mut rows = Vec::new();
+        if !self.guest {
+            self.host_rows(&mut rows)?;
+        }
+        if !self.host {
+            self.guest_rows(&mut rows)?;
+        }
+        Ok(summary(&rows))
+    }
+
+    fn host_rows(&self, rows: &mut Vec<Row>) -> Result<()> {
+        setup::rust_components()?;
+        let checks: [(&str, &[&str]); 2] = [
+            ("format", &["fmt", "--all", "--check"]),
+            // The eBPF crate has a compiler and a target of its own; building it is its check.
+            (
+                "lints",
+                &["clippy", "--workspace", "--exclude", "injector-ebpf", "--all-targets", "--quiet", "--", "-D", "warnings"],
+            ),
+        ];
+        for (name, arguments) in checks {
+            let started = Instant::now();
+            heading(&format!("cargo {}", arguments.join(" ")));
+            let status = process::cargo().args(arguments).status().with_context(|| format!("can't start cargo {name}"))?;
+            rows.push(Row::new("host", name, Tally::of_check(status.success()), started));
+        }
+        let started = Instant::now();
+        heading("cargo test");
+        let tally = self.cargo_test(&[])?;
+        rows.push(Row::new("host", "tests", tally, started));
+        let started = Instant::now();
+        // What the guest tests share needs no guest to be tested itself.
+        let tally = self.cargo_test(&["--package", "injector-tests", "--lib"])?;
+        rows.push(Row::new("host", "tests' own", tally, started));
+        Ok(())
+    }
+
+    fn cargo_test(&self, arguments: &[&str]) -> Result<Tally> {
+        let mut cargo = process::cargo();
+        cargo.args(["test", "--no-fail-fast"]).args(arguments).args(&self.filter).stdout(Stdio::piped());
+        let mut child = cargo.spawn().context("can't start cargo test")?;
+        let mut tee = Tee::default();
+        if let Some(mut stdout) = child.stdout.take() {
+            io::copy(&mut stdout, &mut tee)?;
+        }
+        let status = child.wait()?;
+        let mut tally = Tally::read(&tee.text());
+        // Did not compile, or a test binary died: without this, a run with no failed test would pass.
+        if !status.success() && tally.failed == 0 {
+            tally.failed = 1;
+        }
+        Ok(tally)
+    }
+
+    fn guest_rows(&self, rows: &mut Vec<Row>) -> Result<()> {
+        let defaults = [Series::V6_12, Series::V6_1].map(|series| KernelChoice::Guest(Spec::plain(series)));
+        let kernels = if self.kernel.is_empty() { &defaults[..] } else { &self.kernel };
+        let injector = vm::injector()?;
+        let binaries = self.guest_binaries()?;
+        for kernel in kernels {
+            let (image, built) = kernel.find()?;
+            let module = built.as_ref().map(module::build).transpose()?;
+            let mut contents = Contents { injector: Some(injector.clone()), module, ..Contents::default() };
+            contents.added =
+                binaries.iter().map(|binary| (binary.path.clone(), format!("/tests/{}", binary.name))).collect();
+            let guest = Guest::new(image, &guest_root::build(&contents)?)?;
+            for binary in &binaries {
+                rows.push(self.guest_row(&guest, kernel, binary)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The test binaries to run; with a filter only those that have such a test, since each costs a boot.
+    fn guest_binaries(&self) -> Result<Vec<Artifact>> {
+        let mut binaries =
+            static_build::cargo(&["test", "--release", "--no-run", "--package", "injector-tests", "--test", "*"])?;
+        let names: Vec<String> = binaries.iter().map(|binary| binary.name.clone()).collect();
+        if let Some(unknown) = self.binaries.iter().find(|name| !names.contains(name)) {
+            bail!("--test {unknown}: there is no such file in tests/tests; there are: {}", names.join(" "));
+        }
+        binaries.retain(|binary| self.binaries.is_empty() || self.binaries.contains(&binary.name));
+        if let Some(filter) = &self.filter {
+            binaries.retain(|binary| has_test(binary, filter));
+            if binaries.is_empty() && self.guest {
+                bail!("no guest test's name contains {filter}");
+            }
+        }
+        binaries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(binaries)
+    }
+
+    fn guest_row(&self, guest: &Guest, kernel: &KernelChoice, binary: &Artifact) -> Result<Row> {
+        let started = Instant::now();
+        heading(&format!("guest {kernel}: {}", binary.name));
+        let mut machine = guest.machine(&format!("{kernel}-{}", binary.name))?;
+        machine.memory_mb = MEMORY_MB;
+        machine.timeout = Some(TIMEOUT);
+        let mut words = vec![format!("/tests/{}", binary.name), "--test-threads=1".to_owned()];
+        words.extend(self.filter.clone());
+        let tee = Tee::default();
+        let streams =
+            Streams { stdout: Box::new(tee.clone()), stderr: Box::new(io::stderr()), requests: None };
+        let command = injector_guest::Command::new(words).env("RUST_BACKTRACE", "1");
+        let tally = match machine.boot(&command, streams) {
+            Ok(outcome) => {
+                vm::report(&machine, &outcome);
+                guest_tally(&tee.text(), &outcome)
+            }
+            Err(error) => {
+                eprintln!("guest: {error}");
+                Tally { note: Some("did not boot".to_owned()), ..Tally::of_check(false) }
+            }
+        };
+        Ok(Row::new(&format!("guest {kernel}"), &binary.name, tally, started))
+    }
+}
+
+/// The binaries are static, so they can be asked here what is in them.
+fn has_test(binary: &Artifact, filter: &str) -> bool {
+    let listed = process::output(Command::new(&binary.path).args([filter, "--list"]));
+    listed.is_ok_and(|text| text.lines().any(|line| line.ends_with(": test")))
+}
+
+/// What the guest's tests say, unless the way it ended says otherwise.
+fn guest_tally(text: &str, outcome: &Outcome) -> Tally {
+    let mut tally = Tally::read(text);
+    match &outcome.verdict {
+        Verdict::Exited(0) => {}
+        Verdict::Exited(_) if tally.failed > 0 => {}
+        verdict => {
+            // The test during which it happened has no line of its own.
+            tally.failed += 1;
+            tally.note = Some(verdict.to_string());
+        }
+    }
+    if !tally.ran() {
+        tally.failed = 1;
+        tally.note = Some("ran no test".to_owned());
+    }
+    tally
+}
+
+impl Row {
+    fn new(group: &str, name: &str, tally: Tally, started: Instant) -> Self {
+        Self { group: group.to_owned(), name: name.to_owned(), tally, elapsed: started.elapsed() }
+    }
+}
+
+/// Prints the table and the closing line; the exit status.
+fn summary(rows: &[Row]) -> i32 {
+    let mut rows: Vec<&Row> = rows.iter().collect();
+    rows.sort_by(|a, b| a.group.cmp(&b.group).reverse());
+    println!();
+    println!("{:<14} {:<16} {:>7} {:>7} {:>8} {:>8}", "where", "what", "passed", "failed", "ignored", "seconds");
+    let (mut passed, mut failed) = (0, 0);
+    for Row { group, name, tally, elapsed } in rows {
+        let Tally { passed: good, failed: bad, ignored, note } = tally;
+        let note = note.as_deref().unwrap_or_default();
+        println!("{group:<14} {name:<16} {good:>7} {bad:>7} {ignored:>8} {:>8.1}  {note}", elapsed.as_secs_f32());
+        passed += good;
+        failed += bad;
+    }
+    println!();
+    println!("{passed} passed, {failed} failed");
+    i32::from(failed > 0)
+}
+
+fn heading(text: &str) {
+    println!("\n== {text}");
+    let _ = io::stdout().flush();
+}
+
+/// Passes output on, and keeps it.
+#[derive(Clone, Default)]
+struct Tee {
+    kept: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Tee {
+    fn text(&self) -> String {
+        let kept = self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        String::from_utf8_lossy(&kept).into_owned()
+    }
+}
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()?;
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(verdict: Verdict) -> Outcome {
+        Outcome { verdict, boot: Duration::ZERO, run: Duration::ZERO, complaints: Vec::new() }
+    }
+
+    const GOOD: &str = "running 2 tests\ntest a ... ok\ntest b ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
+
+    #[test]
+    fn a_panic_after_good_tests_is_a_failure() {
+        let text = "running 2 tests\ntest a ... ok\ntest b ... ";
+        let tally = guest_tally(text, &outcome(Verdict::Panic("Kernel panic - not syncing: x".to_owned())));
+        assert_eq!((tally.passed, tally.failed), (1, 1));
+        assert!(tally.note.unwrap().contains("Kernel panic"));
+    }
+
+    #[test]
+    fn a_status_that_no_test_explains_is_a_failure() {
+        let tally = guest_tally(GOOD, &outcome(Verdict::Exited(101)));
+        assert_eq!((tally.passed, tally.failed), (2, 1));
+        let tally = guest_tally(GOOD, &outcome(Verdict::Exited(0)));
+        assert_eq!((tally.passed, tally.failed), (2, 0));
+    }
+}

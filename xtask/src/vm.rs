@@ -1,0 +1,259 @@
+//! `cargo xtask vm`: boots a guest and runs a command in it.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use injector_guest::protocol::Request;
+use injector_guest::{Accelerator, BootError, Command, Initramfs, Machine, Outcome, Streams, Verdict};
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::guest_root::{self, Contents};
+use crate::kernel::{Kernel, Series, Spec};
+use crate::module;
+use crate::process;
+use crate::setup;
+use crate::static_build;
+
+/// Exit status when the guest did not come up; what ends a running guest has 120 to 123 (see `Verdict::exit_code`).
+const EXIT_BOOT_FAILED: i32 = 124;
+
+/// How many complaints of the kernel are repeated at the end; the console's log has all.
+const SHOWN_COMPLAINTS: usize = 10;
+
+/// One that the project builds, or the user's own image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelChoice {
+    Guest(Spec),
+    Image(PathBuf),
+}
+
+impl KernelChoice {
+    /// The image, and the kernel if it is one of ours.
+    pub fn find(&self) -> Result<(PathBuf, Option<Kernel>)> {
+        match self {
+            KernelChoice::Guest(spec) => {
+                let kernel = spec.build()?;
+                Ok((kernel.image(), Some(kernel)))
+            }
+            KernelChoice::Image(path) => Ok((path.clone(), None)),
+        }
+    }
+}
+
+impl Default for KernelChoice {
+    fn default() -> Self {
+        Self::Guest(Spec::plain(Series::V6_12))
+    }
+}
+
+impl fmt::Display for KernelChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KernelChoice::Guest(spec) => spec.fmt(f),
+            KernelChoice::Image(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl FromStr for KernelChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(spec) => Ok(Self::Guest(spec)),
+            Err(_) if PathBuf::from(text).is_file() => Ok(Self::Image(text.into())),
+            Err(error) => Err(format!("{error}; and there is no such file, which would be taken as an image (bzImage)")),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: CMD's own (128 + N when signal N ended it, 127 when it could not be started); \
+120 the guest's kernel panicked, 121 it stalled, 122 time-out, 123 it ended without a word, 124 it did not boot.\n\n\
+In the guest: busybox's programs, mkfs.*, mount.nfs and an NFS server, /usr/bin/injector, /lib/modules/injector_test.ko, \
+/workloads; all of it in memory. Ctrl-C is sent to CMD; the third ends the guest.")]
+pub struct Vm {
+    /// Guest kernel: 6.12, 6.1, each also with -debug or -heavy; or the path of a bzImage of yours
+    #[arg(long, default_value_t)]
+    kernel: KernelChoice,
+    /// Processors
+    #[arg(long, default_value_t = 2)]
+    cpus: u32,
+    /// Memory in MiB; the root is in it
+    #[arg(long, value_name = "MB", default_value_t = 2048)]
+    memory: u32,
+    /// Directory of this machine that is /share in the guest
+    #[arg(long, value_name = "DIR")]
+    share: Option<PathBuf>,
+    /// How long CMD may take: seconds, or 90s, 5m, 1h
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    timeout: Option<Duration>,
+    /// Time counts executed instructions, on one processor: for measurements that repeat
+    #[arg(long)]
+    icount: bool,
+    /// Also put this file (with its libraries) or directory into the guest
+    #[arg(long, value_name = "FILE[:GUESTPATH]")]
+    add: Vec<String>,
+    /// Also put this program of this machine into the guest (bpftrace, strace…)
+    #[arg(long, value_name = "PROGRAM")]
+    with: Vec<String>,
+    /// More words for the kernel's command line
+    #[arg(long, value_name = "WORD")]
+    append: Vec<String>,
+    /// Without the injector and the test module
+    #[arg(long)]
+    bare: bool,
+    /// What to run
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+impl Vm {
+    pub fn run(&self) -> Result<i32> {
+        let (image, kernel) = self.kernel.find()?;
+        let mut contents = Contents::default();
+        for text in &self.add {
+            contents.added.push(guest_root::parse_added(text)?);
+        }
+        for name in &self.with {
+            let path = process::find_program(name).with_context(|| format!("--with {name}: no such program here"))?;
+            contents.added.push((path, format!("/usr/bin/{name}")));
+        }
+        if !self.bare {
+            contents.injector = Some(injector()?);
+            contents.module = kernel.as_ref().map(module::build).transpose()?;
+        }
+        let guest = Guest::new(image, &guest_root::build(&contents)?)?;
+        let mut machine = guest.machine(&self.kernel.to_string())?;
+        machine.cpus = self.cpus;
+        machine.memory_mb = self.memory;
+        machine.share = self.share.as_deref().map(fs::canonicalize).transpose().context("--share")?;
+        machine.timeout = self.timeout;
+        machine.icount = self.icount;
+        machine.append = self.append.clone();
+        boot(&machine, &Command::new(self.command.iter().cloned()))
+    }
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text).map_err(|error| format!("{error}; write seconds, or 90s, 5m, 1h")),
+    }
+}
+
+/// The injector, as one static file.
+pub fn injector() -> Result<PathBuf> {
+    setup::toolchain()?;
+    static_build::binary("injector", "injector")
+}
+
+/// A kernel with a root: boots as often as wanted.
+pub struct Guest {
+    image: PathBuf,
+    root: tempfile::TempPath,
+}
+
+impl Guest {
+    pub fn new(image: PathBuf, root: &Initramfs) -> Result<Self> {
+        let file = tempfile::Builder::new().prefix("injector-root-").suffix(".cpio").tempfile()?.into_temp_path();
+        root.write(&file)?;
+        Ok(Self { image, root: file })
+    }
+
+    /// A machine that logs its console under `name`.
+    pub fn machine(&self, name: &str) -> Result<Machine> {
+        let directory = process::target_dir().join("guest");
+        fs::create_dir_all(&directory).with_context(|| format!("can't make {}", directory.display()))?;
+        let name = name.rsplit('/').next().unwrap_or(name);
+        let mut machine = Machine::new(&self.image, vec![self.root.to_path_buf()]);
+        machine.accelerator = Accelerator::Auto(injector_build::cache_dir());
+        machine.console_log = Some(directory.join(format!("console-{name}.log")));
+        Ok(machine)
+    }
+}
+
+/// Boots, with this process's output and signals; the exit status to pass on.
+pub fn boot(machine: &Machine, command: &Command) -> Result<i32> {
+    let streams = Streams { requests: Some(forwarded_signals()?), ..Streams::inherit() };
+    match machine.boot(command, streams) {
+        Ok(outcome) => {
+            report(machine, &outcome);
+            Ok(outcome.verdict.exit_code())
+        }
+        Err(error @ BootError::BootFailed { .. }) => {
+            eprintln!("guest: {error}");
+            Ok(EXIT_BOOT_FAILED)
+        }
+        Err(error) => bail!(error),
+    }
+}
+
+/// Says on standard error what the command's own output does not: how the guest ended, and what its kernel complained of.
+pub fn report(machine: &Machine, outcome: &Outcome) {
+    let Outcome { verdict, boot, run, complaints } = outcome;
+    for complaint in complaints.iter().take(SHOWN_COMPLAINTS) {
+        eprintln!("guest: its kernel said: {complaint}");
+    }
+    if let Verdict::Panic(text) | Verdict::Reset(text) = verdict {
+        eprintln!("{text}");
+    }
+    if !matches!(verdict, Verdict::Exited(_)) {
+        eprintln!("guest: verdict: {verdict}");
+    }
+    if let Some(log) = &machine.console_log
+        && (!complaints.is_empty() || !matches!(verdict, Verdict::Exited(_)))
+    {
+        eprintln!("guest: console: {}", log.display());
+    }
+    eprintln!("guest: booted in {:.1} s, ran for {:.1} s", boot.as_secs_f32(), run.as_secs_f32());
+}
+
+/// From here on Ctrl-C is for the command in the guest. The third ends this process, and QEMU with it.
+fn forwarded_signals() -> Result<Receiver<Request>> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    // Before any thread of the guest's is started: they all inherit it, so only the one below gets the signals.
+    signals.thread_block().context("can't block SIGINT")?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for count in 1.. {
+            let Ok(signal) = signals.wait() else { return };
+            if count >= 3 {
+                std::process::exit(128 + signal as i32);
+            }
+            eprintln!("guest: {signal} is passed on to the command");
+            let _ = sender.send(Request::Signal { number: signal as i32 });
+        }
+    });
+    Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_have_units() {
+        assert_eq!(parse_time("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_time("5m"), Ok(Duration::from_secs(300)));
+        assert!(parse_time("soon").unwrap_err().contains("write seconds"));
+    }
+
+    #[test]
+    fn a_kernel_is_a_name_or_a_file() {
+        assert_eq!("6.1".parse(), Ok(KernelChoice::Guest(Spec::plain(Series::V6_1))));
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("bzImage");
+        fs::write(&image, "").unwrap();
+        assert_eq!(image.to_str().unwrap().parse(), Ok(KernelChoice::Image(image)));
+        let error = "6.99".parse::<KernelChoice>().unwrap_err();
+        assert!(error.contains("6.12 and 6.1") && error.contains("no such file"), "{error}");
+    }
+}
