@@ -35,7 +35,9 @@ struct Trial {
 }
 
 pub(crate) fn choose(machine: &Machine) -> Engine {
-    let Accelerator::Auto(directory) = &machine.accelerator else { return Engine::Tcg };
+    let Accelerator::Auto(directory) = &machine.accelerator else {
+        return Engine::Tcg;
+    };
     if machine.icount || OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
         return Engine::Tcg;
     }

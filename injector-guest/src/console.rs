@@ -144,7 +144,10 @@ mod tests {
 
     #[test]
     fn callers_before_the_text_do_not_hide_it() {
-        assert_eq!(title("[    5.0][  T123] WARNING: CPU: 0 PID: 1 at mm/slub.c:1"), Some("WARNING: CPU: 0 PID: 1 at mm/slub.c:1"));
+        assert_eq!(
+            title("[    5.0][  T123] WARNING: CPU: 0 PID: 1 at mm/slub.c:1"),
+            Some("WARNING: CPU: 0 PID: 1 at mm/slub.c:1")
+        );
         assert_eq!(title("say: BUG: no"), None);
     }
 

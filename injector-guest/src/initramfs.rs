@@ -154,9 +154,7 @@ impl Initramfs {
             let (kind, data) = match content {
                 Content::Directory => (Kind::Directory, Vec::new()),
                 Content::Symlink(target) => (Kind::Symlink, target.clone().into_bytes()),
-                Content::CharDevice { major, minor } => {
-                    (Kind::CharDevice { major: *major, minor: *minor }, Vec::new())
-                }
+                Content::CharDevice { major, minor } => (Kind::CharDevice { major: *major, minor: *minor }, Vec::new()),
                 Content::Bytes(bytes) => (Kind::File, bytes.clone()),
                 Content::Copy(host) => (Kind::File, fs::read(host).map_err(failed(&host.to_string_lossy()))?),
             };

@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -87,17 +89,19 @@ pub struct Streams {
     pub stderr: Box<dyn Write + Send>,
     /// What the host asks of the command while it runs (a signal); nothing if `None`.
     pub requests: Option<Receiver<Request>>,
+    /// Set to true: the guest is ended.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Streams {
     /// To this process's own.
     pub fn inherit() -> Self {
-        Self { stdout: Box::new(io::stdout()), stderr: Box::new(io::stderr()), requests: None }
+        Self { stdout: Box::new(io::stdout()), stderr: Box::new(io::stderr()), requests: None, stop: Arc::default() }
     }
 
     /// To nowhere.
     pub fn discard() -> Self {
-        Self { stdout: Box::new(io::sink()), stderr: Box::new(io::sink()), requests: None }
+        Self { stdout: Box::new(io::sink()), stderr: Box::new(io::sink()), requests: None, stop: Arc::default() }
     }
 }
 
@@ -132,12 +136,7 @@ impl Machine {
         self.boot_with(engine, command, streams)
     }
 
-    pub(crate) fn boot_with(
-        &self,
-        engine: Engine,
-        command: &Command,
-        streams: Streams,
-    ) -> Result<Outcome, BootError> {
+    pub(crate) fn boot_with(&self, engine: Engine, command: &Command, streams: Streams) -> Result<Outcome, BootError> {
         let directory = tempfile::Builder::new()
             .prefix("injector-guest-")
             .tempdir()
@@ -173,7 +172,7 @@ impl Machine {
         let control = read_control(control, events);
 
         let mut watch = Watch::new(self, started);
-        watch.until_verdict(&mut guest, &received);
+        watch.until_verdict(&mut guest, &received, &streams.stop);
         guest.stop();
         // QEMU is gone, so all its pipes are at their ends; nothing that the command wrote is missing now.
         let _ = (out.join(), err.join(), control.join(), console.join());
@@ -322,6 +321,7 @@ struct Watch<'a> {
     started: Instant,
     ready: Option<Instant>,
     last_sign: Instant,
+    stall: Duration,
     ended: Option<Instant>,
     verdict: Option<Verdict>,
     boot_failure: Option<String>,
@@ -335,6 +335,8 @@ impl<'a> Watch<'a> {
             started,
             ready: None,
             last_sign: started,
+            // A second of the guest's is then a thousand million instructions.
+            stall: machine.stall * if machine.icount { 10 } else { 1 },
             ended: None,
             verdict: None,
             boot_failure: None,
@@ -343,7 +345,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Returns when QEMU ended or should be ended.
-    fn until_verdict(&mut self, guest: &mut Guest, events: &Receiver<Event>) {
+    fn until_verdict(&mut self, guest: &mut Guest, events: &Receiver<Event>, stop: &AtomicBool) {
         loop {
             match events.recv_timeout(TICK) {
                 Ok(event) => self.take(event),
@@ -351,6 +353,11 @@ impl<'a> Watch<'a> {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if guest.ended() {
+                return;
+            }
+            if stop.load(Ordering::SeqCst) {
+                self.verdict.get_or_insert(Verdict::Stopped);
+                self.boot_failure.get_or_insert_with(|| "it was ended from outside".to_owned());
                 return;
             }
             let over = self.ended.is_some_and(|at| at.elapsed() > GRACE);
@@ -370,8 +377,8 @@ impl<'a> Watch<'a> {
         };
         if let Some(timeout) = self.machine.timeout.filter(|timeout| ready.elapsed() > *timeout) {
             self.verdict = Some(Verdict::Timeout(timeout));
-        } else if self.last_sign.elapsed() > self.machine.stall {
-            self.verdict = Some(Verdict::Stall(self.machine.stall));
+        } else if self.last_sign.elapsed() > self.stall {
+            self.verdict = Some(Verdict::Stall(self.stall));
         }
         self.verdict.is_some()
     }
@@ -406,7 +413,7 @@ impl<'a> Watch<'a> {
     }
 
     fn finish(self, qemu_messages: &str) -> Result<Outcome, BootError> {
-        let Self { machine: _, started, ready, last_sign: _, ended, verdict, boot_failure, console } = self;
+        let Self { machine: _, started, ready, last_sign: _, stall: _, ended, verdict, boot_failure, console } = self;
         let text = format!("{}\n{qemu_messages}", console.excerpt()).trim().to_owned();
         let Some(ready) = ready else {
             let reason = match boot_failure {
@@ -430,4 +437,3 @@ impl<'a> Watch<'a> {
         })
     }
 }
-

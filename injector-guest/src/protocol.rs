@@ -94,7 +94,9 @@ mod tests {
 
     #[test]
     fn messages_round_trip_as_lines() {
-        for message in [Message::Ready { uptime_ms: 1200 }, Message::Heartbeat { beat: 3 }, Message::Exit { status: 137 }] {
+        for message in
+            [Message::Ready { uptime_ms: 1200 }, Message::Heartbeat { beat: 3 }, Message::Exit { status: 137 }]
+        {
             let line = encode(&message);
             assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
             assert_eq!(decode::<Message>(&line), Some(message));

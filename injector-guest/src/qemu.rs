@@ -47,8 +47,7 @@ pub fn arguments(machine: &Machine, engine: Engine, initrd: &Path, sockets: &Soc
     add(&["-smp", &cpus.to_string(), "-m", &format!("{}M", machine.memory_mb)]);
     add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     add(&["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
-    let ports =
-        [(STDOUT_PORT, sockets.stdout), (STDERR_PORT, sockets.stderr), (CONTROL_PORT, sockets.control)];
+    let ports = [(STDOUT_PORT, sockets.stdout), (STDERR_PORT, sockets.stderr), (CONTROL_PORT, sockets.control)];
     for (number, (name, path)) in (1..).zip(ports) {
         add(&["-chardev", &format!("socket,id=port{number},path={}", escaped(path))]);
         add(&["-device", &format!("virtserialport,nr={number},chardev=port{number},name={name}")]);

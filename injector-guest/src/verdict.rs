@@ -18,10 +18,12 @@ pub enum Verdict {
     Stall(Duration),
     /// The command was not done after this long.
     Timeout(Duration),
+    /// This side ended the guest (see `Streams::stop`).
+    Stopped,
 }
 
 impl Verdict {
-    /// Exit status of a process that passes this on: the command's own, or 120..=123 for what has none.
+    /// Exit status of a process that passes this on: the command's own, or for what has none 120..=123, and 130 as after Ctrl-C.
     pub fn exit_code(&self) -> i32 {
         match self {
             Verdict::Exited(status) => *status,
@@ -29,6 +31,7 @@ impl Verdict {
             Verdict::Stall(_) => 121,
             Verdict::Timeout(_) => 122,
             Verdict::Reset(_) => 123,
+            Verdict::Stopped => 130,
         }
     }
 
@@ -45,6 +48,7 @@ impl fmt::Display for Verdict {
             Verdict::Panic(text) => write!(f, "the guest's kernel stopped: {}", headline(text)),
             Verdict::Reset(_) => write!(f, "the guest ended without a word: neither an exit status nor a panic"),
             Verdict::Stall(time) => write!(f, "the guest stalled: no sign of life for {} s", time.as_secs()),
+            Verdict::Stopped => f.write_str("the guest was ended from outside"),
             Verdict::Timeout(time) => write!(f, "time-out: the command was not done after {} s", time.as_secs_f32()),
         }
     }
@@ -87,10 +91,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_said_in_one_line() {
-        let verdict = Verdict::Panic("BUG: x\nRIP: y\n[    3.3] Kernel panic - not syncing: Fatal exception\nend".to_owned());
-        assert_eq!(
-            verdict.to_string(),
-            "the guest's kernel stopped: Kernel panic - not syncing: Fatal exception"
-        );
+        let verdict =
+            Verdict::Panic("BUG: x\nRIP: y\n[    3.3] Kernel panic - not syncing: Fatal exception\nend".to_owned());
+        assert_eq!(verdict.to_string(), "the guest's kernel stopped: Kernel panic - not syncing: Fatal exception");
     }
 }

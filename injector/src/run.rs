@@ -17,7 +17,7 @@ use nix::sys::utsname::uname;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
-    task::JoinHandle,
+    task::{JoinHandle, yield_now},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{info, warn};
@@ -214,6 +214,9 @@ impl Run<'_> {
                     if self.output_error.is_some() {
                         return Ok(End::Output);
                     }
+                    // A ring that is never empty must not keep timers and signals waiting: tokio looks after them only
+                    // when we do.
+                    yield_now().await;
                 }
             }
         }

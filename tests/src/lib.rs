@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod cgroup;
 pub mod daemon;
+pub mod empty_probe;
 pub mod kernel_log;
 pub mod module;
 pub mod report;
@@ -16,6 +17,7 @@ pub mod shell;
 pub mod worker;
 
 pub use cgroup::Cgroup;
+pub use empty_probe::EmptyProbe;
 pub use daemon::{Finished, Injector, refused, run};
 pub use kernel_log::KernelLog;
 pub use module::{Outcome, RunFile};

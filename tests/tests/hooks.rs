@@ -48,10 +48,11 @@ fn never_fails_no_call_and_counts_all() {
 
 #[test]
 fn a_hook_that_is_not_named_is_left_alone() {
-    let worker = Worker::start();
+    let worker = Worker::on_cpu(0);
+    // Warm on this CPU, so that the cache needs no page while the page hook fails.
+    worker.run(SLAB);
     for (hook, slab_fails, page_fails) in [("slab", 10_000, 0), ("page", 0, 10_000)] {
         let injector = Injector::start(&["--hook", hook, "--quiet", "--pid", &worker.pid_arg()]);
-        // Warm, so that the cache needs no page while the page hook fails.
         let slab = worker.run(SLAB);
         let page = worker.run(PAGE);
         let report = injector.stop();

@@ -13,8 +13,22 @@ use crate::static_build;
 
 /// Real programs, where busybox has none, or one that does less.
 const PROGRAMS: [&str; 16] = [
-    "mkfs.ext4", "e2fsck", "mkfs.xfs", "mkfs.btrfs", "btrfs", "mount", "umount", "losetup", "mount.nfs", "umount.nfs",
-    "rpcbind", "rpc.nfsd", "rpc.mountd", "exportfs", "kmod", "ip",
+    "mkfs.ext4",
+    "e2fsck",
+    "mkfs.xfs",
+    "mkfs.btrfs",
+    "btrfs",
+    "mount",
+    "umount",
+    "losetup",
+    "mount.nfs",
+    "umount.nfs",
+    "rpcbind",
+    "rpc.nfsd",
+    "rpc.mountd",
+    "exportfs",
+    "kmod",
+    "ip",
 ];
 
 /// What some versions of the packages have.
@@ -33,12 +47,10 @@ const LINKS: [(&str, &str); 8] = [
 ];
 
 /// Files of this machine that the programs read.
-const HOST_FILES: [&str; 5] =
-    ["/etc/netconfig", "/etc/protocols", "/etc/services", "/etc/mke2fs.conf", "/etc/rpc"];
+const HOST_FILES: [&str; 5] = ["/etc/netconfig", "/etc/protocols", "/etc/services", "/etc/mke2fs.conf", "/etc/rpc"];
 
 /// Libraries that are opened at run time.
-const RUNTIME_LIBRARIES: [&str; 2] =
-    ["/lib/x86_64-linux-gnu/libnss_files.so.2", "/lib/x86_64-linux-gnu/libgcc_s.so.1"];
+const RUNTIME_LIBRARIES: [&str; 2] = ["/lib/x86_64-linux-gnu/libnss_files.so.2", "/lib/x86_64-linux-gnu/libgcc_s.so.1"];
 
 const TEXTS: [(&str, &str); 6] = [
     (
@@ -47,7 +59,10 @@ const TEXTS: [(&str, &str); 6] = [
     ),
     ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ("/etc/hosts", "127.0.0.1 localhost injector-guest\n::1 localhost\n"),
-    ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\nrpc: files\n"),
+    (
+        "/etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\nrpc: files\n",
+    ),
     ("/etc/exports", ""),
     ("/var/lib/nfs/etab", ""),
 ];
@@ -81,7 +96,8 @@ pub fn build(contents: &Contents) -> Result<Initramfs> {
     let mut root = Initramfs::new(&init)?;
     busybox(&mut root)?;
     for name in PROGRAMS {
-        let path = find_program(name).with_context(|| format!("{name} is not there, though its package is installed"))?;
+        let path =
+            find_program(name).with_context(|| format!("{name} is not there, though its package is installed"))?;
         root.program(&path, &format!("/usr/sbin/{name}"))?;
     }
     for name in OPTIONAL_PROGRAMS {
@@ -176,7 +192,8 @@ mod tests {
 
     #[test]
     fn no_program_is_listed_twice() {
-        let mut names: Vec<_> = PROGRAMS.iter().chain(&OPTIONAL_PROGRAMS).chain(LINKS.iter().map(|(name, _)| name)).collect();
+        let mut names: Vec<_> =
+            PROGRAMS.iter().chain(&OPTIONAL_PROGRAMS).chain(LINKS.iter().map(|(name, _)| name)).collect();
         let all = names.len();
         names.sort();
         names.dedup();

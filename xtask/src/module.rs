@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::kernel::{Kernel, fnv1a};
+use crate::packages::Group;
 use crate::process;
+use crate::setup;
 
 const NAME: &str = "injector_test.ko";
 
@@ -26,6 +28,7 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
     if module.is_file() {
         return Ok(module);
     }
+    setup::packages(&[Group::Module])?;
     eprintln!("module: building {NAME} for {}", kernel.directory().display());
     let work = tempfile::Builder::new()
         .prefix("module-building-")
@@ -37,7 +40,8 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
     let mut make = Command::new("make");
     make.arg("-C").arg(kernel.tree()).arg(format!("M={}", work.path().display())).arg("modules");
     make.env("LC_ALL", "C").env_remove("MAKEFLAGS").env_remove("MFLAGS");
-    let output = make.stdin(Stdio::null()).output().with_context(|| format!("can't start {}", process::shown(&make)))?;
+    let output =
+        make.stdin(Stdio::null()).output().with_context(|| format!("can't start {}", process::shown(&make)))?;
     if !output.status.success() {
         bail!(
             "{}: {}\n{}{}",

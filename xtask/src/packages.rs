@@ -11,8 +11,10 @@ use crate::process::find_program;
 pub enum Group {
     /// Compiling the eBPF programs.
     Ebpf,
-    /// Building a guest kernel and modules for it.
+    /// Building a guest kernel.
     Kernel(Series),
+    /// Building a module for a guest kernel that is in the cache.
+    Module,
     /// Booting a guest, and the programs in it.
     Guest,
 }
@@ -56,6 +58,15 @@ const KERNEL: &[(&str, Sign)] = &[
     ("libc6-dev", File("/usr/include/stdio.h")),
 ];
 
+const MODULE: &[(&str, Sign)] = &[
+    ("make", Program("make")),
+    ("gcc", Program("gcc")),
+    // Makes the module's BTF.
+    ("dwarves", Program("pahole")),
+    // What the kernel's own tools are linked with.
+    ("libelf1", File("/usr/lib/x86_64-linux-gnu/libelf.so.1")),
+];
+
 const GUEST: &[(&str, Sign)] = &[
     ("qemu-system-x86", Program("qemu-system-x86_64")),
     ("seabios", File("/usr/share/seabios/bios.bin")),
@@ -80,6 +91,7 @@ impl Group {
         let list = match self {
             Group::Ebpf => EBPF,
             Group::Kernel(_) => KERNEL,
+            Group::Module => MODULE,
             Group::Guest => GUEST,
         };
         let mut needs: Vec<_> = list.iter().map(|&(name, sign)| (name.to_owned(), sign)).collect();
@@ -112,10 +124,8 @@ fn present(sign: Sign) -> bool {
 }
 
 fn installed(package: &str) -> bool {
-    let status = Command::new("dpkg-query")
-        .args(["-W", "-f", "${db:Status-Status}", package])
-        .stderr(Stdio::null())
-        .output();
+    let status =
+        Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]).stderr(Stdio::null()).output();
     status.is_ok_and(|output| output.stdout == b"installed")
 }
 
@@ -142,7 +152,7 @@ mod tests {
 
     #[test]
     fn no_group_names_a_package_twice() {
-        for group in [Group::Ebpf, Group::Guest, Group::Kernel(Series::V6_12)] {
+        for group in [Group::Ebpf, Group::Guest, Group::Module, Group::Kernel(Series::V6_12)] {
             let mut names: Vec<_> = group.needs().into_iter().map(|(name, _)| name).collect();
             let all = names.len();
             names.sort();

@@ -23,7 +23,8 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs it and returns its standard output; its standard error is this process's.
 pub fn output(command: &mut Command) -> Result<String> {
-    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("can't start {}", shown(command)))?;
+    let output =
+        command.stderr(Stdio::inherit()).output().with_context(|| format!("can't start {}", shown(command)))?;
     if !output.status.success() {
         bail!("{}: {}", shown(command), output.status);
     }

@@ -15,8 +15,10 @@ use crate::vm::{self, Guest, KernelChoice};
 const DEMO: &str = "/workloads/run-demo.sh";
 
 #[derive(Debug, Args)]
-#[command(after_help = "Without a CMD after --, the guest runs a workload of its own while the injector works on the whole \
-machine: NFS over loopback on ext4, and XFS.\n\nExample: cargo xtask run -- --gfp NOFS --order-lt 4 --prob 0.01")]
+#[command(
+    after_help = "Without a CMD after --, the guest runs a workload of its own while the injector works on the whole \
+machine: NFS over loopback on ext4, and XFS.\n\nExample: cargo xtask run -- --gfp NOFS --order-lt 4 --prob 0.01"
+)]
 pub struct Run {
     /// Use a guest even if this machine's kernel can be injected into
     #[arg(long)]
@@ -37,7 +39,8 @@ impl Run {
                 Host::Ready(mut command) => {
                     command.args(&self.arguments);
                     eprintln!("run: this kernel can be injected into: {}", process::shown(&command));
-                    let status = command.status().with_context(|| format!("can't start {}", process::shown(&command)))?;
+                    let status =
+                        command.status().with_context(|| format!("can't start {}", process::shown(&command)))?;
                     return Ok(status.code().unwrap_or(1));
                 }
                 Host::No(why) => eprintln!("run: {why}; using a guest with kernel {}", self.kernel),
@@ -72,7 +75,10 @@ fn host(injector: &Path) -> Host {
     };
     match command().arg("check").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status() {
         Ok(status) if status.success() => Host::Ready(command()),
-        Ok(_) if !root => Host::No(format!("not root, or this kernel can't be injected into (sudo {} check says why)", injector.display())),
+        Ok(_) if !root => Host::No(format!(
+            "not root, or this kernel can't be injected into (sudo {} check says why)",
+            injector.display()
+        )),
         Ok(_) => Host::No(format!("this kernel can't be injected into ({} check says why)", injector.display())),
         Err(error) => Host::No(format!("can't run {}: {error}", process::shown(&command()))),
     }

@@ -51,13 +51,15 @@ impl Setup {
     pub fn run(&self) -> Result<()> {
         let wanted = |part: &str| self.parts.is_empty() || self.parts.iter().any(|name| name == part);
         let mut groups = Vec::new();
-        if wanted("ebpf") && !toolchain_found() {
+        if wanted("ebpf") && Toolchain::find().is_err() {
             groups.push(Group::Ebpf);
         }
         if wanted("kernel") {
-            // A kernel that is built already needs its compiler for modules, not its source.
-            let missing_kernels = [Series::V6_12, Series::V6_1].into_iter().filter(|&series| Spec::plain(series).cached().is_none());
+            // A kernel that is built already is only wanted for its modules.
+            let missing_kernels =
+                [Series::V6_12, Series::V6_1].into_iter().filter(|&series| Spec::plain(series).cached().is_none());
             groups.extend(missing_kernels.map(Group::Kernel));
+            groups.push(Group::Module);
         }
         if wanted("guest") {
             groups.push(Group::Guest);
@@ -70,10 +72,6 @@ impl Setup {
         eprintln!("setup: all there");
         Ok(())
     }
-}
-
-fn toolchain_found() -> bool {
-    Toolchain::find().is_ok()
 }
 
 /// The eBPF toolchain, set up if it is not there.
@@ -92,7 +90,8 @@ pub fn toolchain() -> Result<Toolchain> {
 /// rustfmt and clippy, which a minimal installation of Rust lacks.
 pub fn rust_components() -> Result<()> {
     for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
-        let there = process::cargo().args([subcommand, "--version"]).output().is_ok_and(|output| output.status.success());
+        let there =
+            process::cargo().args([subcommand, "--version"]).output().is_ok_and(|output| output.status.success());
         if !there {
             eprintln!("setup: rustup component add {component}");
             process::run(Command::new("rustup").args(["component", "add", component]))?;
@@ -106,7 +105,17 @@ fn build_linker() -> Result<()> {
     let feature = format!("llvm-{LLVM}");
     let mut cargo = process::cargo();
     cargo
-        .args(["install", "bpf-linker", "--version", "^0.13", "--locked", "--no-default-features", "--features", &feature, "--root"])
+        .args([
+            "install",
+            "bpf-linker",
+            "--version",
+            "^0.13",
+            "--locked",
+            "--no-default-features",
+            "--features",
+            &feature,
+            "--root",
+        ])
         .arg(injector_build::tools_dir())
         .env(format!("LLVM_SYS_{LLVM}1_PREFIX"), format!("/usr/lib/llvm-{LLVM}"))
         .env_remove("RUSTFLAGS")
@@ -124,10 +133,7 @@ pub fn packages(groups: &[Group]) -> Result<()> {
     }
     let needs = NeedsInstall { packages: missing };
     if process::find_program("apt-get").is_none() {
-        bail!(
-            "this machine has no apt-get; install what these Debian packages contain: {}",
-            needs.packages.join(" ")
-        );
+        bail!("this machine has no apt-get; install what these Debian packages contain: {}", needs.packages.join(" "));
     }
     if !nix::unistd::geteuid().is_root() {
         return Err(needs.into());
@@ -149,7 +155,9 @@ pub fn packages(groups: &[Group]) -> Result<()> {
 
 fn install(packages: &[String]) -> Result<()> {
     let mut apt = Command::new("apt-get");
-    apt.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    apt.args(["install", "-y", "-q", "--no-install-recommends"])
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive");
     process::run(&mut apt)
 }
 

@@ -38,8 +38,8 @@ pub struct Test {
     /// Guest kernel, repeatable; default: 6.12 and 6.1
     #[arg(long)]
     kernel: Vec<KernelChoice>,
-    /// Test binary of the guest to run (a file's name in tests/tests), repeatable; default: all
-    #[arg(long = "test", value_name = "NAME")]
+    /// Guest tests only, and of them only this file of tests/tests; repeatable
+    #[arg(long = "test", value_name = "NAME", conflicts_with = "host")]
     binaries: Vec<String>,
     /// Tests whose name contains this
     filter: Option<String>,
@@ -65,7 +65,7 @@ impl Test {
         setup::toolchain()?;
 
         let mut rows = Vec::new();
-        if !self.guest {
+        if !self.guest && self.binaries.is_empty() {
             self.host_rows(&mut rows)?;
         }
         if !self.host {
@@ -81,13 +81,24 @@ impl Test {
             // The eBPF crate has a compiler and a target of its own; building it is its check.
             (
                 "lints",
-                &["clippy", "--workspace", "--exclude", "injector-ebpf", "--all-targets", "--quiet", "--", "-D", "warnings"],
+                &[
+                    "clippy",
+                    "--workspace",
+                    "--exclude",
+                    "injector-ebpf",
+                    "--all-targets",
+                    "--quiet",
+                    "--",
+                    "-D",
+                    "warnings",
+                ],
             ),
         ];
         for (name, arguments) in checks {
             let started = Instant::now();
             heading(&format!("cargo {}", arguments.join(" ")));
-            let status = process::cargo().args(arguments).status().with_context(|| format!("can't start cargo {name}"))?;
+            let status =
+                process::cargo().args(arguments).status().with_context(|| format!("can't start cargo {name}"))?;
             rows.push(Row::new("host", name, Tally::of_check(status.success()), started));
         }
         let started = Instant::now();
@@ -165,8 +176,7 @@ impl Test {
         let mut words = vec![format!("/tests/{}", binary.name), "--test-threads=1".to_owned()];
         words.extend(self.filter.clone());
         let tee = Tee::default();
-        let streams =
-            Streams { stdout: Box::new(tee.clone()), stderr: Box::new(io::stderr()), requests: None };
+        let streams = Streams { stdout: Box::new(tee.clone()), ..Streams::inherit() };
         let command = injector_guest::Command::new(words).env("RUST_BACKTRACE", "1");
         let tally = match machine.boot(&command, streams) {
             Ok(outcome) => {

@@ -4,7 +4,9 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -69,14 +71,16 @@ impl FromStr for KernelChoice {
         match text.parse() {
             Ok(spec) => Ok(Self::Guest(spec)),
             Err(_) if PathBuf::from(text).is_file() => Ok(Self::Image(text.into())),
-            Err(error) => Err(format!("{error}; and there is no such file, which would be taken as an image (bzImage)")),
+            Err(error) => {
+                Err(format!("{error}; and there is no such file, which would be taken as an image (bzImage)"))
+            }
         }
     }
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: CMD's own (128 + N when signal N ended it, 127 when it could not be started); \
-120 the guest's kernel panicked, 121 it stalled, 122 time-out, 123 it ended without a word, 124 it did not boot.\n\n\
+120 the guest's kernel panicked, 121 it stalled, 122 time-out, 123 it ended without a word, 124 it did not boot, 130 it was ended from outside.\n\n\
 In the guest: busybox's programs, mkfs.*, mount.nfs and an NFS server, /usr/bin/injector, /lib/modules/injector_test.ko, \
 /workloads; all of it in memory. Ctrl-C is sent to CMD; the third ends the guest.")]
 pub struct Vm {
@@ -182,7 +186,7 @@ impl Guest {
 
 /// Boots, with this process's output and signals; the exit status to pass on.
 pub fn boot(machine: &Machine, command: &Command) -> Result<i32> {
-    let streams = Streams { requests: Some(forwarded_signals()?), ..Streams::inherit() };
+    let streams = streams_with_signals()?;
     match machine.boot(command, streams) {
         Ok(outcome) => {
             report(machine, &outcome);
@@ -216,23 +220,26 @@ pub fn report(machine: &Machine, outcome: &Outcome) {
     eprintln!("guest: booted in {:.1} s, ran for {:.1} s", boot.as_secs_f32(), run.as_secs_f32());
 }
 
-/// From here on Ctrl-C is for the command in the guest. The third ends this process, and QEMU with it.
-fn forwarded_signals() -> Result<Receiver<Request>> {
+/// From here on Ctrl-C is for the command in the guest; the third, and SIGTERM, end the guest.
+fn streams_with_signals() -> Result<Streams> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     // Before any thread of the guest's is started: they all inherit it, so only the one below gets the signals.
     signals.thread_block().context("can't block SIGINT")?;
-    let (sender, receiver) = mpsc::channel();
+    let (sender, requests) = mpsc::channel();
+    let streams = Streams { requests: Some(requests), ..Streams::inherit() };
+    let stop = Arc::clone(&streams.stop);
     thread::spawn(move || {
         for count in 1.. {
             let Ok(signal) = signals.wait() else { return };
-            if count >= 3 {
-                std::process::exit(128 + signal as i32);
+            if count >= 3 || signal == Signal::SIGTERM {
+                stop.store(true, Ordering::SeqCst);
+                return;
             }
             eprintln!("guest: {signal} is passed on to the command");
             let _ = sender.send(Request::Signal { number: signal as i32 });
         }
     });
-    Ok(receiver)
+    Ok(streams)
 }
 
 #[cfg(test)]

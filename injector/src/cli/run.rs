@@ -38,7 +38,7 @@ pub(super) struct RunArgs {
     ///
     /// File systems mostly say NOFS with memalloc_nofs_save(), not in the argument. `effective` is the argument without
     /// __GFP_FS inside such a scope, and without __GFP_IO and __GFP_FS inside a memalloc_noio_save() scope.
-    #[arg(long, value_name = "SCOPE", default_value = "effective", hide_default_value = true, help_heading = FILTERS)]
+    #[arg(long, value_name = "SCOPE", default_value = "effective", help_heading = FILTERS)]
     gfp_scope: GfpScope,
 
     /// Orders: 3, 0..=3 or 0..4

@@ -18,9 +18,13 @@ pub enum Hook {
 
 /// There is no such hook.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("there is no hook `{name}`{hint}; hooks are: slab, page", hint = suggest::did_you_mean(&suggest::close(.name, Hook::ALL.iter().map(|hook| hook.name()), 1)))]
+#[error("there is no hook `{name}` (hooks are: slab, page){}", hint(.name))]
 pub struct UnknownHook {
     name: String,
+}
+
+fn hint(name: &str) -> String {
+    suggest::did_you_mean(&suggest::close(name, Hook::ALL.map(Hook::name), 1))
 }
 
 impl Hook {
@@ -100,7 +104,7 @@ mod tests {
         assert_eq!("should_failslab".parse::<Hook>().unwrap(), Hook::Slab);
         assert_eq!(
             "slap".parse::<Hook>().unwrap_err().to_string(),
-            "there is no hook `slap`; did you mean slab?; hooks are: slab, page"
+            "there is no hook `slap` (hooks are: slab, page); did you mean slab?"
         );
     }
 }

@@ -13,7 +13,7 @@ pub(crate) fn close<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     scored.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
-/// `did you mean A, B?; `, or nothing when nothing is close.
+/// `; did you mean A, B?`, to end a message with; nothing when nothing is close.
 pub(crate) fn did_you_mean<S: AsRef<str>>(close: &[S]) -> String {
     if close.is_empty() {
         return String::new();

@@ -148,9 +148,6 @@ mod tests {
 
     #[test]
     fn endings_keep_the_dots_of_versions() {
-        assert_eq!(
-            with_ending(Path::new("/c/6.12.117-1-ab"), "lock"),
-            Path::new("/c/6.12.117-1-ab.lock")
-        );
+        assert_eq!(with_ending(Path::new("/c/6.12.117-1-ab"), "lock"), Path::new("/c/6.12.117-1-ab.lock"));
     }
 }

@@ -7,12 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Images, and their names in the cache.
-const IMAGES: [(&str, &str); 4] = [
-    ("arch/x86/boot/bzImage", "bzImage"),
-    ("vmlinux", "vmlinux"),
-    (".config", "config"),
-    ("System.map", "System.map"),
-];
+const IMAGES: [(&str, &str); 4] =
+    [("arch/x86/boot/bzImage", "bzImage"), ("vmlinux", "vmlinux"), (".config", "config"), ("System.map", "System.map")];
 
 /// Kept as a whole.
 const WHOLE: [&str; 3] = ["include", "scripts", "arch/x86/include"];
@@ -76,7 +72,8 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         if kind.is_dir() {
             copy_tree(&entry.path(), &target)?;
         } else if kind.is_symlink() {
-            symlink(fs::read_link(entry.path())?, &target).with_context(|| format!("can't link {}", target.display()))?;
+            symlink(fs::read_link(entry.path())?, &target)
+                .with_context(|| format!("can't link {}", target.display()))?;
         } else if entry.path().extension().is_none_or(|extension| extension != "o") {
             copy(&entry.path(), &target)?;
         }

@@ -46,7 +46,9 @@ impl Tally {
 }
 
 fn number_before(text: &str, word: &str) -> u64 {
-    let Some((before, _)) = text.split_once(word) else { return 0 };
+    let Some((before, _)) = text.split_once(word) else {
+        return 0;
+    };
     before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 

@@ -1,0 +1,235 @@
+//! What is read from kernels, with what real kernels said (tests/data, one directory for each).
+//!
+//! To add one: in a guest, copy the files that `fixture::cut_down` names to a directory, then
+//! `INJECTOR_FIXTURE=that-directory cargo test -p injector --test kernels -- --ignored`.
+
+mod fixture;
+
+use std::path::{Path, PathBuf};
+
+use injector::check::{self, Caller, Check, Needs, Report, State};
+use injector::kernel::gfp::Source;
+use injector::kernel::kallsyms::Kallsyms;
+use injector::kernel::{Facts, KernelFiles, Offsets, Survey};
+use injector::plan::{GfpFilter, Hook, StackPattern};
+use proptest::prelude::*;
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
+}
+
+fn files(kernel: &str) -> KernelFiles {
+    KernelFiles::new(data().join(kernel))
+}
+
+fn facts(kernel: &str) -> Facts {
+    Facts::read(&files(kernel)).unwrap_or_else(|error| panic!("{kernel}: {error}"))
+}
+
+fn root() -> Caller {
+    Caller { uid: 0, capabilities: Some(u64::MAX), pid_namespace: Some("pid:[4026531836]".to_owned()) }
+}
+
+fn checked(files: &KernelFiles, caller: &Caller) -> Report {
+    check::run(files, &Survey::take(files), caller, &Needs::all())
+}
+
+fn only_missing(report: &Report) -> &Check {
+    let missing: Vec<&Check> = report.missing().collect();
+    assert_eq!(missing.len(), 1, "{report}");
+    missing[0]
+}
+
+#[test]
+#[ignore = "makes a fixture out of INJECTOR_FIXTURE"]
+fn make() {
+    let from = PathBuf::from(std::env::var_os("INJECTOR_FIXTURE").expect("INJECTOR_FIXTURE is set"));
+    let release = KernelFiles::new(&from).release().expect("has a release");
+    fixture::cut_down(&from, &data().join(release.as_str()));
+}
+
+/// All kernels in tests/data.
+fn kernels() -> Vec<String> {
+    let entries = std::fs::read_dir(data()).expect("tests/data is there");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    assert!(!names.is_empty());
+    names
+}
+
+#[test]
+fn every_kernel_has_what_a_run_needs() {
+    for kernel in kernels() {
+        let report = checked(&files(&kernel), &root());
+        assert!(report.is_ok(), "{kernel}:\n{report}");
+        assert!(report.checks.iter().all(|check| check.state == State::Found), "{kernel}:\n{report}");
+
+        let facts = facts(&kernel);
+        assert_eq!(facts.release.as_str(), kernel);
+        assert!(facts.text.0 < facts.text.1);
+        assert!(facts.irq_entry.iter().all(|(start, end)| facts.text.0 <= *start && start < end && *end <= facts.text.1));
+        for hook in Hook::ALL {
+            let address = facts.addresses.get(hook.function()).expect("the hook is there");
+            assert!((facts.text.0..facts.text.1).contains(&address));
+        }
+        assert!(facts.per_cpu_offsets.is_some());
+        assert!(facts.preempt_count.is_some_and(|address| address < 1 << 20), "{:x?}", facts.preempt_count);
+        assert!(facts.offsets.task_flags.is_some());
+
+        for (name, bit) in [("NOFAIL", 0x8000), ("IO", 0x40), ("FS", 0x80), ("DIRECT_RECLAIM", 0x400), ("ZERO", 0x100)] {
+            assert_eq!(facts.gfp.bit(name), Some(bit), "{kernel}: {name}");
+        }
+        assert_eq!(facts.gfp.format(0xcc0), "GFP_KERNEL");
+        assert_eq!(facts.gfp.format(0xdc0), "GFP_KERNEL|__GFP_ZERO");
+        assert_eq!(facts.gfp.format(0xc40 | 0x8000), "GFP_NOFS|__GFP_NOFAIL");
+        assert_eq!(facts.gfp.format(0), "none");
+        assert_eq!(facts.gfp.parse("GFP_NOIO|__GFP_NOWARN").expect("known"), 0x2c00);
+        assert!(facts.gfp.parse("GFP_NOPE").is_err());
+        for name in ["NOFS", "NOIO", "KERNEL", "ATOMIC", "NOWAIT", "USER", "HIGHUSER"] {
+            let filter = GfpFilter::any_of(vec![name.parse().expect("known")]).expect("one");
+            assert_eq!(filter.resolve(&facts.gfp).expect("every kernel has these").len(), 1);
+        }
+
+        let symbols = Kallsyms::read(&files(&kernel)).expect("readable");
+        let xfs: StackPattern = "xfs_trans_*".parse().expect("a glob");
+        assert!(!symbols.ranges(&[xfs]).expect("there are some").is_empty());
+        let slab = symbols.symbol("should_failslab").expect("there");
+        assert_eq!(Some(slab), facts.addresses.get("should_failslab"));
+        let found = symbols.lookup_return(slab + 5).expect("there");
+        assert_eq!((found.name, found.offset, found.module), ("should_failslab", 5, None));
+    }
+}
+
+#[test]
+fn linux_6_12() {
+    let facts = facts("6.12.117");
+    assert_eq!(facts.gfp.source(), Source::Btf);
+    assert_eq!(facts.gfp.format(0x2800), "GFP_NOWAIT");
+    assert_eq!(facts.gfp.format(0x820), "GFP_ATOMIC");
+    let Offsets { task_flags, cache_object_size, cache_name, pcpu_hot_preempt_count } = facts.offsets;
+    // As pahole reads them out of the vmlinux with debug information.
+    assert_eq!((task_flags, cache_object_size, cache_name), (Some(44), Some(28), Some(88)));
+    assert_eq!(pcpu_hot_preempt_count, Some(8));
+    assert_eq!(facts.preempt_count, facts.addresses.get("pcpu_hot").map(|hot| hot + 8));
+}
+
+/// The enum and the tracepoint of the same kernel name the same bits.
+#[test]
+fn both_sources_of_gfp_bits_agree() {
+    let files = files("6.12.117");
+    let from_btf = facts("6.12.117").gfp;
+    let format = files.read_text("sys/kernel/tracing/events/kmem/kmalloc/format").expect("there");
+    let from_format = injector::kernel::gfp::GfpBits::from_format(&format);
+    assert!(from_format.flags().count() > 15);
+    for (name, bit) in from_format.flags() {
+        assert_eq!(from_btf.bit(name), Some(bit), "{name}");
+    }
+}
+
+#[test]
+fn each_missing_thing_has_its_own_line_and_remedy() {
+    let kernel = "6.12.117";
+    let files = files(kernel);
+
+    let user = Caller { uid: 1000, ..root() };
+    assert_eq!(only_missing(&checked(&files, &user)).remedy.as_deref(), Some("run it as root: sudo injector …"));
+    let container = Caller { capabilities: Some(0xa80425fb), ..root() };
+    assert_eq!(only_missing(&checked(&files, &container)).name, "root");
+    let elsewhere = Caller { pid_namespace: Some("pid:[4026532000]".to_owned()), ..root() };
+    assert_eq!(only_missing(&checked(&files, &elsewhere)).name, "pid namespace");
+
+    // A copy of the kernel in which one thing is changed.
+    let changed = |change: &dyn Fn(&Path)| -> Report {
+        let copy = tempfile::tempdir().expect("a directory");
+        fixture::cut_down(&data().join(kernel), copy.path());
+        change(copy.path());
+        checked(&KernelFiles::new(copy.path()), &root())
+    };
+    let edit = |root: &Path, file: &str, edit: &dyn Fn(String) -> String| {
+        let path = root.join(file);
+        let text = edit(std::fs::read_to_string(&path).expect("there"));
+        std::fs::write(path, text).expect("writable");
+    };
+    const LIST: &str = "sys/kernel/debug/error_injection/list";
+
+    let report = changed(&|root| {
+        std::fs::remove_file(root.join(LIST)).expect("there");
+        edit(root, "proc/mounts", &|text| text.lines().filter(|line| !line.contains("debugfs")).collect());
+    });
+    assert_eq!(only_missing(&report).remedy.as_deref(), Some("mount -t debugfs debugfs /sys/kernel/debug"));
+
+    let report = changed(&|root| std::fs::remove_file(root.join("sys/kernel/btf/vmlinux")).expect("there"));
+    assert!(report.missing().any(|check| check.name == "BTF"), "{report}");
+
+    let report = changed(&|root| edit(root, LIST, &|text| text.replace("should_failslab\tERRNO\n", "")));
+    assert!(only_missing(&report).remedy.as_deref().is_some_and(|remedy| remedy.contains("CONFIG_FAILSLAB=y")));
+
+    let report = changed(&|root| edit(root, LIST, &|text| text.replace("alloc_page\tTRUE", "alloc_page\tERRNO")));
+    assert_eq!(only_missing(&report).detail, "should_fail_alloc_page may only return ERRNO here, not TRUE");
+
+    let report = changed(&|root| {
+        edit(root, "proc/kallsyms", &|text| text.replace("should_fail_ex", "should_failslab.constprop.0"));
+    });
+    assert_eq!(only_missing(&report).name, "hook slab: clone");
+
+    let report = changed(&|root| {
+        edit(root, "proc/kallsyms", &|text| {
+            text.lines().map(|line| format!("{:016x}{}\n", 0, &line[16..])).collect()
+        });
+    });
+    let hidden = only_missing(&report);
+    assert_eq!((&*hidden.name, &*hidden.detail), ("kallsyms", "/proc/kallsyms hides the addresses (kernel.kptr_restrict)"));
+
+    let report = changed(&|root| {
+        std::fs::create_dir_all(root.join("sys/kernel/security")).expect("writable");
+        std::fs::write(root.join("sys/kernel/security/lockdown"), "none integrity [confidentiality]\n").expect("writable");
+    });
+    assert_eq!(only_missing(&report).name, "lockdown");
+
+    let report = changed(&|root| {
+        std::fs::write(root.join("proc/sys/kernel/osrelease"), "5.15.0\n").expect("writable");
+    });
+    assert_eq!(only_missing(&report).detail, "5.15.0 is older than 6.1");
+
+    // Without the options nothing is known, and that is no reason to stop.
+    let report = changed(&|root| std::fs::remove_file(root.join("proc/config.gz")).expect("there"));
+    assert!(report.is_ok(), "{report}");
+    let unknown = report.checks.iter().filter(|check| check.state == State::Unknown);
+    assert_eq!(unknown.count(), 3, "{report}");
+}
+
+#[test]
+fn cgroups_are_needed_for_commands_only() {
+    let files = KernelFiles::new("/nonexistent");
+    let survey = Survey::take(&files);
+    for (cgroup, expected) in [(false, false), (true, true)] {
+        let needs = Needs { hooks: vec![Hook::Slab], cgroup };
+        let report = check::run(&files, &survey, &root(), &needs);
+        assert_eq!(report.missing().any(|check| check.name == "cgroup v2"), expected);
+    }
+}
+
+#[test]
+fn the_list_as_json() {
+    let report = checked(&files("6.12.117"), &root());
+    let json: serde_json::Value = serde_json::from_str(&report.to_json().expect("texts")).expect("JSON");
+    assert_eq!((&json["schema"], &json["type"], &json["ok"]), (&1.into(), &"check".into(), &true.into()));
+    assert_eq!(json["checks"].as_array().map(Vec::len), Some(report.checks.len()));
+    assert_eq!(json["checks"][0]["state"], "found");
+}
+
+proptest! {
+    #[test]
+    fn gfp_flags_survive_printing_and_reading(flags in any::<u32>(), kernel in prop::sample::select(kernels())) {
+        thread_local! {
+            static KNOWN: std::cell::RefCell<std::collections::HashMap<String, injector::kernel::gfp::GfpBits>> =
+                std::cell::RefCell::default();
+        }
+        KNOWN.with_borrow_mut(|known| {
+            let bits = known.entry(kernel.clone()).or_insert_with(|| facts(&kernel).gfp);
+            prop_assert_eq!(bits.parse(&bits.format(flags)), Ok(flags));
+            Ok(())
+        })?;
+    }
+}
