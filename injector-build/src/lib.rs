@@ -45,7 +45,9 @@ pub enum Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self {
-            Self::Compiler => "a Rust compiler for eBPF (Debian: rustc-web and libstd-rust-web-dev-bpf; or rustup's nightly with rust-src)",
+            Self::Compiler => {
+                "a Rust compiler for eBPF (Debian: rustc-web and libstd-rust-web-dev-bpf; or rustup's nightly with rust-src)"
+            }
             Self::Linker => "bpf-linker",
         };
         write!(f, "the eBPF toolchain is not complete: {what} was not found; set it up with: {SETUP_COMMAND}")
@@ -112,9 +114,19 @@ impl Toolchain {
         // What the outer cargo or rustup exported is about the host build.
         for (name, _) in env::vars_os() {
             let outer = name.to_str().is_some_and(|name| {
-                ["CARGO_", "RUSTC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUST_RECURSION_COUNT", "TARGET", "PROFILE", "DEBUG", "OPT_LEVEL"]
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix))
+                [
+                    "CARGO_",
+                    "RUSTC",
+                    "RUSTFLAGS",
+                    "RUSTUP_TOOLCHAIN",
+                    "RUST_RECURSION_COUNT",
+                    "TARGET",
+                    "PROFILE",
+                    "DEBUG",
+                    "OPT_LEVEL",
+                ]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
                     && !["CARGO_HOME", "CARGO_NET_OFFLINE"].contains(&name)
                     && !name.starts_with("CARGO_REGISTRIES")
                     && !name.starts_with("CARGO_SOURCE")
@@ -154,8 +166,21 @@ impl Toolchain {
             return Err(BuildError::Cargo(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
         let object = target_dir.join(TARGET).join("ebpf").join("injector");
-        if object.is_file() { Ok(object) } else { Err(BuildError::NoObject(object)) }
+        if !object.is_file() {
+            return Err(BuildError::NoObject(object));
+        }
+        Ok(without_dwarf(&object).unwrap_or(object))
     }
+}
+
+/// A copy without DWARF, which the linker needs to make BTF and the loader would parse at every start: six sevenths of
+/// the object. None, and no harm done, where there is no LLVM tool for it.
+fn without_dwarf(object: &Path) -> Option<PathBuf> {
+    let stripped = object.with_extension("stripped");
+    let tools = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path().join("bin/llvm-objcopy"));
+    let tool = tools.filter(|path| path.is_file()).max().unwrap_or_else(|| PathBuf::from("llvm-objcopy"));
+    let status = Command::new(tool).arg("--strip-debug").args([object, &stripped]).status().ok()?;
+    status.success().then_some(stripped)
 }
 
 fn find_compiler() -> Option<Compiler> {

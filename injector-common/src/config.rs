@@ -220,7 +220,18 @@ const _: () = {
     assert!(size_of::<Module>() == 24);
     assert!(size_of::<Cgroup>() == 16);
     assert!(size_of::<Target>() == 8 + 16 * MAX_CGROUPS);
-    assert!(size_of::<Config>() == 16 + 16 + 16 + 16 + 32 + 16 + 32 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES + size_of::<Target>());
+    assert!(
+        size_of::<Config>()
+            == 16
+                + 16
+                + 16
+                + 16
+                + 32
+                + 16
+                + 32
+                + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES
+                + size_of::<Target>()
+    );
     assert!(MAX_MODULES.is_power_of_two() && MAX_STACK_RANGES.is_power_of_two());
 };
 

@@ -189,7 +189,10 @@ fn match_gfp(gfp: u32, counters: &mut Counters) -> Option<u32> {
     let (io, fs) = (config!(gfp_bits.io), config!(gfp_bits.fs));
     let len = config!(gfp_len);
     let scoped = config!(gfp_effective) == ON;
-    if len != 0 && scoped && !(0..MAX_GFP_ALTERNATIVES).any(|i| (i as u32) < len && !decide::gfp_hopeless(gfp, alternative(i), io | fs)) {
+    if len != 0
+        && scoped
+        && !(0..MAX_GFP_ALTERNATIVES).any(|i| (i as u32) < len && !decide::gfp_hopeless(gfp, alternative(i), io | fs))
+    {
         return None;
     }
     let Some(task_flags) = task::flags() else {

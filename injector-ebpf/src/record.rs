@@ -76,7 +76,8 @@ pub fn send(call: &Call, facts: &Facts, cache: &[u8; CACHE_NAME_LEN]) -> bool {
         (*failure).time = facts.time;
         (*failure).site = facts.site;
         (*failure).cgroup = generated::bpf_get_current_cgroup_id();
-        (*failure).size = if page { 1 << (u64::from(facts.order & 31) + u64::from(PAGE_SHIFT)) } else { u64::from(facts.size) };
+        (*failure).size =
+            if page { 1 << (u64::from(facts.order & 31) + u64::from(PAGE_SHIFT)) } else { u64::from(facts.size) };
         (*failure).hook = call.hook;
         (*failure).gfp = call.gfp;
         (*failure).effective_gfp = facts.effective_gfp;

@@ -34,26 +34,42 @@ struct Trial {
     works: bool,
 }
 
-pub(crate) fn choose(machine: &Machine) -> Engine {
+/// An engine, and what to remember once it is known that the machine boots at all.
+pub(crate) struct Choice {
+    pub engine: Engine,
+    unconfirmed: Option<(PathBuf, Trial)>,
+}
+
+impl Choice {
+    fn of(engine: Engine) -> Self {
+        Self { engine, unconfirmed: None }
+    }
+
+    /// The machine did boot: what a trial showed was about KVM, and not about a kernel that never boots.
+    pub fn confirm(self) {
+        if let Some((file, trial)) = self.unconfirmed {
+            remember(&file, &trial);
+        }
+    }
+}
+
+pub(crate) fn choose(machine: &Machine) -> Choice {
     let Accelerator::Auto(directory) = &machine.accelerator else {
-        return Engine::Tcg;
+        return Choice::of(Engine::Tcg);
     };
     if machine.icount || OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
-        return Engine::Tcg;
+        return Choice::of(Engine::Tcg);
     }
     let file = directory.join("kvm.json");
     let host_kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-    let works = match remembered(&file, &host_kernel) {
-        Some(works) => works,
-        None => {
-            eprintln!("guest: trying whether KVM works here (once; at most {} s)", TRIAL_TIME.as_secs());
-            let works = boots_under_kvm(machine);
-            eprintln!("guest: KVM {}", if works { "works" } else { "does not work: emulating" });
-            remember(&file, &Trial { host_kernel, works });
-            works
-        }
-    };
-    if works { Engine::Kvm } else { Engine::Tcg }
+    let engine = |works| if works { Engine::Kvm } else { Engine::Tcg };
+    if let Some(works) = remembered(&file, &host_kernel) {
+        return Choice::of(engine(works));
+    }
+    eprintln!("guest: trying whether KVM works here (once; at most {} s)", TRIAL_TIME.as_secs());
+    let works = boots_under_kvm(machine);
+    eprintln!("guest: KVM {}", if works { "works" } else { "does not work: emulating" });
+    Choice { engine: engine(works), unconfirmed: Some((file, Trial { host_kernel, works })) }
 }
 
 fn remembered(file: &Path, host_kernel: &str) -> Option<bool> {

@@ -132,8 +132,12 @@ impl Machine {
 
     /// Boots, runs `command`, and says how that ended.
     pub fn boot(&self, command: &Command, streams: Streams) -> Result<Outcome, BootError> {
-        let engine = accelerator::choose(self);
-        self.boot_with(engine, command, streams)
+        let choice = accelerator::choose(self);
+        let outcome = self.boot_with(choice.engine, command, streams);
+        if outcome.is_ok() {
+            choice.confirm();
+        }
+        outcome
     }
 
     pub(crate) fn boot_with(&self, engine: Engine, command: &Command, streams: Streams) -> Result<Outcome, BootError> {

@@ -68,7 +68,7 @@ pub enum Message {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Request {
-    /// Send a signal to the command.
+    /// Send a signal to the command and what it started (its process group), as a terminal does.
     Signal {
         /// Its number.
         number: i32,

@@ -145,7 +145,11 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
         tracefs(files, survey),
         debugfs(files),
         error_injection(files, survey),
-        option(survey, "CONFIG_FUNCTION_ERROR_INJECTION", survey.injectable.as_ref().is_ok_and(|list| !list.is_empty())),
+        option(
+            survey,
+            "CONFIG_FUNCTION_ERROR_INJECTION",
+            survey.injectable.as_ref().is_ok_and(|list| !list.is_empty()),
+        ),
         option(survey, "CONFIG_BPF_KPROBE_OVERRIDE", false),
         option(survey, "CONFIG_KPROBES", false),
         option(survey, "CONFIG_BPF_EVENTS", false),
@@ -221,7 +225,11 @@ fn types(survey: &Survey) -> Check {
     let types = match &survey.types {
         Ok(types) => types,
         Err(error) => {
-            return Check::missing(name, error.to_string(), format!("use a kernel with CONFIG_DEBUG_INFO_BTF=y, {GUEST}"));
+            return Check::missing(
+                name,
+                error.to_string(),
+                format!("use a kernel with CONFIG_DEBUG_INFO_BTF=y, {GUEST}"),
+            );
         }
     };
     let needed = [
@@ -260,7 +268,8 @@ fn symbols(survey: &Survey) -> Check {
 
 fn tracefs(files: &KernelFiles, survey: &Survey) -> Check {
     let name = "tracefs";
-    let at = ["sys/kernel/tracing", "sys/kernel/debug/tracing"].into_iter().find(|at| files.exists(format!("{at}/events")));
+    let at =
+        ["sys/kernel/tracing", "sys/kernel/debug/tracing"].into_iter().find(|at| files.exists(format!("{at}/events")));
     let check = match at {
         Some(at) => Check::found(name, format!("/{at}")),
         None => Check::missing(name, "not mounted", "mount -t tracefs tracefs /sys/kernel/tracing"),
@@ -317,7 +326,10 @@ fn gfp(survey: &Survey) -> Check {
     match &survey.gfp {
         Ok(bits) => {
             let nofail = bits.bit("NOFAIL").unwrap_or_default();
-            Check::found(name, format!("{} flags from {}, NOFAIL = {nofail:#x}", bits.flags().count(), bits.source().name()))
+            Check::found(
+                name,
+                format!("{} flags from {}, NOFAIL = {nofail:#x}", bits.flags().count(), bits.source().name()),
+            )
         }
         Err(error) => Check::missing(
             name,
@@ -337,7 +349,8 @@ fn hook(survey: &Survey, hook: Hook) -> Check {
         _ => hook.option(),
     };
     let remedy = format!("use a kernel with {option}=y, {GUEST}");
-    let absent = matches!(&survey.addresses, Ok(addresses) if !addresses.are_hidden() && addresses.get(function).is_none());
+    let absent =
+        matches!(&survey.addresses, Ok(addresses) if !addresses.are_hidden() && addresses.get(function).is_none());
     if absent {
         return Check::missing(&name, format!("this kernel has no function {function}"), remedy);
     }

@@ -20,14 +20,14 @@ use tokio::{
     task::{JoinHandle, yield_now},
     time::{MissedTickBehavior, interval, sleep_until},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     check::{self, Caller, Needs},
     events::{End, Event, HookSummary, SiteSummary, Start, Summary, Symbolizer, decode},
     kernel::{Facts, KernelFiles, Survey, gfp::GfpBits},
     plan::Plan,
-    session::{self, Session, Streams, Wire, monotonic_ns},
+    session::{self, Loader, Session, Streams, Wire, monotonic_ns},
     sinks::{self, Sink},
     target::{Command, Outcome, Targets},
 };
@@ -52,12 +52,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
     let started = Instant::now();
     let files = KernelFiles::default();
+    let loader = Loader::prepare()?;
     let facts = prerequisites(&files, plan)?;
+    debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
     let mut sink = sinks::open(&plan.output, plan.target.command.is_some())?;
     let (wire, symbols) = Wire::resolve(plan, &facts, &files, &targets)?;
+    debug!("the plan is resolved");
     let mut interrupts = Interrupts::new()?;
-    let (session, streams) = Session::attach(&plan.hooks, &wire, ebpf_log)?;
+    let (session, streams) = Session::attach(loader, &plan.hooks, &wire, ebpf_log)?;
 
     let kernel = uname().context("uname")?.release().to_string_lossy().into_owned();
     let start = Start {
@@ -174,7 +177,9 @@ impl Run<'_> {
     /// Until when the hooks may go on without hearing from us.
     fn deadline(&self) -> u64 {
         let policy = &self.plan.policy;
-        let left = policy.duration.map_or(policy.ttl, |duration| duration.saturating_sub(self.armed.elapsed()).min(policy.ttl));
+        let left = policy
+            .duration
+            .map_or(policy.ttl, |duration| duration.saturating_sub(self.armed.elapsed()).min(policy.ttl));
         monotonic_ns().saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
     }
 
@@ -337,7 +342,12 @@ impl Run<'_> {
         for (signature, site) in sites {
             let Some(hook) = session::hook(site.hook) else { continue };
             let count = site.count;
-            summaries.push(SiteSummary { site: signature, hook, count, stack: self.symbolizer.stack(signature, || Some(site)) });
+            summaries.push(SiteSummary {
+                site: signature,
+                hook,
+                count,
+                stack: self.symbolizer.stack(signature, || Some(site)),
+            });
         }
         Ok(summaries)
     }

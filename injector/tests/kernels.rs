@@ -68,7 +68,9 @@ fn every_kernel_has_what_a_run_needs() {
         let facts = facts(&kernel);
         assert_eq!(facts.release.as_str(), kernel);
         assert!(facts.text.0 < facts.text.1);
-        assert!(facts.irq_entry.iter().all(|(start, end)| facts.text.0 <= *start && start < end && *end <= facts.text.1));
+        assert!(
+            facts.irq_entry.iter().all(|(start, end)| facts.text.0 <= *start && start < end && *end <= facts.text.1)
+        );
         for hook in Hook::ALL {
             let address = facts.addresses.get(hook.function()).expect("the hook is there");
             assert!((facts.text.0..facts.text.1).contains(&address));
@@ -77,7 +79,8 @@ fn every_kernel_has_what_a_run_needs() {
         assert!(facts.preempt_count.is_some_and(|address| address < 1 << 20), "{:x?}", facts.preempt_count);
         assert!(facts.offsets.task_flags.is_some());
 
-        for (name, bit) in [("NOFAIL", 0x8000), ("IO", 0x40), ("FS", 0x80), ("DIRECT_RECLAIM", 0x400), ("ZERO", 0x100)] {
+        for (name, bit) in [("NOFAIL", 0x8000), ("IO", 0x40), ("FS", 0x80), ("DIRECT_RECLAIM", 0x400), ("ZERO", 0x100)]
+        {
             assert_eq!(facts.gfp.bit(name), Some(bit), "{kernel}: {name}");
         }
         assert_eq!(facts.gfp.format(0xcc0), "GFP_KERNEL");
@@ -174,16 +177,18 @@ fn each_missing_thing_has_its_own_line_and_remedy() {
     assert_eq!(only_missing(&report).name, "hook slab: clone");
 
     let report = changed(&|root| {
-        edit(root, "proc/kallsyms", &|text| {
-            text.lines().map(|line| format!("{:016x}{}\n", 0, &line[16..])).collect()
-        });
+        edit(root, "proc/kallsyms", &|text| text.lines().map(|line| format!("{:016x}{}\n", 0, &line[16..])).collect());
     });
     let hidden = only_missing(&report);
-    assert_eq!((&*hidden.name, &*hidden.detail), ("kallsyms", "/proc/kallsyms hides the addresses (kernel.kptr_restrict)"));
+    assert_eq!(
+        (&*hidden.name, &*hidden.detail),
+        ("kallsyms", "/proc/kallsyms hides the addresses (kernel.kptr_restrict)")
+    );
 
     let report = changed(&|root| {
         std::fs::create_dir_all(root.join("sys/kernel/security")).expect("writable");
-        std::fs::write(root.join("sys/kernel/security/lockdown"), "none integrity [confidentiality]\n").expect("writable");
+        std::fs::write(root.join("sys/kernel/security/lockdown"), "none integrity [confidentiality]\n")
+            .expect("writable");
     });
     assert_eq!(only_missing(&report).name, "lockdown");
 

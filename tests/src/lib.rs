@@ -17,8 +17,8 @@ pub mod shell;
 pub mod worker;
 
 pub use cgroup::Cgroup;
-pub use empty_probe::EmptyProbe;
 pub use daemon::{Finished, Injector, refused, run};
+pub use empty_probe::EmptyProbe;
 pub use kernel_log::KernelLog;
 pub use module::{Outcome, RunFile};
 pub use report::Report;

@@ -28,7 +28,11 @@ fn a_failure_has_all_its_facts() {
     let number = |name: &str| failure[name].as_u64().unwrap_or_else(|| panic!("no {name} in {failure}"));
     assert!((before..=after).contains(&number("time_ns")), "{before} {after} {failure}");
     assert_eq!((number("pid"), number("tid")), (worker.pid().into(), worker.tid().into()), "{failure}");
-    assert_eq!((number("cpu"), number("cgroup"), number("order"), number("size")), (1, cgroup.id(), 0, 64), "{failure}");
+    assert_eq!(
+        (number("cpu"), number("cgroup"), number("order"), number("size")),
+        (1, cgroup.id(), 0, 64),
+        "{failure}"
+    );
     assert_eq!(
         (&failure["hook"], &failure["cache"], &failure["context"], &failure["error"]),
         (&"slab".into(), &"injector_test_64".into(), &"task".into(), &(-12).into())
@@ -145,8 +149,11 @@ fn quiet_leaves_out_the_lines_and_nothing_else() {
 #[test]
 fn text_shows_failures_stacks_and_the_summary() {
     injector_tests::module::load();
-    let script = format!("{INJECTOR} --hook slab --prob 1 --times 3 --stack injector_test_chain_b & sleep 0; \
-         while kill -0 $! 2>/dev/null; do echo kind=slab chain=b >{}; sleep 0.1; done; wait $!", injector_tests::module::RUN);
+    let script = format!(
+        "{INJECTOR} --hook slab --prob 1 --times 3 --stack injector_test_chain_b & sleep 0; \
+         while kill -0 $! 2>/dev/null; do echo kind=slab chain=b >{}; sleep 0.1; done; wait $!",
+        injector_tests::module::RUN
+    );
     let output = shell::output("/bin/sh", &["-c", &script], Duration::from_secs(60));
     let text = String::from_utf8_lossy(&output.stdout);
     let what = format!("{}\n{text}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -154,8 +161,29 @@ fn text_shows_failures_stacks_and_the_summary() {
     for word in ["slab", "GFP_KERNEL", "injector_test_chain_b", "[injector_test]", "kmalloc-64"] {
         assert!(text.contains(word), "{word} is missing: {what}");
     }
-    assert!(text.lines().any(|line| line.contains("failures") && line.contains('3')), "{what}");
+    let failures =
+        text.lines().filter(|line| line.contains("injector_test_chain_b+0x") && line.contains("site=")).count();
+    assert_eq!(failures, 3, "{what}");
+    assert!(text.lines().any(|line| line.contains("3 failures in ")), "{what}");
     assert!(!text.contains("\"schema\""), "{what}");
+}
+
+/// A disk that is full ends the run; what was counted goes to stderr.
+#[test]
+fn output_that_cannot_be_written_ends_the_run() {
+    let worker = Worker::start();
+    let script = format!("{INJECTOR} --hook slab --pid {} --output /dev/full --format json", worker.pid());
+    let child = std::thread::spawn(move || shell::output("/bin/sh", &["-c", &script], Duration::from_secs(60)));
+    while !child.is_finished() {
+        worker.run("kind=slab count=10");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let output = child.join().expect("it ends by itself");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("can't write the output"), "{stderr}");
+    assert!(injector_tests::bpf::ours().is_empty());
+    assert_eq!(worker.run("kind=slab count=10").failed, 0);
 }
 
 /// Events go out while the run goes on, not at its end.

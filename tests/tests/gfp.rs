@@ -11,7 +11,8 @@ fn hit(worker: &Worker, hook: &str, filters: &[&str], requests: &[String]) -> Ve
     let mut arguments = vec!["--hook", hook, "--pid", &pid];
     arguments.extend(filters);
     let injector = Injector::start(&arguments);
-    let outcomes: Vec<Outcome> = requests.iter().map(|r| worker.run(&format!("kind={hook} count={COUNT} {r}"))).collect();
+    let outcomes: Vec<Outcome> =
+        requests.iter().map(|r| worker.run(&format!("kind={hook} count={COUNT} {r}"))).collect();
     let report: Report = injector.stop();
     report.assert_accounts_with_lines();
     let failed: u64 = outcomes.iter().map(|outcome| outcome.failed).sum();
@@ -60,8 +61,8 @@ fn each_composite_matches_itself_and_nothing_else_on_slabs() {
 #[test]
 fn other_flags_do_not_matter_to_a_composite() {
     let worker = Worker::start();
-    let requests =
-        ["gfp=NOFS+ZERO+NOWARN", "gfp=NOFS+ACCOUNT", "gfp=NOFS+NORETRY", "gfp=KERNEL-FS", "gfp=KERNEL+ZERO"].map(String::from);
+    let requests = ["gfp=NOFS+ZERO+NOWARN", "gfp=NOFS+ACCOUNT", "gfp=NOFS+NORETRY", "gfp=KERNEL-FS", "gfp=KERNEL+ZERO"]
+        .map(String::from);
     let hits = hit(&worker, "slab", &["--gfp", "GFP_NOFS"], &requests);
     assert_eq!(hits, [true, true, true, true, false]);
 }
@@ -159,7 +160,10 @@ fn events_name_the_flags_as_the_kernel_does() {
     worker.run("kind=slab cache=injector_test_64 gfp=KERNEL scope=nofs");
     let report = injector.stop();
     let [zero, scoped] = &report.failures[..] else { panic!("two failures, not {:?}", report.failures) };
-    assert_eq!((&zero["gfp"], &zero["effective_gfp"]), (&"GFP_KERNEL|__GFP_ZERO".into(), &"GFP_KERNEL|__GFP_ZERO".into()));
+    assert_eq!(
+        (&zero["gfp"], &zero["effective_gfp"]),
+        (&"GFP_KERNEL|__GFP_ZERO".into(), &"GFP_KERNEL|__GFP_ZERO".into())
+    );
     assert_eq!((&scoped["gfp"], &scoped["effective_gfp"]), (&"GFP_KERNEL".into(), &"GFP_NOFS".into()), "{scoped}");
     assert_ne!(scoped["gfp_bits"], scoped["effective_gfp_bits"]);
 }

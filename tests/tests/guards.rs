@@ -54,7 +54,8 @@ fn nofail_never_fails_while_the_whole_machine_does() {
 #[test]
 fn the_bootstrap_cache_never_fails() {
     let run = RunFile::open();
-    let injector = Injector::start(&["--prob", "1", "--hook", "slab", "--gfp", "ZERO", "--stack", "injector_test_create_cache"]);
+    let injector =
+        Injector::start(&["--prob", "1", "--hook", "slab", "--gfp", "ZERO", "--stack", "injector_test_create_cache"]);
     run.run("kind=create-cache count=20");
     let report = injector.stop();
     let slab = report.hook("slab");
@@ -70,7 +71,17 @@ fn the_bootstrap_cache_never_fails() {
 /// The daemon's own calls are matches that a guard holds back.
 #[test]
 fn the_daemon_never_fails_itself() {
-    let injector = Injector::start(&["--prob", "1", "--duration", "1s", "--stack", "ksys_write", "--stack", "do_sys_openat2", "--quiet"]);
+    let injector = Injector::start(&[
+        "--prob",
+        "1",
+        "--duration",
+        "1s",
+        "--stack",
+        "ksys_write",
+        "--stack",
+        "do_sys_openat2",
+        "--quiet",
+    ]);
     let report = injector.finish_well();
     let own: u64 = ["slab", "page"].iter().map(|hook| report.hook(hook).get("suppressed_own")).sum();
     let init: u64 = ["slab", "page"].iter().map(|hook| report.hook(hook).get("suppressed_init")).sum();
@@ -83,7 +94,18 @@ fn the_daemon_never_fails_itself() {
 fn init_is_spared_even_in_the_root_cgroup() {
     let worker = Worker::start();
     let root = injector_tests::cgroup::root();
-    let injector = Injector::start(&["--prob", "1", "--cgroup", root.to_str().expect("a path"), "--stack", "injector_test_loop", "--stack", "do_wait", "--stack", "do_sys_openat2"]);
+    let injector = Injector::start(&[
+        "--prob",
+        "1",
+        "--cgroup",
+        root.to_str().expect("a path"),
+        "--stack",
+        "injector_test_loop",
+        "--stack",
+        "do_wait",
+        "--stack",
+        "do_sys_openat2",
+    ]);
     let outcome = worker.run("kind=slab count=50");
     std::thread::sleep(std::time::Duration::from_secs(1));
     let report = injector.stop();

@@ -105,7 +105,11 @@ fn calls_in_interrupts_and_kernel_threads_are_seen() {
             assert_eq!(report.total("failures"), 500, "{kind} from {from}: {}", report.summary);
             report.assert_accounts_with_lines();
             let context = if from == "workqueue" { "task" } else { from };
-            assert!(report.failures.iter().all(|f| f["context"] == context), "{kind} from {from}: {}", report.failures[0]);
+            assert!(
+                report.failures.iter().all(|f| f["context"] == context),
+                "{kind} from {from}: {}",
+                report.failures[0]
+            );
         }
     }
 }
@@ -117,8 +121,10 @@ fn prototypes_are_those_of_this_kernel() {
     let output = shell::output(INJECTOR, &["check", "--json"], Duration::from_secs(60));
     let text = String::from_utf8_lossy(&output.stdout);
     let report: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
-    let sources =
-        [("slab", include_str!("../../injector-ebpf/src/slab.rs")), ("page", include_str!("../../injector-ebpf/src/page.rs"))];
+    let sources = [
+        ("slab", include_str!("../../injector-ebpf/src/slab.rs")),
+        ("page", include_str!("../../injector-ebpf/src/page.rs")),
+    ];
     for (hook, source) in sources {
         let name = format!("hook {hook}: prototype");
         let checks = report["checks"].as_array().unwrap_or_else(|| panic!("no checks: {text}"));
@@ -135,7 +141,8 @@ fn prototypes_are_those_of_this_kernel() {
 
 /// A prototype as BTF has it: types without the parameters' names.
 fn without_names(prototype: &str) -> String {
-    let (head, parameters) = prototype.trim_end_matches([')', ';']).split_once('(').unwrap_or_else(|| panic!("{prototype}"));
+    let (head, parameters) =
+        prototype.trim_end_matches([')', ';']).split_once('(').unwrap_or_else(|| panic!("{prototype}"));
     let types: Vec<_> = parameters
         .split(", ")
         .map(|parameter| parameter.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_').trim_end())

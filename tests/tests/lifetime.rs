@@ -82,7 +82,11 @@ fn a_stopped_daemon_fails_nothing_after_its_ttl() {
             if outcome.failed == 0 && clock() > stopped + ttl {
                 break;
             }
-            assert!(clock() < stopped + ttl + Duration::from_secs(2), "failures go on {:?} after the stop", clock() - stopped);
+            assert!(
+                clock() < stopped + ttl + Duration::from_secs(2),
+                "failures go on {:?} after the stop",
+                clock() - stopped
+            );
         }
         let after = last.saturating_sub(stopped);
         println!("--ttl {text}: last failure {after:?} after the stop");

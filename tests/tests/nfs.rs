@@ -11,7 +11,10 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 /// Functions of the NFS client and server and of sunrpc, by how their names begin: they are built in, so no module
 /// name tells.
-const NFS: &[&str] = &["nfs_", "nfs3_", "nfs4_", "nfs41_", "nfs42_", "nfsd", "nlm", "rpc_", "rpcb_", "xprt_", "xs_", "svc_", "xdr_", "_nfs"];
+const NFS: &[&str] = &[
+    "nfs_", "nfs3_", "nfs4_", "nfs41_", "nfs42_", "nfsd", "nlm", "rpc_", "rpcb_", "xprt_", "xs_", "svc_", "xdr_",
+    "_nfs",
+];
 
 fn step(script: &str, verb: &str) -> String {
     let output = shell::output("/bin/sh", &[&format!("{WORKLOADS}/{script}"), verb], LIMIT);

@@ -62,7 +62,9 @@ fn events_show_order_and_size() {
     let facts: Vec<_> = report
         .failures
         .iter()
-        .map(|f| (f["hook"].as_str(), f["order"].as_u64(), f["size"].as_u64(), f["cache"].as_str(), f["error"].as_i64()))
+        .map(|f| {
+            (f["hook"].as_str(), f["order"].as_u64(), f["size"].as_u64(), f["cache"].as_str(), f["error"].as_i64())
+        })
         .collect();
     assert_eq!(
         facts,

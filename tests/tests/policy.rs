@@ -16,7 +16,11 @@ fn one_percent_of_200_000_is_within_4_sigma() {
         let injector = Injector::start(&["--hook", "slab", "--prob", given, "--pid", &worker.pid_arg()]);
         let outcome = worker.run(&format!("kind=slab cache=injector_test_64 count={MATCHES}"));
         let report = injector.stop();
-        println!("--prob {given}: {} of {MATCHES}, {:+.2} sigma", outcome.failed, (outcome.failed as f64 - mean) / sigma);
+        println!(
+            "--prob {given}: {} of {MATCHES}, {:+.2} sigma",
+            outcome.failed,
+            (outcome.failed as f64 - mean) / sigma
+        );
         assert!((outcome.failed as f64 - mean).abs() < 4.0 * sigma, "--prob {given}: {} failed", outcome.failed);
         assert_eq!(report.hook("slab").get("matches"), MATCHES, "{}", report.summary);
         assert_eq!(report.total("failures"), outcome.failed, "{}", report.summary);
@@ -47,7 +51,16 @@ fn a_budget_is_exact_on_two_cpus() {
     let (one, two) = (Worker::on_cpu(0), Worker::on_cpu(1));
     for (probability, count) in [("1", 100_000), ("5%", 100_000)] {
         let injector = Injector::start(&[
-            "--hook", "slab", "--prob", probability, "--times", "1000", "--pid", &one.pid_arg(), "--pid", &two.pid_arg(),
+            "--hook",
+            "slab",
+            "--prob",
+            probability,
+            "--times",
+            "1000",
+            "--pid",
+            &one.pid_arg(),
+            "--pid",
+            &two.pid_arg(),
         ]);
         one.send(&format!("kind=slab count={count}"));
         two.send(&format!("kind=slab count={count}"));
@@ -94,7 +107,8 @@ fn a_budget_is_shared_by_the_hooks() {
 #[test]
 fn a_command_outlives_the_budget() {
     let script = format!("for i in 1 2 3; do echo kind=slab count=100 >{}; done; exit 3", injector_tests::module::RUN);
-    let arguments = ["--times", "150", "--stack", "injector_test_loop", "--hook", "slab", "--", "/bin/sh", "-c", &script];
+    let arguments =
+        ["--times", "150", "--stack", "injector_test_loop", "--hook", "slab", "--", "/bin/sh", "-c", &script];
     let finished = injector_tests::run(&arguments);
     assert_eq!((finished.status.code(), finished.report.end()), (Some(3), "command"), "{}", finished.stderr);
     let slab = finished.report.hook("slab");

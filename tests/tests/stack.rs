@@ -80,18 +80,22 @@ fn a_stack_ends_where_an_interrupt_entered() {
     let run = RunFile::open();
     for (from, cpu) in [("hardirq", 0), ("hardirq", 1), ("softirq", 0), ("softirq", 1)] {
         let injector = Injector::start(&["--hook", "slab", "--prob", "1", "--stack", "injector_test_loop"]);
-        let outcome = run.run(&format!("kind=slab gfp=ATOMIC from={from} cpu={cpu} count=10"));
+        // An interrupt that arrives while the hook's program runs on that CPU is not seen by it (the kernel's guard
+        // against recursion), so one try may not do; ten do.
+        let request = format!("kind=slab gfp=ATOMIC from={from} cpu={cpu} count=10");
+        let failed: u64 = (0..10).map(|_| run.run(&request).failed).sum();
         let report = injector.stop();
-        assert_eq!(outcome.failed, 10, "from {from}");
-        let stack = stack_of(&report.failures[0]);
-        // A softirq that the writer itself runs when it enables softirqs again was not entered by an interrupt.
-        let entered = !has_frame(&stack, "__local_bh_enable_ip") && !has_frame(&stack, "run_ksoftirqd");
-        if entered {
-            assert!(!has_frame(&stack, "injector_test_write") && !has_frame(&stack, "do_syscall_64"), "{from}: {stack:#?}");
-            assert!(!has_frame(&stack, "do_idle") && !has_frame(&stack, "cpu_startup_entry"), "{from}: {stack:#?}");
+        assert!(failed > 0, "from {from} on CPU {cpu}: {}", report.summary);
+        for stack in report.failures.iter().map(stack_of) {
+            // A softirq that a task runs itself when it enables softirqs again was not entered by an interrupt.
+            if has_frame(&stack, "__local_bh_enable_ip") || has_frame(&stack, "run_ksoftirqd") {
+                assert_eq!(from, "softirq", "{stack:#?}");
+                continue;
+            }
+            for interrupted in ["injector_test_write", "do_syscall_64", "do_idle", "cpu_startup_entry"] {
+                assert!(!has_frame(&stack, interrupted), "from {from}: {stack:#?}");
+            }
         }
-        assert!(entered || from == "softirq", "{from}: {stack:#?}");
-        assert_eq!(report.sites().len(), 1, "{}", report.summary);
     }
 }
 
@@ -99,7 +103,8 @@ fn a_stack_ends_where_an_interrupt_entered() {
 #[test]
 fn a_pattern_with_thousands_of_symbols_works() {
     let symbols = std::fs::read_to_string("/proc/kallsyms").expect("kallsyms");
-    let xfs = symbols.lines().filter(|line| line.split(' ').nth(2).is_some_and(|name| name.starts_with("xfs_"))).count();
+    let xfs =
+        symbols.lines().filter(|line| line.split(' ').nth(2).is_some_and(|name| name.starts_with("xfs_"))).count();
     assert!(xfs > 2000, "only {xfs} symbols begin with xfs_");
     assert_eq!(chains("slab", &["--stack", "xfs_*"]), (0, 0));
     assert_eq!(chains("slab", &["--stack", "xfs_*", "--stack", "injector_test_chain_a"]), (100, 0));

@@ -150,7 +150,9 @@ fn command(arguments: &[&str]) -> std::process::Output {
 
 #[test]
 fn the_exit_status_of_the_command_is_passed_on() {
-    for (script, status) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)] {
+    for (script, status) in
+        [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+    {
         let output = command(&["--prob", "0", "--", "/bin/sh", "-c", script]);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{script}: {}\n{stderr}", output.status);
@@ -169,7 +171,8 @@ fn the_commands_output_is_untouched() {
 
 #[test]
 fn the_command_gets_the_callers_stdin_and_environment() {
-    let script = format!("echo from-stdin | NAME=value {INJECTOR} --prob 0 -q -- /bin/sh -c 'cat; echo $NAME' 2>/dev/null");
+    let script =
+        format!("echo from-stdin | NAME=value {INJECTOR} --prob 0 -q -- /bin/sh -c 'cat; echo $NAME' 2>/dev/null");
     let output = shell::output("/bin/sh", &["-c", &script], LIMIT);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "from-stdin\nvalue\n");
 }
@@ -201,9 +204,11 @@ fn the_commands_cgroup_is_removed() {
     let output = command(&["--prob", "0", "--", "/bin/sh", "-c", "cat /proc/self/cgroup"]);
     let inside = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(inside.starts_with("0::/") && inside.trim_end() != "0::/", "not a cgroup of its own: {inside}");
-    // A daemon that the command leaves behind must not keep it alive, nor go on being failed.
-    command(&["--prob", "0", "--", "/bin/sh", "-c", "sleep 1000 & exit 0"]);
+    // What the command leaves behind lives on elsewhere, and does not keep it.
+    command(&["--prob", "0", "--", "/bin/sh", "-c", "sleep 4321 & exit 0"]);
     assert_eq!(cgroups(), before);
+    let left = shell::output("/bin/sh", &["-c", "kill $(pidof sleep)"], LIMIT);
+    assert!(left.status.success(), "the command's sleep is gone: {}", String::from_utf8_lossy(&left.stderr));
 }
 
 #[test]

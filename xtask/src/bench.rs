@@ -8,14 +8,16 @@ use serde_json::Value;
 use crate::guest_root::{self, Contents};
 use crate::module;
 use crate::static_build;
-use crate::test::Tee;
+use crate::tee::Tee;
 use crate::vm::{self, Guest, KernelChoice};
 
 /// In the guest.
 const PROGRAM: &str = "/usr/bin/injector-bench";
 
 #[derive(Debug, Args)]
-#[command(after_help = "Instructions per hooked call repeat to about 0.1 %; times depend on the machine that emulates.")]
+#[command(
+    after_help = "Instructions per hooked call repeat to about 0.1 %; times depend on the machine that emulates."
+)]
 pub struct Bench {
     /// Guest kernel, as for vm
     #[arg(long, default_value_t)]
@@ -75,7 +77,11 @@ impl Bench {
             vm::report(&machine, &outcome);
             bail!("injector-bench {what} did not end well");
         }
-        output.text().lines().map(|line| serde_json::from_str(line).with_context(|| format!("injector-bench said {line}"))).collect()
+        output
+            .text()
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("injector-bench said {line}")))
+            .collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The project's tasks. `cargo xtask --help` lists them; each verb is one file.
 
+mod bench;
 mod build_ebpf;
 mod guest_root;
 mod kernel;
@@ -10,6 +11,7 @@ mod progress;
 mod run;
 mod setup;
 mod static_build;
+mod tee;
 mod test;
 mod vm;
 
@@ -39,6 +41,8 @@ enum Verb {
     Run(run::Run),
     /// Format, lint, and run all tests, on this machine and in guests
     Test(test::Test),
+    /// Measure what the injector costs, in guests
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Vm(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
+        Verb::Bench(verb) => verb.run().map(|()| 0),
     };
     match result {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),

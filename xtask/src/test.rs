@@ -4,7 +4,6 @@ mod libtest;
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +17,7 @@ use crate::packages::Group;
 use crate::process;
 use crate::setup;
 use crate::static_build::{self, Artifact};
+use crate::tee::Tee;
 use crate::vm::{self, Guest, KernelChoice};
 use libtest::Tally;
 
@@ -116,7 +116,7 @@ impl Test {
         let mut cargo = process::cargo();
         cargo.args(["test", "--no-fail-fast"]).args(arguments).args(&self.filter).stdout(Stdio::piped());
         let mut child = cargo.spawn().context("can't start cargo test")?;
-        let mut tee = Tee::default();
+        let mut tee = Tee::loud();
         if let Some(mut stdout) = child.stdout.take() {
             io::copy(&mut stdout, &mut tee)?;
         }
@@ -175,7 +175,7 @@ impl Test {
         machine.timeout = Some(TIMEOUT);
         let mut words = vec![format!("/tests/{}", binary.name), "--test-threads=1".to_owned()];
         words.extend(self.filter.clone());
-        let tee = Tee::default();
+        let tee = Tee::loud();
         let streams = Streams { stdout: Box::new(tee.clone()), ..Streams::inherit() };
         let command = injector_guest::Command::new(words).env("RUST_BACKTRACE", "1");
         let tally = match machine.boot(&command, streams) {
@@ -245,33 +245,6 @@ fn summary(rows: &[Row]) -> i32 {
 fn heading(text: &str) {
     println!("\n== {text}");
     let _ = io::stdout().flush();
-}
-
-/// Passes output on, and keeps it.
-#[derive(Clone, Default)]
-struct Tee {
-    kept: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Tee {
-    fn text(&self) -> String {
-        let kept = self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        String::from_utf8_lossy(&kept).into_owned()
-    }
-}
-
-impl Write for Tee {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        stdout.flush()?;
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
-    }
 }
 
 #[cfg(test)]

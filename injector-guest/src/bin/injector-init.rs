@@ -15,6 +15,7 @@ mod ports;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::process::{self, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -25,7 +26,7 @@ use injector_guest::protocol::{self, Command, Message, Request};
 use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -118,6 +119,7 @@ fn start(command: &Command, stdout: OwnedFd, stderr: OwnedFd) -> Result<i32, ()>
         .envs([("TERM", "dumb"), ("USER", "root"), ("SHELL", "/bin/sh")])
         .envs(&command.env)
         .current_dir("/root")
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr);
@@ -183,7 +185,8 @@ fn start_requests(control: Arc<fs::File>, child: Arc<AtomicI32>) -> io::Result<(
                         && let Ok(signal) = Signal::try_from(number)
                         && pid > 0
                     {
-                        let _ = kill(Pid::from_raw(pid), signal);
+                        // As a terminal does it: the whole group gets it.
+                        let _ = killpg(Pid::from_raw(pid), signal);
                     }
                 }
             }

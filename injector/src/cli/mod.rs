@@ -134,7 +134,8 @@ fn one_line(error: &clap::Error) -> String {
         return format!("what is `{argument}`? A command to run comes after `--`: injector [OPTIONS] -- {argument} …");
     }
     let text = error.render().to_string();
-    let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let said =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let said: Vec<&str> = said.filter(|line| !line.is_empty() && !line.contains(" as a value, use ")).collect();
     let said = said.join("; ");
     format!("{}; try injector --help", said.strip_prefix("error: ").unwrap_or(&said))

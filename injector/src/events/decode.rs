@@ -1,8 +1,6 @@
 //! A record's bytes, checked: what comes off the ring is data from another world, even if we wrote both ends.
 
-use injector_common::record::{
-    CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK, CONTEXT_UNKNOWN, Failure,
-};
+use injector_common::record::{CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK, CONTEXT_UNKNOWN, Failure};
 
 use super::model::Context;
 use crate::{plan::Hook, session};
@@ -83,7 +81,8 @@ mod tests {
 
     #[test]
     fn a_record_comes_back() {
-        let mut record = Failure { hook: HOOK_SLAB, gfp: 0xcc0, size: 256, pid: 7, context: CONTEXT_SOFTIRQ, ..Failure::default() };
+        let mut record =
+            Failure { hook: HOOK_SLAB, gfp: 0xcc0, size: 256, pid: 7, context: CONTEXT_SOFTIRQ, ..Failure::default() };
         record.comm[..5].copy_from_slice(b"mount");
         record.cache[..11].copy_from_slice(b"kmalloc-256");
         let decoded = decode(&bytes(&record)).unwrap();

@@ -42,9 +42,7 @@ pub const FIRST_ENUMERATOR: &str = "___GFP_DMA_BIT";
 const COMBINATIONS: [(&str, &[&str]); 11] = [
     (
         "GFP_TRANSHUGE",
-        &[
-            "DIRECT_RECLAIM", "IO", "FS", "HARDWALL", "HIGHMEM", "MOVABLE", "SKIP_KASAN", "COMP", "NOMEMALLOC", "NOWARN",
-        ],
+        &["DIRECT_RECLAIM", "IO", "FS", "HARDWALL", "HIGHMEM", "MOVABLE", "SKIP_KASAN", "COMP", "NOMEMALLOC", "NOWARN"],
     ),
     (
         "GFP_TRANSHUGE_LIGHT",

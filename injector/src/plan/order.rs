@@ -215,7 +215,10 @@ mod tests {
         let three = OrderRange::less_than(4).unwrap().intersection(OrderRange::greater_than(2).unwrap()).unwrap();
         assert_eq!(three.bounds(), (3, 3));
         let error = OrderRange::less_than(2).unwrap().intersection(OrderRange::greater_than(5).unwrap()).unwrap_err();
-        assert_eq!(error.to_string(), "order ranges 0..=1 and 6.. have no order in common: no allocation can match both");
+        assert_eq!(
+            error.to_string(),
+            "order ranges 0..=1 and 6.. have no order in common: no allocation can match both"
+        );
     }
 
     #[test]

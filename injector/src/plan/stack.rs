@@ -28,7 +28,9 @@ pub enum StackError {
     #[error("stack pattern is empty; write a symbol (nfs4_do_open), a glob (xfs_*) or a module ([nfs])")]
     Empty,
     /// No symbol or module has such a character.
-    #[error("stack pattern `{pattern}` has `{character}` in it, which no kernel symbol has; write a symbol (nfs4_do_open), a glob (xfs_*) or a module ([nfs])")]
+    #[error(
+        "stack pattern `{pattern}` has `{character}` in it, which no kernel symbol has; write a symbol (nfs4_do_open), a glob (xfs_*) or a module ([nfs])"
+    )]
     Character {
         /// The pattern.
         pattern: String,
@@ -36,7 +38,9 @@ pub enum StackError {
         character: char,
     },
     /// A `[` without its `]`, or with nothing inside.
-    #[error("stack pattern `{0}` has an unfinished [ ]; inside a glob it lists characters ([a-f]), alone it names a module ([nfs])")]
+    #[error(
+        "stack pattern `{0}` has an unfinished [ ]; inside a glob it lists characters ([a-f]), alone it names a module ([nfs])"
+    )]
     Bracket(String),
 }
 

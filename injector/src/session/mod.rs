@@ -4,13 +4,16 @@
 mod canary;
 mod wire;
 
-use std::time::Duration;
+use std::{
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::KProbe,
+    programs::{KProbe, ProgramError},
 };
 use aya_log::EbpfLogger;
 use injector_common::{
@@ -20,6 +23,7 @@ use injector_common::{
     record::Site,
 };
 use nix::time::{ClockId, clock_gettime};
+use tracing::debug;
 
 use crate::plan::Hook;
 
@@ -77,25 +81,47 @@ pub fn monotonic_ns() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// aya's loader, being made ready beside other work: it reads all of the kernel's types, whether it will need them or
+/// not (aya 0.14, `EbpfLoader::new`), and that takes as long as finding out everything else about the kernel.
+#[derive(Debug)]
+pub struct Loader(JoinHandle<EbpfLoader<'static>>);
+
+impl Loader {
+    /// Begins to make it ready.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn prepare() -> Result<Self> {
+        let thread = thread::Builder::new().name("loader".into()).spawn(EbpfLoader::new);
+        Ok(Self(thread.context("can't start a thread for the eBPF loader")?))
+    }
+}
+
 impl Session {
     /// Loads the programs, specialised to `wire`, attaches them to their hooks unarmed, and proves by a canary
     /// allocation that each of them is called.
     ///
     /// # Errors
     /// When the kernel refuses a program, or a hook is attached and never called.
-    pub fn attach(hooks: &[Hook], wire: &Wire, ebpf_log: bool) -> Result<(Self, Streams)> {
+    pub fn attach(loader: Loader, hooks: &[Hook], wire: &Wire, ebpf_log: bool) -> Result<(Self, Streams)> {
         let log_level = if ebpf_log { LOG_ALL } else { 0 };
         let ranges = u32::try_from(wire.stack_ranges.len()).context("too many address ranges")?.max(1);
-        let mut ebpf = EbpfLoader::new()
-            // Only needed for CO-RE relocations, which Rust eBPF has none of; parsing it takes longer than all the rest.
+        let mut loader: EbpfLoader<'_> = loader.0.join().map_err(|_| anyhow!("the eBPF loader panicked"))?;
+        loader
+            // Only needed for CO-RE relocations, which Rust eBPF has none of.
             .btf(None)
             .override_global("CONFIG", &wire.config, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries("STACK_RANGES", ranges)
-            .load(OBJECT)
-            .context("can't load the eBPF object")?;
-
-        fill(&mut ebpf, wire)?;
+            // Writing its log takes the verifier longer than verifying; a refusal is repeated with the log on.
+            .verifier_log_level(VerifierLogLevel::DISABLE);
+        let mut ebpf = match load(&mut loader, hooks, wire) {
+            Err(error) if error.is::<ProgramError>() => {
+                debug!("refused, and again for the verifier's reasons: {error:#}");
+                load(loader.verifier_log_level(VerifierLogLevel::default()), hooks, wire)?
+            }
+            loaded => loaded?,
+        };
         let streams = Streams {
             events: RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?,
             log: ebpf_log.then(|| EbpfLogger::init(&mut ebpf)).transpose().context("can't read the eBPF log")?,
@@ -110,21 +136,13 @@ impl Session {
             budget: None,
         };
         for hook in hooks {
-            let name = hook.to_string();
-            let program: &mut KProbe =
-                ebpf.program_mut(&name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?.try_into()?;
-            program.load().with_context(|| format!("the kernel refused program {name}"))?;
-        }
-        for hook in hooks {
-            let name = hook.to_string();
-            let program: &mut KProbe =
-                ebpf.program_mut(&name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?.try_into()?;
-            program
-                .attach(hook.function(), 0)
-                .with_context(|| format!("can't attach to {}", hook.function()))?;
+            let function = hook.function();
+            program(&mut ebpf, *hook)?.attach(function, 0).with_context(|| format!("can't attach to {function}"))?;
         }
         session.ebpf = Some(ebpf);
+        debug!("the hooks are attached");
         canary::prove(&session)?;
+        debug!("every hook saw its canary");
         Ok((session, streams))
     }
 
@@ -203,6 +221,23 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.detach();
     }
+}
+
+/// Makes the maps, fills them, and has the kernel verify the programs.
+fn load(loader: &mut EbpfLoader<'_>, hooks: &[Hook], wire: &Wire) -> Result<Ebpf> {
+    let mut ebpf = loader.load(OBJECT).context("can't load the eBPF object")?;
+    fill(&mut ebpf, wire)?;
+    debug!("the object is relocated, its maps are filled");
+    for hook in hooks {
+        program(&mut ebpf, *hook)?.load().with_context(|| format!("the kernel refused program {hook}"))?;
+        debug!("the verifier accepted program {hook}");
+    }
+    Ok(ebpf)
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut KProbe> {
+    let program = ebpf.program_mut(hook.name()).ok_or_else(|| anyhow!("the eBPF object has no program {hook}"))?;
+    Ok(program.try_into()?)
 }
 
 /// Puts into the maps what the programs look up.

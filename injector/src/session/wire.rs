@@ -2,9 +2,7 @@
 
 use injector_common::{
     ABI_VERSION,
-    config::{
-        ABSENT, AddressRange, Config, GfpBits, MAX_MODULES, MAX_STACK_RANGES, Module, OFF, ON, Offsets,
-    },
+    config::{ABSENT, AddressRange, Config, GfpBits, MAX_MODULES, MAX_STACK_RANGES, Module, OFF, ON, Offsets},
     site,
 };
 use tracing::{debug, warn};
@@ -37,7 +35,9 @@ pub enum ResolveError {
     #[error("this kernel does not say which bit {0} is")]
     Bit(&'static str),
     /// Targets need to tell a task from an interrupt on top of it.
-    #[error("this kernel does not say where its preempt count is, so a target can't be told from interrupts on its CPU; run without a target")]
+    #[error(
+        "this kernel does not say where its preempt count is, so a target can't be told from interrupts on its CPU; run without a target"
+    )]
     Context,
 }
 
@@ -59,7 +59,12 @@ impl Wire {
     ///
     /// # Errors
     /// When the plan names something that this kernel doesn't have.
-    pub fn resolve(plan: &Plan, facts: &Facts, files: &KernelFiles, targets: &Targets) -> Result<(Self, Option<Kallsyms>), ResolveError> {
+    pub fn resolve(
+        plan: &Plan,
+        facts: &Facts,
+        files: &KernelFiles,
+        targets: &Targets,
+    ) -> Result<(Self, Option<Kallsyms>), ResolveError> {
         let filter = &plan.filter;
         let mut stack_ranges = Vec::new();
         let mut stack_any_len = 0;

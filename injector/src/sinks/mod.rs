@@ -57,7 +57,9 @@ pub struct OpenError {
 /// When the file can't be written.
 pub fn open(output: &Output, command_owns_stdout: bool) -> Result<Box<dyn Sink>, OpenError> {
     let writer: Box<dyn Write> = match &output.path {
-        Some(path) => Box::new(File::create(path).map_err(|source| OpenError { path: path.display().to_string(), source })?),
+        Some(path) => {
+            Box::new(File::create(path).map_err(|source| OpenError { path: path.display().to_string(), source })?)
+        }
         None if command_owns_stdout => Box::new(io::stderr()),
         None => Box::new(io::stdout()),
     };

@@ -80,7 +80,8 @@ impl<W: Write> Sink for Text<W> {
             write!(self.writer, " {}", event.context.name())?;
         }
         write!(self.writer, " site={:016x}", event.site)?;
-        let callers = event.stack.iter().position(|frame| !ALLOCATOR.iter().any(|name| frame.starts_with(name))).unwrap_or(0);
+        let callers =
+            event.stack.iter().position(|frame| !ALLOCATOR.iter().any(|name| frame.starts_with(name))).unwrap_or(0);
         for frame in event.stack.iter().skip(callers).take(FRAMES_IN_A_LINE) {
             write!(self.writer, " < {frame}")?;
         }
@@ -97,9 +98,20 @@ impl<W: Write> Sink for Text<W> {
         writeln!(out, "\n{:<8}{:>14}{:>14}{:>14}", "hook", "calls", "matches", "failures")?;
         for hook in &summary.hooks {
             let counters = &hook.counters;
-            writeln!(out, "{:<8}{:>14}{:>14}{:>14}", hook.hook.name(), counters.calls, counters.matches, counters.failures)?;
+            writeln!(
+                out,
+                "{:<8}{:>14}{:>14}{:>14}",
+                hook.hook.name(),
+                counters.calls,
+                counters.matches,
+                counters.failures
+            )?;
         }
-        writeln!(out, "\nevents: {} delivered, {} lost (the histogram below is exact all the same)", summary.delivered, summary.lost)?;
+        writeln!(
+            out,
+            "\nevents: {} delivered, {} lost (the histogram below is exact all the same)",
+            summary.delivered, summary.lost
+        )?;
         writeln!(out, "suppressed by guards: {}", summary.suppressed)?;
         for (i, description) in DESCRIPTIONS.iter().enumerate() {
             if ["calls", "matches", "failures", "lost", "disarmed", "passed"].contains(&description.name) {

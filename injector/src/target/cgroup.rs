@@ -28,18 +28,26 @@ impl Cgroup {
     /// When it isn't the directory of a cgroup v2.
     pub fn open(path: &Path) -> Result<Self, TargetError> {
         let shown = path.display();
-        let path = path.canonicalize().map_err(|error| TargetError::new(format!("{shown} is not a cgroup: {error}")))?;
-        let metadata = fs::metadata(&path).map_err(|error| TargetError::new(format!("{shown} is not a cgroup: {error}")))?;
-        let magic = statfs(&path).map_err(|error| TargetError::new(format!("{shown} is not a cgroup: {error}")))?.filesystem_type();
+        let path =
+            path.canonicalize().map_err(|error| TargetError::new(format!("{shown} is not a cgroup: {error}")))?;
+        let metadata =
+            fs::metadata(&path).map_err(|error| TargetError::new(format!("{shown} is not a cgroup: {error}")))?;
+        let magic = statfs(&path)
+            .map_err(|error| TargetError::new(format!("{shown} is not a cgroup: {error}")))?
+            .filesystem_type();
         if magic != CGROUP2_SUPER_MAGIC || !metadata.is_dir() {
-            return Err(TargetError::new(format!("{shown} is not a cgroup v2 directory; they are below {}", mount_point()?.display())));
+            return Err(TargetError::new(format!(
+                "{shown} is not a cgroup v2 directory; they are below {}",
+                mount_point()?.display()
+            )));
         }
         let mount = mount_point()?;
         let below = path
             .strip_prefix(&mount)
             .map_err(|_| TargetError::new(format!("{shown} is not below the cgroup v2 root {}", mount.display())))?;
         // The id of a cgroup is the inode number of its directory (kernfs, 64-bit kernels since 5.5).
-        let level = u32::try_from(below.components().count()).map_err(|error| TargetError::new(format!("{shown}: {error}")))?;
+        let level =
+            u32::try_from(below.components().count()).map_err(|error| TargetError::new(format!("{shown}: {error}")))?;
         Ok(Self { id: metadata.ino(), level, path })
     }
 
@@ -80,7 +88,9 @@ impl OwnCgroup {
     /// When the hierarchy isn't mounted or not writable.
     pub fn create() -> Result<Self, TargetError> {
         let path = mount_point()?.join(format!("injector.{}", std::process::id()));
-        fs::create_dir(&path).map_err(|error| TargetError::new(format!("can't make cgroup {} for the command: {error}; run as root", path.display())))?;
+        fs::create_dir(&path).map_err(|error| {
+            TargetError::new(format!("can't make cgroup {} for the command: {error}; run as root", path.display()))
+        })?;
         Ok(Self(Cgroup::open(&path)?))
     }
 
@@ -130,8 +140,10 @@ impl Drop for OwnCgroup {
 
 /// Where the cgroup v2 hierarchy is mounted, from its root on: depths below a mount of a part of it would be wrong.
 fn mount_point() -> Result<PathBuf, TargetError> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| TargetError::new(format!("can't read /proc/self/mountinfo: {error}")))?;
-    find_mount(&mounts).ok_or_else(|| TargetError::new("the cgroup v2 hierarchy is not mounted; mount -t cgroup2 none /sys/fs/cgroup"))
+    let mounts = fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|error| TargetError::new(format!("can't read /proc/self/mountinfo: {error}")))?;
+    find_mount(&mounts)
+        .ok_or_else(|| TargetError::new("the cgroup v2 hierarchy is not mounted; mount -t cgroup2 none /sys/fs/cgroup"))
 }
 
 /// proc_pid_mountinfo(5): the fourth field is the root of the mount, the fifth where it is mounted, the type follows ` - `.

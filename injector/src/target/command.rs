@@ -62,7 +62,8 @@ impl Command {
     /// When it can't be started.
     pub fn start(command: &[OsString], cgroup: &OwnCgroup) -> Result<Self, TargetError> {
         let [program, arguments @ ..] = command else { return Err(TargetError::new("there is no command after --")) };
-        let cannot = |error: &dyn std::fmt::Display| TargetError::new(format!("can't start {}: {error}", program.display()));
+        let cannot =
+            |error: &dyn std::fmt::Display| TargetError::new(format!("can't start {}: {error}", program.display()));
         let procs = OpenOptions::new().write(true).open(cgroup.procs()).map_err(|error| cannot(&error))?;
         let mut builder = process::Command::new(program);
         builder.args(arguments);

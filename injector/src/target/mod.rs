@@ -44,11 +44,16 @@ impl Targets {
     /// When a process doesn't exist, a path is not a cgroup v2, or there are too many of them.
     pub fn open(target: &Target) -> Result<Self, TargetError> {
         if target.pids.len() > MAX_PIDS as usize {
-            return Err(TargetError::new(format!("{} processes are too many: at most {MAX_PIDS}; use --cgroup", target.pids.len())));
+            return Err(TargetError::new(format!(
+                "{} processes are too many: at most {MAX_PIDS}; use --cgroup",
+                target.pids.len()
+            )));
         }
         let cgroups = target.cgroups.len() + usize::from(target.command.is_some());
         if cgroups > MAX_CGROUPS {
-            return Err(TargetError::new(format!("{cgroups} cgroups (with that of the command) are too many: at most {MAX_CGROUPS}; name their parent instead")));
+            return Err(TargetError::new(format!(
+                "{cgroups} cgroups (with that of the command) are too many: at most {MAX_CGROUPS}; name their parent instead"
+            )));
         }
         Ok(Self {
             processes: target.pids.iter().map(|pid| Process::open(*pid)).collect::<Result<_, _>>()?,
@@ -64,7 +69,9 @@ impl Targets {
         if !self.processes.is_empty() {
             wire.kinds |= TARGET_PIDS;
         }
-        for (slot, cgroup) in wire.cgroups.iter_mut().zip(self.cgroups.iter().chain(self.own.as_ref().map(OwnCgroup::cgroup))) {
+        for (slot, cgroup) in
+            wire.cgroups.iter_mut().zip(self.cgroups.iter().chain(self.own.as_ref().map(OwnCgroup::cgroup)))
+        {
             *slot = config::Cgroup { id: cgroup.id(), level: cgroup.level(), _pad: 0 };
             wire.cgroups_len += 1;
             wire.kinds |= TARGET_CGROUPS;

@@ -90,7 +90,17 @@ fn calls() -> Vec<Value> {
             row(what, Some(empty), cost);
         }
         let me = std::process::id().to_string();
-        let injector = Injector::start(&["--pid", &me, "--prob", "1", "--quiet", "--hook", hook.name, "--stack", "injector_test_*"]);
+        let injector = Injector::start(&[
+            "--pid",
+            &me,
+            "--prob",
+            "1",
+            "--quiet",
+            "--hook",
+            hook.name,
+            "--stack",
+            "injector_test_*",
+        ]);
         let failing = cost();
         let report = injector.stop();
         assert!(report.total("failures") >= CALLS, "every call is failed");
@@ -113,7 +123,8 @@ fn daemon() -> Vec<Value> {
                                "min": milliseconds(armed[0]).round(), "max": milliseconds(armed[4]).round()})];
 
     let worker = Worker::start();
-    let injector = Injector::start(&["--pid", &worker.pid_arg(), "--stack", "injector_test_*", "--prob", "1", "--quiet"]);
+    let injector =
+        Injector::start(&["--pid", &worker.pid_arg(), "--stack", "injector_test_*", "--prob", "1", "--quiet"]);
     let outcome = worker.run("kind=slab cache=injector_test_64 gfp=KERNEL count=200000");
     let status = std::fs::read_to_string(format!("/proc/{}/status", injector.pid())).expect("the daemon runs");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says VmHWM").trim();

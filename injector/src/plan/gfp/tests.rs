@@ -106,8 +106,14 @@ fn unknown_names() {
 
 #[test]
 fn what_can_never_match() {
-    assert_eq!(error("NOFS,KERNEL"), "GFP value `NOFS,KERNEL` can never match: __GFP_FS would have to be set and clear");
-    assert_eq!(error("ZERO,!ZERO"), "GFP value `ZERO,!ZERO` can never match: __GFP_ZERO would have to be set and clear");
+    assert_eq!(
+        error("NOFS,KERNEL"),
+        "GFP value `NOFS,KERNEL` can never match: __GFP_FS would have to be set and clear"
+    );
+    assert_eq!(
+        error("ZERO,!ZERO"),
+        "GFP value `ZERO,!ZERO` can never match: __GFP_ZERO would have to be set and clear"
+    );
     assert_eq!(
         error("NOFS,!NOFS"),
         "GFP value `NOFS,!NOFS` can never match: whatever its other parts accept, `!GFP_NOFS` refuses"
@@ -135,9 +141,8 @@ fn a_flag_that_the_kernel_lacks() {
 
 fn any_value() -> impl Strategy<Value = String> {
     let names: Vec<&str> = COMPOSITES.iter().map(|composite| composite.name).chain(FLAGS).collect();
-    let term = (any::<bool>(), prop::sample::select(names)).prop_map(|(negated, name)| {
-        format!("{}{name}", if negated { "!" } else { "" })
-    });
+    let term = (any::<bool>(), prop::sample::select(names))
+        .prop_map(|(negated, name)| format!("{}{name}", if negated { "!" } else { "" }));
     prop::collection::vec(term, 1..4).prop_map(|terms| terms.join(","))
 }
 
