@@ -76,9 +76,9 @@ fn decide(ctx: &ProbeContext, call: &Call) -> Option<()> {
 
     // Filters.
     let effective_gfp = match_gfp(call.gfp, counters)?;
-    let (order, size) = match_order(call, counters)?;
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let scratch = maps::scratch()?;
+    let (order, size) = match_order(call, counters, scratch)?;
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let mut context = CONTEXT_UNKNOWN;
     let kinds = config!(target.kinds);
     if kinds != 0 {
@@ -97,13 +97,13 @@ fn decide(ctx: &ProbeContext, call: &Call) -> Option<()> {
         }
     }
     let stack_filtered = config!(stack_any_len) != 0 || config!(stack_none_len) != 0;
-    let mut walked = None;
+    // Not an Option: its undefined halves would be spilled, and the verifier refuses to read what was not written.
+    let mut walk = Walk::NONE;
     if stack_filtered {
-        let walk = walk(ctx, call, scratch, counters)?;
+        walk = walk_stack(ctx, call, scratch, counters)?;
         if walk.none != 0 || (config!(stack_any_len) != 0 && walk.any == 0) {
             return None;
         }
-        walked = Some(walk);
     }
     counters.matches += 1;
 
@@ -112,13 +112,18 @@ fn decide(ctx: &ProbeContext, call: &Call) -> Option<()> {
         counters.suppressed_nofail += 1;
         return None;
     }
-    if pid == config!(own_pid) {
-        counters.suppressed_own += 1;
-        return None;
-    }
-    if pid == 1 && config!(init_allowed) != ON {
-        counters.suppressed_init += 1;
-        return None;
+    let own = pid == config!(own_pid);
+    if own || (pid == 1 && config!(init_allowed) != ON) {
+        // Unless it is an interrupt on top of the task; in doubt it is not.
+        let context = task::context(scratch);
+        if context == CONTEXT_TASK || context == CONTEXT_UNKNOWN {
+            if own {
+                counters.suppressed_own += 1;
+            } else {
+                counters.suppressed_init += 1;
+            }
+            return None;
+        }
     }
 
     // Policy.
@@ -149,13 +154,13 @@ fn decide(ctx: &ProbeContext, call: &Call) -> Option<()> {
             return None;
         }
     }
-    let walk = match walked {
-        Some(walk) => walk,
-        None => walk(ctx, call, scratch, counters)?,
-    };
+    if walk.len == 0 {
+        walk = walk_stack(ctx, call, scratch, counters)?;
+    }
     if context == CONTEXT_UNKNOWN {
         context = task::context(scratch);
     }
+    context = scratch.opaque(context);
 
     // Record.
     let budget = maps::live(LIVE_BUDGET)?;
@@ -222,7 +227,7 @@ fn alternative(i: usize) -> GfpTest {
 
 /// Order and object size (0 for the page hook), if the order filter accepts the call.
 #[inline(always)]
-fn match_order(call: &Call, counters: &mut Counters) -> Option<(u32, u32)> {
+fn match_order(call: &Call, counters: &mut Counters, scratch: &mut maps::Scratch) -> Option<(u32, u32)> {
     let mut order = call.order;
     let mut size = 0;
     if call.cache != 0 {
@@ -231,14 +236,14 @@ fn match_order(call: &Call, counters: &mut Counters) -> Option<(u32, u32)> {
             return None;
         };
         size = object_size;
-        order = decide::order_of_size(size);
+        order = scratch.opaque(decide::order_of_size(size));
     }
     let accepted = config!(order_on) != ON || (order >= config!(order_min) && order <= config!(order_max));
     accepted.then_some((order, size))
 }
 
 #[inline(always)]
-fn walk(ctx: &ProbeContext, call: &Call, scratch: &mut maps::Scratch, counters: &mut Counters) -> Option<Walk> {
+fn walk_stack(ctx: &ProbeContext, call: &Call, scratch: &mut maps::Scratch, counters: &mut Counters) -> Option<Walk> {
     let walk = site::walk(ctx, call.hook, scratch);
     if walk.is_none() {
         counters.unreadable += 1;

@@ -47,10 +47,24 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 pub struct Scratch {
     /// Address of this CPU's preempt count; 0: not looked up yet.
     pub preempt_count: u64,
-    /// Always 0, but the verifier doesn't know: a search that starts from it is verified once, not once per path.
-    pub zero: u64,
+    /// See [`Scratch::opaque`].
+    opaque: u32,
+    _pad: u32,
     /// The stack being looked at, ready to become a row of the histogram.
     pub site: Site,
+}
+
+impl Scratch {
+    /// The same number, of which the verifier knows nothing any more. It follows each path through a loop for as long as
+    /// what it knows of a number differs, so a search of 17 steps would be verified 2^17 times.
+    #[inline(always)]
+    pub fn opaque(&mut self, number: u32) -> u32 {
+        // SAFETY: valid and aligned; volatile, so that the compiler does not see through it either.
+        unsafe {
+            (&raw mut self.opaque).write_volatile(number);
+            (&raw const self.opaque).read_volatile()
+        }
+    }
 }
 
 /// The target processes, when there are any.

@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use injector_common::{
-    config::{AddressRange, MAX_MODULES, MAX_STACK_RANGES},
+    config::{AddressRange, MAX_STACK_RANGES},
     record::MAX_FRAMES,
     site,
 };
@@ -32,6 +32,11 @@ pub struct Walk {
     pub len: u32,
 }
 
+impl Walk {
+    /// No stack has been walked.
+    pub const NONE: Self = Self { signature: 0, any: 0, none: 0, unknown: 0, len: 0 };
+}
+
 /// Walks the kernel stack into `scratch.site` and looks at each frame. None when there is no stack to be had.
 #[inline(always)]
 pub fn walk(ctx: &ProbeContext, hook: u32, scratch: &mut Scratch) -> Option<Walk> {
@@ -41,7 +46,7 @@ pub fn walk(ctx: &ProbeContext, hook: u32, scratch: &mut Scratch) -> Option<Walk
     if bytes <= 0 {
         return None;
     }
-    let mut walk = Walk { signature: site::start(hook), any: 0, none: 0, unknown: 0, len: 0 };
+    let mut walk = Walk { signature: site::start(hook), ..Walk::NONE };
     // SAFETY: the callback has the signature that the helper wants, and `walk` outlives the call.
     unsafe {
         bpf_loop(bytes as u32 >> 3, frame as *mut c_void, (&raw mut walk).cast(), 0);
@@ -94,41 +99,37 @@ fn contains(range: &AddressRange, address: u64) -> bool {
     address >= range.start && address < range.end
 }
 
-/// Whether an address is in one of the `len` sorted ranges that begin at index `first`: a search by halving, whose
-/// steps are bounded by the table's largest size.
+/// Whether an address is in one of the `len` sorted ranges that begin at index `first`.
 #[inline(always)]
-fn in_ranges(scratch: &Scratch, first: u32, len: u32, address: u64) -> bool {
-    let mut found = scratch.zero as u32; // ranges that start at or before the address
-    let mut step = MAX_STACK_RANGES;
-    while step > 0 {
-        let candidate = found + step;
-        if candidate <= len
-            && let Some(range) = STACK_RANGES.get(first + candidate - 1)
-            && range.start <= address
-        {
-            found = candidate;
-        }
-        step >>= 1;
-    }
+fn in_ranges(scratch: &mut Scratch, first: u32, len: u32, address: u64) -> bool {
+    let found = search(scratch, len, |i| STACK_RANGES.get(first + i).is_some_and(|range| range.start <= address));
     found > 0 && STACK_RANGES.get(first + found - 1).is_some_and(|range| address < range.end)
 }
 
 /// The module that an address lies in: its id, and the offset in it.
 #[inline(always)]
-fn in_module(scratch: &Scratch, address: u64) -> Option<(u64, u64)> {
-    let len = config!(modules_len);
-    let mut found = scratch.zero as u32;
-    let mut step = MAX_MODULES;
+fn in_module(scratch: &mut Scratch, address: u64) -> Option<(u64, u64)> {
+    let found =
+        search(scratch, config!(modules_len), |i| MODULES.get(i).is_some_and(|module| module.range.start <= address));
+    let module = MODULES.get(found.checked_sub(1)?)?;
+    contains(&module.range, address).then(|| (module.id, address - module.range.start))
+}
+
+/// How many of `len` sorted entries, of which there is one at least, start at or before what is looked for: a search by
+/// halving. `len` is a constant to the verifier, and so is the number of steps.
+#[inline(always)]
+fn search(scratch: &mut Scratch, len: u32, starts_before: impl Fn(u32) -> bool) -> u32 {
+    let mut found = scratch.opaque(0);
+    let mut step = MAX_STACK_RANGES;
     while step > 0 {
-        let candidate = found + step;
-        if candidate <= len
-            && let Some(module) = MODULES.get(candidate - 1)
-            && module.range.start <= address
-        {
-            found = candidate;
+        if step <= len {
+            let candidate = found.wrapping_add(step);
+            if candidate <= len && starts_before(candidate - 1) {
+                found = candidate;
+            }
+            found = scratch.opaque(found);
         }
         step >>= 1;
     }
-    let module = MODULES.get(found.checked_sub(1)?)?;
-    contains(&module.range, address).then(|| (module.id, address - module.range.start))
+    found
 }

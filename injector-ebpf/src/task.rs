@@ -43,8 +43,9 @@ pub fn is_target(kinds: u32, pid: u32) -> bool {
     false
 }
 
-/// In which context the call is made: `CONTEXT_*`. The preempt count's address is looked up once per CPU.
-#[inline(always)]
+/// In which context the call is made: `CONTEXT_*`. The preempt count's address is looked up once per CPU. A
+/// function of its own: inlined three times it would be a third of the program.
+#[inline(never)]
 pub fn context(scratch: &mut Scratch) -> u32 {
     if scratch.preempt_count == 0 {
         let (table, variable) = (config!(per_cpu_offsets), config!(preempt_count));

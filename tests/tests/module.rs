@@ -76,16 +76,21 @@ fn two_workers_work_at_the_same_time() {
 #[test]
 fn failures_of_the_kernels_own_injector_are_counted() {
     let run = RunFile::open();
-    let failslab = "/sys/kernel/debug/failslab";
-    let set = |name: &str, value: &str| std::fs::write(format!("{failslab}/{name}"), value).expect(name);
+    let set = |name: &str, value: &str| {
+        let path = if name.starts_with('/') { name.to_owned() } else { format!("/sys/kernel/debug/failslab/{name}") };
+        std::fs::write(&path, value).unwrap_or_else(|e| panic!("{path}: {e}"));
+    };
     set("ignore-gfp-wait", "0");
     set("verbose", "0");
-    set("cache-filter", "1");
+    // Only what this thread allocates; the budget is used up by the request, so what comes after it succeeds.
+    set("task-filter", "1");
     set("times", "70");
-    std::fs::write("/sys/kernel/slab/injector_test_64/failslab", "1").expect("the cache's own switch");
+    set("/proc/thread-self/make-it-fail", "1");
     set("probability", "100");
     let outcome = run.run("kind=slab cache=injector_test_64 count=100");
     set("probability", "0");
+    set("/proc/thread-self/make-it-fail", "0");
+    set("task-filter", "0");
     assert_eq!((outcome.calls, outcome.failed), (100, 70));
     assert!(outcome.first_failed_ns > 0 && outcome.first_failed_ns <= outcome.last_failed_ns, "{outcome:?}");
 }

@@ -1,5 +1,7 @@
 //! Stack filters: two call chains into one allocation; symbols, globs, modules; thousands of symbols.
 
+use std::time::Duration;
+
 use injector_tests::report::{has_frame, stack_of};
 use injector_tests::{Injector, RunFile, Worker};
 
@@ -80,10 +82,16 @@ fn a_stack_ends_where_an_interrupt_entered() {
     let run = RunFile::open();
     for (from, cpu) in [("hardirq", 0), ("hardirq", 1), ("softirq", 0), ("softirq", 1)] {
         let injector = Injector::start(&["--hook", "slab", "--prob", "1", "--stack", "injector_test_loop"]);
-        // An interrupt that arrives while the hook's program runs on that CPU is not seen by it (the kernel's guard
-        // against recursion), so one try may not do; ten do.
+        // What runs on top of the injector's own threads is spared with them, so one try may not do.
         let request = format!("kind=slab gfp=ATOMIC from={from} cpu={cpu} count=10");
-        let failed: u64 = (0..10).map(|_| run.run(&request).failed).sum();
+        let mut failed = 0;
+        for _ in 0..100 {
+            failed += run.run(&request).failed;
+            if failed > 50 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let report = injector.stop();
         assert!(failed > 0, "from {from} on CPU {cpu}: {}", report.summary);
         for stack in report.failures.iter().map(stack_of) {
@@ -105,7 +113,7 @@ fn a_pattern_with_thousands_of_symbols_works() {
     let symbols = std::fs::read_to_string("/proc/kallsyms").expect("kallsyms");
     let xfs =
         symbols.lines().filter(|line| line.split(' ').nth(2).is_some_and(|name| name.starts_with("xfs_"))).count();
-    assert!(xfs > 2000, "only {xfs} symbols begin with xfs_");
+    assert!(xfs > 1500, "only {xfs} symbols begin with xfs_");
     assert_eq!(chains("slab", &["--stack", "xfs_*"]), (0, 0));
     assert_eq!(chains("slab", &["--stack", "xfs_*", "--stack", "injector_test_chain_a"]), (100, 0));
     assert_eq!(chains("slab", &["--stack", "[injector_test]", "--not-stack", "xfs_*"]), (100, 100));

@@ -64,3 +64,23 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the README says works: the commands parse; CI runs the first two, the guest tests those of the injector.
+    #[test]
+    fn the_readmes_commands_parse() {
+        let readme = include_str!("../../README.md");
+        let commands: Vec<_> = readme.lines().filter(|line| line.starts_with("cargo xtask ")).collect();
+        assert!(commands.contains(&"cargo xtask test"), "{commands:?}");
+        for command in commands {
+            let command = command.replace("path/to/bzImage", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+            let words = command.split(' ').skip(1);
+            if let Err(error) = Arguments::try_parse_from(words) {
+                panic!("{command}: {error}");
+            }
+        }
+    }
+}

@@ -229,8 +229,10 @@ fn load(loader: &mut EbpfLoader<'_>, hooks: &[Hook], wire: &Wire) -> Result<Ebpf
     fill(&mut ebpf, wire)?;
     debug!("the object is relocated, its maps are filled");
     for hook in hooks {
-        program(&mut ebpf, *hook)?.load().with_context(|| format!("the kernel refused program {hook}"))?;
-        debug!("the verifier accepted program {hook}");
+        let program = program(&mut ebpf, *hook)?;
+        program.load().with_context(|| format!("the kernel refused program {hook}"))?;
+        let verified = program.info().ok().and_then(|info| info.verified_instruction_count());
+        debug!(verified, "the verifier accepted program {hook}");
     }
     Ok(ebpf)
 }

@@ -1,0 +1,55 @@
+//! Every `injector` command of the README is run here, as it stands there.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const README: &str = include_str!("../../README.md");
+/// For a run that ends by itself, and for one to be armed.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn commands() -> Vec<&'static str> {
+    README.lines().filter_map(|line| line.strip_prefix("$ sudo ")).collect()
+}
+
+#[test]
+fn there_are_commands() {
+    assert!(commands().len() >= 10, "{:?}", commands());
+    assert!(commands().contains(&"injector --gfp NOFS --order-lt 4 --prob 0.01"), "the first one, exactly so");
+}
+
+#[test]
+fn each_command_works() {
+    for command in commands() {
+        let ends_by_itself = command.contains(" -- ") || command.contains("--duration");
+        let errors = injector_tests::daemon::scratch("readme-stderr");
+        let file = std::fs::File::create(&errors).expect("a file in /tmp");
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("exec {command}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .expect("sh");
+        let text = || std::fs::read_to_string(&errors).unwrap_or_default();
+        let start = Instant::now();
+        let mut asked = false;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("our child") {
+                break status;
+            }
+            assert!(start.elapsed() < LIMIT, "`{command}` goes on after {LIMIT:?}: {}", text());
+            if !ends_by_itself && !asked && text().contains("injector: armed") {
+                // SAFETY: our own child, not waited for yet.
+                assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+                asked = true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let text = text();
+        assert!(text.contains("injector: armed"), "`{command}`: {status}: {text}");
+        // A command under injection may fail, and then its status is passed on; the injector's own are 1 to 3.
+        let of_the_command = command.contains(" -- ") && text.contains("exit status of the command");
+        assert!(status.success() || of_the_command || command.contains("--output"), "`{command}`: {status}: {text}");
+        println!("{command}: {status}");
+    }
+}
