@@ -35,11 +35,11 @@ pub fn give_budget_back() {
 }
 
 /// Adds atomically and returns what was there. core has no `fetch_add` for the eBPF target, though its instruction
-/// set does.
+/// set does. SeqCst, since LLVM 22 makes of a relaxed one the instruction that returns nothing.
 #[inline(always)]
 fn fetch_add(value: *mut u64, summand: i64) -> u64 {
     // SAFETY: an aligned u64 of a map; entries live as long as the program, and every writer is atomic.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, summand as u64) }
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(value, summand as u64) }
 }
 
 /// Counts a failure at its site. False when the table is full.

@@ -36,8 +36,10 @@ pub fn arguments(machine: &Machine, engine: Engine, initrd: &Path, sockets: &Soc
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     add(&["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
     match engine {
-        Engine::Tcg => add(&["-machine", "pc,accel=tcg", "-cpu", "max"]),
-        Engine::Kvm => add(&["-machine", "pc,accel=kvm", "-cpu", "host"]),
+        // One thread for all processors: with one each, a kernel that patches its code (a kprobe is put on a function that
+        // another processor is in) ran stale translations and crashed, without any injector (QEMU 7.2, Linux 6.12).
+        Engine::Tcg => add(&["-machine", "pc", "-accel", "tcg,thread=single", "-cpu", "max"]),
+        Engine::Kvm => add(&["-machine", "pc", "-accel", "kvm", "-cpu", "host"]),
     }
     // Counting instructions: time is what the guest executed, and one processor makes it repeatable.
     let cpus = if machine.icount { 1 } else { machine.cpus };

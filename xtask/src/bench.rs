@@ -50,7 +50,8 @@ impl Bench {
         println!("{:<6}{:>14}{:>12}  what", "hook", "instructions", "x empty");
         for row in &calls {
             let ratio = row["of_empty"].as_f64().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-            println!("{:<6}{:>14}{ratio:>12}  {}", text(row, "hook"), row["instructions"], text(row, "what"));
+            let instructions = row["instructions"].as_i64().unwrap_or_default();
+            println!("{:<6}{instructions:>14}{ratio:>12}  {}", text(row, "hook"), text(row, "what"));
         }
         println!("\nthe daemon (two emulated CPUs)\n");
         for row in &daemon {
