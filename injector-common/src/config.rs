@@ -7,6 +7,8 @@ pub const MAX_GFP_ALTERNATIVES: usize = 8;
 pub const MAX_GFP_NEGATED: usize = 4;
 /// How many cgroups can be targets of one run.
 pub const MAX_CGROUPS: usize = 4;
+/// Up to so many target processes are compared with constants; more are looked up in a map, which costs a hash.
+pub const FEW_PIDS: usize = 4;
 /// How many processes can be targets of one run.
 pub const MAX_PIDS: u32 = 1024;
 /// How many kernel modules the site signature knows. Must be a power of two: the table is searched by halving.
@@ -33,6 +35,8 @@ pub struct GfpTest {
 pub struct GfpAlternative {
     /// What must hold.
     pub test: GfpTest,
+    /// What the argument must hold for any scope to make `test` hold: [`crate::decide::necessary`].
+    pub necessary: GfpTest,
     /// How many of `negated` are used.
     pub negated_len: u32,
     /// Explicit padding.
@@ -101,8 +105,10 @@ pub struct Offsets {
     pub _pad: i32,
 }
 
-/// `Target::kinds`: a set of processes is a target.
-pub const TARGET_PIDS: u32 = 1;
+/// `Target::kinds`: a few processes are targets, all of them in `Target::pids`.
+pub const TARGET_FEW_PIDS: u32 = 1;
+/// `Target::kinds`: many processes are targets, all of them in a map.
+pub const TARGET_MANY_PIDS: u32 = 4;
 /// `Target::kinds`: a set of cgroups is a target.
 pub const TARGET_CGROUPS: u32 = 2;
 
@@ -114,6 +120,8 @@ pub struct Target {
     pub kinds: u32,
     /// How many of `cgroups` are used.
     pub cgroups_len: u32,
+    /// The processes if they are few; 0 (which is no process) in the rest.
+    pub pids: [u32; FEW_PIDS],
     /// The cgroups.
     pub cgroups: [Cgroup; MAX_CGROUPS],
 }
@@ -207,19 +215,25 @@ impl Config {
         stack_none_len: 0,
         gfp: [GfpAlternative {
             test: GfpTest { mask: 0, value: 0 },
+            necessary: GfpTest { mask: 0, value: 0 },
             negated_len: 0,
             _pad: 0,
             negated: [GfpTest { mask: 0, value: 0 }; MAX_GFP_NEGATED],
         }; MAX_GFP_ALTERNATIVES],
-        target: Target { kinds: 0, cgroups_len: 0, cgroups: [Cgroup { id: 0, level: 0, _pad: 0 }; MAX_CGROUPS] },
+        target: Target {
+            kinds: 0,
+            cgroups_len: 0,
+            pids: [0; FEW_PIDS],
+            cgroups: [Cgroup { id: 0, level: 0, _pad: 0 }; MAX_CGROUPS],
+        },
     };
 }
 
 const _: () = {
-    assert!(size_of::<GfpAlternative>() == 16 + 8 * MAX_GFP_NEGATED);
+    assert!(size_of::<GfpAlternative>() == 24 + 8 * MAX_GFP_NEGATED);
     assert!(size_of::<Module>() == 24);
     assert!(size_of::<Cgroup>() == 16);
-    assert!(size_of::<Target>() == 8 + 16 * MAX_CGROUPS);
+    assert!(size_of::<Target>() == 8 + 4 * FEW_PIDS + 16 * MAX_CGROUPS);
     assert!(
         size_of::<Config>()
             == 16

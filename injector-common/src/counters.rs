@@ -30,6 +30,12 @@ macro_rules! counters {
                 [$($name,)*]
             }
 
+            /// What was counted since `earlier`.
+            #[must_use]
+            pub fn since(&self, earlier: &Self) -> Self {
+                Self { $($name: self.$name - earlier.$name,)* }
+            }
+
             /// Adds another CPU's counters.
             pub fn add(&mut self, other: &Self) {
                 let Self { $($name,)* } = *other;
@@ -40,10 +46,8 @@ macro_rules! counters {
 }
 
 counters! {
-    /// executions of the hook while armed
+    /// executions of the hook since it was armed
     calls: "calls",
-    /// executions of the hook while attached and not armed
-    disarmed: "calls",
     /// calls that every filter accepted
     matches: "calls",
     /// matches that were failed
@@ -108,5 +112,6 @@ mod tests {
         let mut sum = one;
         sum.add(&one);
         assert_eq!((sum.lost, sum.suppressed_own, sum.suppressed()), (4, 6, 6));
+        assert_eq!(sum.since(&one), one);
     }
 }

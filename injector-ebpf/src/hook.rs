@@ -1,11 +1,13 @@
 //! The one path that every hook takes: facts, filters, guards, policy, record, verdict. Cheap things first.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns, generated},
+    bindings::pt_regs,
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, generated},
     programs::ProbeContext,
 };
 use aya_log_ebpf::{debug, warn};
 use injector_common::{
+    HOOK_SLAB,
     config::{
         GfpTest, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_THRESHOLD, MAX_GFP_ALTERNATIVES, MAX_GFP_NEGATED, ON,
     },
@@ -17,9 +19,9 @@ use injector_common::{
 use crate::{
     kernel_memory,
     maps::{self, config},
-    record,
+    page, record,
     site::{self, Walk},
-    task,
+    slab, task,
 };
 
 /// The name of the cache that caches are made from (create_boot_cache() in kmem_cache_init(), mm/slub.c, 6.12).
@@ -35,8 +37,6 @@ pub struct Call {
     pub cache: u64,
     /// Order asked for; not known yet for a slab call.
     pub order: u32,
-    /// What the caller gets if the call is failed.
-    pub error: i32,
 }
 
 /// What else is known of a call that will be failed.
@@ -58,33 +58,64 @@ pub struct Facts {
 /// Fails the call if it is to be failed.
 #[inline(always)]
 pub fn run(ctx: &ProbeContext, call: &Call) {
-    if decide(ctx, call).is_some() {
+    if screen(call).is_none() {
+        return;
+    }
+    let error = decide(ctx.regs, call.hook, call.gfp, call.order, call.cache);
+    if error != 0 {
         // SAFETY: a kprobe's registers, at the entry of a function that the kernel lists as injectable.
-        unsafe { generated::bpf_override_return(ctx.regs, call.error as u64) };
+        unsafe { generated::bpf_override_return(ctx.regs, error as u64) };
     }
 }
 
-/// Some when the call is to be failed, which then has been recorded.
+/// Some when the cheap filters accept the call. This much runs for every allocation of the machine: no kernel memory is
+/// read but the current task's flags, and nothing needs the stack, so it stays in registers.
 #[inline(always)]
-fn decide(ctx: &ProbeContext, call: &Call) -> Option<()> {
+fn screen(call: &Call) -> Option<()> {
     let counters = maps::counters(call.hook)?;
-    if maps::live(LIVE_ARMED)? == 0 {
-        counters.disarmed += 1;
+    counters.calls += 1;
+    if call.cache == 0 && !order_accepted(call.order) {
         return None;
     }
-    counters.calls += 1;
-
-    // Filters.
-    let effective_gfp = match_gfp(call.gfp, counters)?;
-    let scratch = maps::scratch()?;
-    let (order, size) = match_order(call, counters, scratch)?;
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let mut context = CONTEXT_UNKNOWN;
+    match_gfp(call.gfp, counters)?;
     let kinds = config!(target.kinds);
-    if kinds != 0 {
-        if !task::is_target(kinds, pid) {
-            return None;
-        }
+    (kinds == 0 || task::is_target(kinds)).then_some(())
+}
+
+/// What the caller gets instead of the call, which the cheap filters have accepted and which is recorded as a failure then;
+/// 0 when it is let go. A function of its own, so that its registers and stack cost nothing when it isn't called.
+#[inline(never)]
+fn decide(regs: *mut pt_regs, hook: u32, gfp: u32, order: u32, cache: u64) -> i32 {
+    match decide_call(&ProbeContext { regs }, &Call { hook, gfp, cache, order }) {
+        Some(()) => error_of(hook),
+        None => 0,
+    }
+}
+
+/// What a failed call returns.
+#[inline(always)]
+pub fn error_of(hook: u32) -> i32 {
+    if hook == HOOK_SLAB { slab::ERROR } else { page::ERROR }
+}
+
+#[inline(always)]
+fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
+    if maps::live(LIVE_ARMED)? == 0 {
+        return None;
+    }
+    let counters = maps::counters(call.hook)?;
+
+    // The other filters.
+    let scratch = maps::scratch()?;
+    let Some(task_flags) = task::flags() else {
+        counters.unreadable += 1;
+        return None;
+    };
+    let effective_gfp = decide::effective_gfp(call.gfp, task_flags, config!(gfp_bits.io), config!(gfp_bits.fs));
+    let (order, size) = match_order(call, counters, scratch)?;
+    let pid = task::pid();
+    let mut context = CONTEXT_UNKNOWN;
+    if config!(target.kinds) != 0 {
         context = task::context(scratch);
         if context == CONTEXT_UNKNOWN {
             counters.unreadable += 1;
@@ -188,41 +219,43 @@ fn decide(ctx: &ProbeContext, call: &Call) -> Option<()> {
     Some(())
 }
 
-/// The effective flags, if some `--gfp` value accepts the call.
-#[inline(always)]
-fn match_gfp(gfp: u32, counters: &mut Counters) -> Option<u32> {
-    let (io, fs) = (config!(gfp_bits.io), config!(gfp_bits.fs));
-    let len = config!(gfp_len);
-    let scoped = config!(gfp_effective) == ON;
-    if len != 0
-        && scoped
-        && !(0..MAX_GFP_ALTERNATIVES).any(|i| (i as u32) < len && !decide::gfp_hopeless(gfp, alternative(i), io | fs))
-    {
-        return None;
-    }
-    let Some(task_flags) = task::flags() else {
-        counters.unreadable += 1;
-        return None;
+/// A test of the `$i`th `--gfp` value.
+macro_rules! gfp_test {
+    ($i:ident, $test:ident) => {
+        GfpTest { mask: config!(gfp[$i].$test.mask), value: config!(gfp[$i].$test.value) }
     };
-    let effective = decide::effective_gfp(gfp, task_flags, io, fs);
-    let looked_at = if scoped { effective } else { gfp };
-    let accepted = len == 0
-        || (0..MAX_GFP_ALTERNATIVES).any(|i| {
-            (i as u32) < len
-                && decide::gfp_matches(looked_at, alternative(i), {
-                    let negated_len = config!(gfp[i].negated_len);
-                    (0..MAX_GFP_NEGATED).take_while(move |j| (*j as u32) < negated_len).map(move |j| GfpTest {
-                        mask: config!(gfp[i].negated[j].mask),
-                        value: config!(gfp[i].negated[j].value),
-                    })
-                })
-        });
-    accepted.then_some(effective)
 }
 
+/// Some when a `--gfp` value accepts the call.
 #[inline(always)]
-fn alternative(i: usize) -> GfpTest {
-    GfpTest { mask: config!(gfp[i].test.mask), value: config!(gfp[i].test.value) }
+fn match_gfp(gfp: u32, counters: &mut Counters) -> Option<()> {
+    let len = config!(gfp_len);
+    if len == 0 {
+        return Some(());
+    }
+    let mut looked_at = gfp;
+    if config!(gfp_effective) == ON {
+        let possible = |i: usize| decide::test(gfp, gfp_test!(i, necessary));
+        if !(0..MAX_GFP_ALTERNATIVES).any(|i| (i as u32) < len && possible(i)) {
+            return None;
+        }
+        let Some(task_flags) = task::flags() else {
+            counters.unreadable += 1;
+            return None;
+        };
+        looked_at = decide::effective_gfp(gfp, task_flags, config!(gfp_bits.io), config!(gfp_bits.fs));
+    }
+    let accepted = (0..MAX_GFP_ALTERNATIVES).any(|i| {
+        (i as u32) < len
+            && decide::gfp_matches(looked_at, gfp_test!(i, test), {
+                let negated_len = config!(gfp[i].negated_len);
+                (0..MAX_GFP_NEGATED).take_while(move |j| (*j as u32) < negated_len).map(move |j| GfpTest {
+                    mask: config!(gfp[i].negated[j].mask),
+                    value: config!(gfp[i].negated[j].value),
+                })
+            })
+    });
+    accepted.then_some(())
 }
 
 /// Order and object size (0 for the page hook), if the order filter accepts the call.
@@ -238,8 +271,12 @@ fn match_order(call: &Call, counters: &mut Counters, scratch: &mut maps::Scratch
         size = object_size;
         order = scratch.opaque(decide::order_of_size(size));
     }
-    let accepted = config!(order_on) != ON || (order >= config!(order_min) && order <= config!(order_max));
-    accepted.then_some((order, size))
+    order_accepted(order).then_some((order, size))
+}
+
+#[inline(always)]
+fn order_accepted(order: u32) -> bool {
+    config!(order_on) != ON || (order >= config!(order_min) && order <= config!(order_max))
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use injector_common::{
 };
 
 use crate::{
-    hook::{Call, Facts},
+    hook::{Call, Facts, error_of},
     maps::{EVENTS, SITES, SPENT, Scratch},
 };
 
@@ -86,7 +86,7 @@ pub fn send(call: &Call, facts: &Facts, cache: &[u8; CACHE_NAME_LEN]) -> bool {
         (*failure).tid = ids as u32;
         (*failure).cpu = bpf_get_smp_processor_id();
         (*failure).context = facts.context;
-        (*failure).error = call.error;
+        (*failure).error = error_of(call.hook);
         (*failure)._pad = 0;
         generated::bpf_get_current_comm((&raw mut (*failure).comm).cast(), COMM_LEN as u32);
         (*failure).cache = *cache;

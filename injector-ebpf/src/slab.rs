@@ -6,13 +6,13 @@ use injector_common::HOOK_SLAB;
 use crate::hook::{self, Call};
 
 /// -ENOMEM: the hook's error-injection type is ERRNO (mm/failslab.c, 6.12).
-const ERROR: i32 = -12;
+pub const ERROR: i32 = -12;
 
 /// match-proto:v6.1:mm/slab_common.c: int should_failslab(struct kmem_cache *s, gfp_t gfpflags)
 /// match-proto:v6.12:mm/failslab.c: int should_failslab(struct kmem_cache *s, gfp_t gfpflags)
 #[kprobe]
 pub fn slab(ctx: ProbeContext) -> u32 {
     let (Some(cache), Some(gfp)) = (ctx.arg::<u64>(0), ctx.arg::<u32>(1)) else { return 0 };
-    hook::run(&ctx, &Call { hook: HOOK_SLAB, gfp, cache, order: 0, error: ERROR });
+    hook::run(&ctx, &Call { hook: HOOK_SLAB, gfp, cache, order: 0 });
     0
 }

@@ -1,8 +1,8 @@
 //! Who is it: the current task, and whether it is really the one that allocates.
 
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, generated};
 use injector_common::{
-    config::{MAX_CGROUPS, TARGET_CGROUPS, TARGET_PIDS},
+    config::{FEW_PIDS, MAX_CGROUPS, TARGET_CGROUPS, TARGET_FEW_PIDS, TARGET_MANY_PIDS},
     decide,
     record::CONTEXT_UNKNOWN,
 };
@@ -18,10 +18,21 @@ pub fn flags() -> Option<u32> {
     kernel_memory::current_task_member(config!(offsets.task_flags))
 }
 
+/// Process id (tgid) of the current task.
+#[inline(always)]
+pub fn pid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
 /// Whether the current task is one of the targets, of which there are some.
 #[inline(always)]
-pub fn is_target(kinds: u32, pid: u32) -> bool {
-    if kinds & TARGET_PIDS != 0 {
+pub fn is_target(kinds: u32) -> bool {
+    let pid = if kinds & (TARGET_FEW_PIDS | TARGET_MANY_PIDS) != 0 { pid() } else { 0 };
+    if kinds & TARGET_FEW_PIDS != 0 && (0..FEW_PIDS).any(|i| config!(target.pids[i]) == pid) {
+        // An unused slot holds 0, the idle task, which allocates nothing but in interrupts.
+        return true;
+    }
+    if kinds & TARGET_MANY_PIDS != 0 {
         // SAFETY: the value is not read; entries are only added before the programs are armed.
         if unsafe { PIDS.get(pid) }.is_some() {
             return true;

@@ -32,6 +32,6 @@ pub mod verdict;
 
 pub use accelerator::Accelerator;
 pub use initramfs::Initramfs;
-pub use machine::{BootError, Machine, Streams};
+pub use machine::{BootError, DIRECTORY_PREFIX, Machine, Streams};
 pub use protocol::Command;
 pub use verdict::{Outcome, Verdict};

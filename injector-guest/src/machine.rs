@@ -18,6 +18,9 @@ use crate::protocol::{self, COMMAND_FILE, Command, Message, Request};
 use crate::qemu::{self, Engine, Sockets};
 use crate::verdict::{Outcome, Verdict};
 
+/// Begins the name of the temporary directory that a running guest has; if its process is killed, it stays.
+pub const DIRECTORY_PREFIX: &str = "injector-guest-";
+
 /// After the status is known, or a panic was seen, QEMU gets this long to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(200);
@@ -142,7 +145,7 @@ impl Machine {
 
     pub(crate) fn boot_with(&self, engine: Engine, command: &Command, streams: Streams) -> Result<Outcome, BootError> {
         let directory = tempfile::Builder::new()
-            .prefix("injector-guest-")
+            .prefix(DIRECTORY_PREFIX)
             .tempdir()
             .map_err(|source| BootError::File { path: std::env::temp_dir(), source })?;
         let initrd = directory.path().join("initrd");

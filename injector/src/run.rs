@@ -71,7 +71,8 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
         hooks: &plan.hooks,
         plan,
     };
-    sink.start(&start).context("can't write the output")?;
+    // Written at once: an output that can't take it is found out before anything fails.
+    sink.start(&start).and_then(|()| sink.flush()).context("can't write the output")?;
 
     let symbolizer = symbols.map_or_else(|| Symbolizer::load(files), Symbolizer::new);
     let mut run = Run {

@@ -3,22 +3,36 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-/// Keeps output, and passes it on if it is loud.
-#[derive(Clone)]
+/// Keeps output, and may pass it on.
+#[derive(Clone, Default)]
 pub struct Tee {
-    loud: bool,
+    onward: Onward,
     kept: Arc<Mutex<Vec<u8>>>,
+}
+
+/// Where output goes besides being kept.
+#[derive(Clone, Default)]
+enum Onward {
+    #[default]
+    Nowhere,
+    Stdout,
+    Tee(Box<Tee>),
 }
 
 impl Tee {
     /// Passes on to standard output what it keeps.
     pub fn loud() -> Self {
-        Self { loud: true, kept: Arc::default() }
+        Self { onward: Onward::Stdout, kept: Arc::default() }
     }
 
     /// Only keeps.
     pub fn quiet() -> Self {
-        Self { loud: false, kept: Arc::default() }
+        Self::default()
+    }
+
+    /// One more that passes on to this one what it keeps.
+    pub fn branch(&self) -> Self {
+        Self { onward: Onward::Tee(Box::new(self.clone())), kept: Arc::default() }
     }
 
     /// What came so far.
@@ -30,10 +44,14 @@ impl Tee {
 
 impl Write for Tee {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.loud {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(bytes)?;
-            stdout.flush()?;
+        match &mut self.onward {
+            Onward::Nowhere => {}
+            Onward::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()?;
+            }
+            Onward::Tee(tee) => tee.write_all(bytes)?,
         }
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend_from_slice(bytes);
         Ok(bytes.len())
@@ -41,5 +59,20 @@ impl Write for Tee {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stdout().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_keep_their_own_and_their_origin_all() {
+        let all = Tee::quiet();
+        let (mut one, mut other) = (all.branch(), all.branch());
+        one.write_all(b"a").unwrap();
+        other.write_all(b"b").unwrap();
+        one.write_all(b"c").unwrap();
+        assert_eq!((one.text(), other.text(), all.text()), ("ac".to_owned(), "b".to_owned(), "abc".to_owned()));
     }
 }

@@ -1,14 +1,15 @@
 //! `cargo xtask test`: format, lints, host tests, guest tests on real kernels; ends with `N passed, N failed`.
 
+mod guests;
 mod libtest;
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use injector_guest::{Outcome, Streams, Verdict};
 
 use crate::guest_root::{self, Contents};
 use crate::kernel::{Series, Spec};
@@ -19,13 +20,8 @@ use crate::setup;
 use crate::static_build::{self, Artifact};
 use crate::tee::Tee;
 use crate::vm::{self, Guest, KernelChoice};
+use guests::Job;
 use libtest::Tally;
-
-/// How long one test binary may take in an emulated guest.
-const TIMEOUT: Duration = Duration::from_secs(15 * 60);
-
-/// Enough for a million failures' events and the workloads' disks, which are in memory.
-const MEMORY_MB: u32 = 3072;
 
 #[derive(Debug, Args)]
 pub struct Test {
@@ -134,17 +130,22 @@ impl Test {
         let kernels = if self.kernel.is_empty() { &defaults[..] } else { &self.kernel };
         let injector = vm::injector()?;
         let binaries = self.guest_binaries()?;
+        let mut queue = Vec::new();
         for kernel in kernels {
             let (image, built) = kernel.find()?;
             let module = built.as_ref().map(module::build).transpose()?;
             let mut contents = Contents { injector: Some(injector.clone()), module, ..Contents::default() };
             contents.added =
                 binaries.iter().map(|binary| (binary.path.clone(), format!("/tests/{}", binary.name))).collect();
-            let guest = Guest::new(image, &guest_root::build(&contents)?)?;
-            for binary in &binaries {
-                rows.push(self.guest_row(&guest, kernel, binary)?);
-            }
+            let guest = Arc::new(Guest::new(image, &guest_root::build(&contents)?)?);
+            queue.extend(binaries.iter().map(|binary| Job {
+                guest: Arc::clone(&guest),
+                kernel: kernel.to_string(),
+                binary: binary.name.clone(),
+                filter: self.filter.clone(),
+            }));
         }
+        rows.extend(guests::run(queue)?);
         Ok(())
     }
 
@@ -166,55 +167,12 @@ impl Test {
         binaries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(binaries)
     }
-
-    fn guest_row(&self, guest: &Guest, kernel: &KernelChoice, binary: &Artifact) -> Result<Row> {
-        let started = Instant::now();
-        heading(&format!("guest {kernel}: {}", binary.name));
-        let mut machine = guest.machine(&format!("{kernel}-{}", binary.name))?;
-        machine.memory_mb = MEMORY_MB;
-        machine.timeout = Some(TIMEOUT);
-        let mut words = vec![format!("/tests/{}", binary.name), "--test-threads=1".to_owned()];
-        words.extend(self.filter.clone());
-        let tee = Tee::loud();
-        let streams = Streams { stdout: Box::new(tee.clone()), ..Streams::inherit() };
-        let command = injector_guest::Command::new(words).env("RUST_BACKTRACE", "1");
-        let tally = match machine.boot(&command, streams) {
-            Ok(outcome) => {
-                vm::report(&machine, &outcome);
-                guest_tally(&tee.text(), &outcome)
-            }
-            Err(error) => {
-                eprintln!("guest: {error}");
-                Tally { note: Some("did not boot".to_owned()), ..Tally::of_check(false) }
-            }
-        };
-        Ok(Row::new(&format!("guest {kernel}"), &binary.name, tally, started))
-    }
 }
 
 /// The binaries are static, so they can be asked here what is in them.
 fn has_test(binary: &Artifact, filter: &str) -> bool {
     let listed = process::output(Command::new(&binary.path).args([filter, "--list"]));
     listed.is_ok_and(|text| text.lines().any(|line| line.ends_with(": test")))
-}
-
-/// What the guest's tests say, unless the way it ended says otherwise.
-fn guest_tally(text: &str, outcome: &Outcome) -> Tally {
-    let mut tally = Tally::read(text);
-    match &outcome.verdict {
-        Verdict::Exited(0) => {}
-        Verdict::Exited(_) if tally.failed > 0 => {}
-        verdict => {
-            // The test during which it happened has no line of its own.
-            tally.failed += 1;
-            tally.note = Some(verdict.to_string());
-        }
-    }
-    if !tally.ran() {
-        tally.failed = 1;
-        tally.note = Some("ran no test".to_owned());
-    }
-    tally
 }
 
 impl Row {
@@ -245,31 +203,4 @@ fn summary(rows: &[Row]) -> i32 {
 fn heading(text: &str) {
     println!("\n== {text}");
     let _ = io::stdout().flush();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome(verdict: Verdict) -> Outcome {
-        Outcome { verdict, boot: Duration::ZERO, run: Duration::ZERO, complaints: Vec::new() }
-    }
-
-    const GOOD: &str = "running 2 tests\ntest a ... ok\ntest b ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
-
-    #[test]
-    fn a_panic_after_good_tests_is_a_failure() {
-        let text = "running 2 tests\ntest a ... ok\ntest b ... ";
-        let tally = guest_tally(text, &outcome(Verdict::Panic("Kernel panic - not syncing: x".to_owned())));
-        assert_eq!((tally.passed, tally.failed), (1, 1));
-        assert!(tally.note.unwrap().contains("Kernel panic"));
-    }
-
-    #[test]
-    fn a_status_that_no_test_explains_is_a_failure() {
-        let tally = guest_tally(GOOD, &outcome(Verdict::Exited(101)));
-        assert_eq!((tally.passed, tally.failed), (2, 1));
-        let tally = guest_tally(GOOD, &outcome(Verdict::Exited(0)));
-        assert_eq!((tally.passed, tally.failed), (2, 0));
-    }
 }

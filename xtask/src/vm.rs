@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,6 +28,12 @@ const EXIT_BOOT_FAILED: i32 = 124;
 
 /// How many complaints of the kernel are repeated at the end; the console's log has all.
 const SHOWN_COMPLAINTS: usize = 10;
+
+/// Begins the names of roots among the temporary files.
+const ROOT_PREFIX: &str = "injector-root-";
+
+/// Of this age a temporary file is nobody's any more.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One that the project builds, or the user's own image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +165,21 @@ pub fn injector() -> Result<PathBuf> {
     static_build::binary("injector", "injector")
 }
 
+/// Removes what runs that were killed left behind. Errors are no matter: it may be somebody else's, or gone already.
+fn sweep(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = [ROOT_PREFIX, injector_guest::DIRECTORY_PREFIX].iter().any(|prefix| name.starts_with(prefix));
+        let Ok(metadata) = entry.metadata() else { continue };
+        let old = metadata.modified().ok().and_then(|time| time.elapsed().ok()).is_some_and(|age| age > LEFT_BEHIND);
+        if ours && old {
+            let path = entry.path();
+            let _ = if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        }
+    }
+}
+
 /// A kernel with a root: boots as often as wanted.
 pub struct Guest {
     image: PathBuf,
@@ -167,7 +188,8 @@ pub struct Guest {
 
 impl Guest {
     pub fn new(image: PathBuf, root: &Initramfs) -> Result<Self> {
-        let file = tempfile::Builder::new().prefix("injector-root-").suffix(".cpio").tempfile()?.into_temp_path();
+        sweep(&std::env::temp_dir());
+        let file = tempfile::Builder::new().prefix(ROOT_PREFIX).suffix(".cpio").tempfile()?.into_temp_path();
         root.write(&file)?;
         Ok(Self { image, root: file })
     }
@@ -200,24 +222,32 @@ pub fn boot(machine: &Machine, command: &Command) -> Result<i32> {
     }
 }
 
-/// Says on standard error what the command's own output does not: how the guest ended, and what its kernel complained of.
+/// Says on standard error what the command's own output does not.
 pub fn report(machine: &Machine, outcome: &Outcome) {
+    eprintln!("{}", account(machine, outcome).join("\n"));
+}
+
+/// How the guest ended, and what its kernel complained of.
+pub fn account(machine: &Machine, outcome: &Outcome) -> Vec<String> {
     let Outcome { verdict, boot, run, complaints } = outcome;
-    for complaint in complaints.iter().take(SHOWN_COMPLAINTS) {
-        eprintln!("guest: its kernel said: {complaint}");
-    }
+    let mut lines: Vec<String> = complaints
+        .iter()
+        .take(SHOWN_COMPLAINTS)
+        .map(|complaint| format!("guest: its kernel said: {complaint}"))
+        .collect();
     if let Verdict::Panic(text) | Verdict::Reset(text) = verdict {
-        eprintln!("{text}");
+        lines.push(text.clone());
     }
     if !matches!(verdict, Verdict::Exited(_)) {
-        eprintln!("guest: verdict: {verdict}");
+        lines.push(format!("guest: verdict: {verdict}"));
     }
     if let Some(log) = &machine.console_log
         && (!complaints.is_empty() || !matches!(verdict, Verdict::Exited(_)))
     {
-        eprintln!("guest: console: {}", log.display());
+        lines.push(format!("guest: console: {}", log.display()));
     }
-    eprintln!("guest: booted in {:.1} s, ran for {:.1} s", boot.as_secs_f32(), run.as_secs_f32());
+    lines.push(format!("guest: booted in {:.1} s, ran for {:.1} s", boot.as_secs_f32(), run.as_secs_f32()));
+    lines
 }
 
 /// From here on Ctrl-C is for the command in the guest; the third, and SIGTERM, end the guest.
@@ -244,6 +274,8 @@ fn streams_with_signals() -> Result<Streams> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -262,5 +294,25 @@ mod tests {
         assert_eq!(image.to_str().unwrap().parse(), Ok(KernelChoice::Image(image)));
         let error = "6.99".parse::<KernelChoice>().unwrap_err();
         assert!(error.contains("6.12 and 6.1") && error.contains("no such file"), "{error}");
+    }
+    #[test]
+    fn only_what_is_old_and_ours_is_swept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let old = SystemTime::now() - 2 * LEFT_BEHIND;
+        for name in ["injector-root-old.cpio", "injector-root-new.cpio", "other-old"] {
+            let file = fs::File::create(path(name)).unwrap();
+            if name.contains("old") {
+                file.set_modified(old).unwrap();
+            }
+        }
+        fs::create_dir(path("injector-guest-old")).unwrap();
+        fs::write(path("injector-guest-old/initrd"), "").unwrap();
+        fs::File::open(path("injector-guest-old")).unwrap().set_modified(old).unwrap();
+        sweep(directory.path());
+        let mut left: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["injector-root-new.cpio", "other-old"]);
     }
 }

@@ -26,12 +26,12 @@ const ALLOCATIONS: usize = 16;
 /// Allocates, and sees that each attached hook counted it.
 pub(super) fn prove(session: &Session) -> Result<()> {
     for hook in session.hooks() {
-        let before = session.counters(*hook)?.disarmed;
+        let before = session.counters(*hook)?.calls;
         match hook {
             Hook::Slab => allocate_from_slab()?,
             Hook::Page => allocate_pages()?,
         }
-        if session.counters(*hook)?.disarmed == before {
+        if session.counters(*hook)?.calls == before {
             return Err(CanaryError { function: hook.function(), option: hook.option() }.into());
         }
     }

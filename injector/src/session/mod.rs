@@ -5,6 +5,7 @@ mod canary;
 mod wire;
 
 use std::{
+    collections::BTreeMap,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -45,6 +46,8 @@ pub struct Session {
     sites: HashMap<MapData, u64, Site>,
     hooks: Vec<Hook>,
     budget: Option<u64>,
+    /// What was counted before arming: calls of whoever allocated then, and the canaries.
+    before: BTreeMap<Hook, Counters>,
 }
 
 /// What streams out of a session, next to what can be asked of it.
@@ -134,6 +137,7 @@ impl Session {
             ebpf: None,
             hooks: hooks.to_vec(),
             budget: None,
+            before: BTreeMap::new(),
         };
         for hook in hooks {
             let function = hook.function();
@@ -155,6 +159,10 @@ impl Session {
         self.live.set(LIVE_THRESHOLD, threshold, 0)?;
         self.live.set(LIVE_BUDGET, budget.unwrap_or(u64::MAX), 0)?;
         self.heartbeat(deadline_ns)?;
+        for hook in self.hooks.clone() {
+            let counters = self.counters(hook)?;
+            self.before.insert(hook, counters);
+        }
         self.live.set(LIVE_ARMED, 1, 0).context("can't arm the hooks")
     }
 
@@ -190,7 +198,7 @@ impl Session {
         })
     }
 
-    /// A hook's counters, summed over the CPUs.
+    /// A hook's counters since it was armed, summed over the CPUs.
     ///
     /// # Errors
     /// When the map can't be read.
@@ -199,7 +207,7 @@ impl Session {
         for counters in self.counters.get(&index(hook), 0).context("can't read the counters")?.iter() {
             sum.add(counters);
         }
-        Ok(sum)
+        Ok(self.before.get(&hook).map_or(sum, |before| sum.since(before)))
     }
 
     /// The site with this signature, if it was recorded.

@@ -2,8 +2,10 @@
 
 use injector_common::{
     ABI_VERSION,
-    config::{ABSENT, AddressRange, Config, GfpBits, MAX_MODULES, MAX_STACK_RANGES, Module, OFF, ON, Offsets},
-    site,
+    config::{
+        ABSENT, AddressRange, Config, GfpAlternative, GfpBits, MAX_MODULES, MAX_STACK_RANGES, Module, OFF, ON, Offsets,
+    },
+    decide, site,
 };
 use tracing::{debug, warn};
 
@@ -112,7 +114,8 @@ impl Wire {
         let alternatives = filter.gfp.resolve(&facts.gfp)?;
         let mut gfp = Config::ZERO.gfp;
         for (slot, alternative) in gfp.iter_mut().zip(&alternatives) {
-            *slot = *alternative;
+            let scoped = bit("__GFP_IO")? | bit("__GFP_FS")?;
+            *slot = GfpAlternative { necessary: decide::necessary(alternative.test, scoped), ..*alternative };
         }
         let (order_min, order_max) = filter.order.bounds();
         let on = |condition| if condition { ON } else { OFF };

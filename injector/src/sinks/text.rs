@@ -114,7 +114,7 @@ impl<W: Write> Sink for Text<W> {
         )?;
         writeln!(out, "suppressed by guards: {}", summary.suppressed)?;
         for (i, description) in DESCRIPTIONS.iter().enumerate() {
-            if ["calls", "matches", "failures", "lost", "disarmed", "passed"].contains(&description.name) {
+            if ["calls", "matches", "failures", "lost", "passed"].contains(&description.name) {
                 continue;
             }
             let sum: u64 = summary.hooks.iter().map(|hook| hook.counters.values()[i]).sum();

@@ -7,7 +7,9 @@ mod cgroup;
 mod command;
 mod process;
 
-use injector_common::config::{self, MAX_CGROUPS, MAX_PIDS, TARGET_CGROUPS, TARGET_PIDS};
+use injector_common::config::{
+    self, FEW_PIDS, MAX_CGROUPS, MAX_PIDS, TARGET_CGROUPS, TARGET_FEW_PIDS, TARGET_MANY_PIDS,
+};
 
 pub use cgroup::{Cgroup, OwnCgroup};
 pub use command::{Command, Outcome};
@@ -66,8 +68,13 @@ impl Targets {
     #[must_use]
     pub fn wire(&self) -> config::Target {
         let mut wire = config::Target::default();
-        if !self.processes.is_empty() {
-            wire.kinds |= TARGET_PIDS;
+        if self.processes.len() > FEW_PIDS {
+            wire.kinds |= TARGET_MANY_PIDS;
+        } else if !self.processes.is_empty() {
+            wire.kinds |= TARGET_FEW_PIDS;
+            for (slot, process) in wire.pids.iter_mut().zip(&self.processes) {
+                *slot = process.pid();
+            }
         }
         for (slot, cgroup) in
             wire.cgroups.iter_mut().zip(self.cgroups.iter().chain(self.own.as_ref().map(OwnCgroup::cgroup)))

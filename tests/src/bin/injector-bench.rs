@@ -129,8 +129,10 @@ fn daemon() -> Vec<Value> {
     }
     armed.sort();
     let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-    let mut rows = vec![json!({"what": "start to armed, median of 5", "milliseconds": milliseconds(armed[2]).round() as i64,
-                               "min": milliseconds(armed[0]).round() as i64, "max": milliseconds(armed[4]).round() as i64})];
+    let mut rows = vec![
+        json!({"what": "start to armed, median of 5", "milliseconds": milliseconds(armed[2]).round() as i64,
+                               "min": milliseconds(armed[0]).round() as i64, "max": milliseconds(armed[4]).round() as i64}),
+    ];
 
     let worker = Worker::start();
     let injector =

@@ -1,0 +1,153 @@
+//! Runs test binaries in guests, two at a time: an emulated guest keeps one processor of the host busy.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use injector_guest::{Outcome, Streams, Verdict};
+
+use super::libtest::Tally;
+use super::{Row, heading};
+use crate::tee::Tee;
+use crate::vm::{self, Guest};
+
+/// How long one test binary may take in an emulated guest.
+const TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Enough for a million failures' events and the workloads' disks, which are in memory.
+const MEMORY_MB: u32 = 3072;
+
+/// How many guests run at a time, if this machine has as many processors.
+const WORKERS: usize = 2;
+
+/// Those that take longest, started first lest one of them runs alone at the end. Any other order works too.
+const LONGEST: [&str; 8] = ["lifetime", "nfs", "gfp", "events", "stack", "target", "policy", "hooks"];
+
+/// A test binary to run in a guest.
+pub struct Job {
+    pub guest: Arc<Guest>,
+    pub kernel: String,
+    pub binary: String,
+    /// Only the tests whose name contains this.
+    pub filter: Option<String>,
+}
+
+/// Runs all jobs; the rows are in the jobs' order, whatever the order in which they ended.
+pub fn run(jobs: Vec<Job>) -> Result<Vec<Row>> {
+    let mut queue: VecDeque<(usize, Job)> = jobs.into_iter().enumerate().collect();
+    queue.make_contiguous().sort_by_key(|(_, job)| rank(&job.binary));
+    let queue = Mutex::new(queue);
+    let rows = Mutex::new(Vec::new());
+    let workers = thread::available_parallelism().map_or(1, |count| count.get().min(WORKERS));
+    let work = || -> Result<()> {
+        loop {
+            // A statement of its own, so that the queue is free while the job runs.
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some((place, job)) = next else { return Ok(()) };
+            let row = job.run()?;
+            rows.lock().unwrap_or_else(PoisonError::into_inner).push((place, row));
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    rows.sort_by_key(|(place, _)| *place);
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+fn rank(binary: &str) -> usize {
+    LONGEST.iter().position(|name| *name == binary).unwrap_or(LONGEST.len())
+}
+
+impl Job {
+    fn run(&self) -> Result<Row> {
+        let Self { guest, kernel, binary, filter } = self;
+        let started = Instant::now();
+        println!("guest {kernel}: {binary} starts");
+        let mut machine = guest.machine(&format!("{kernel}-{binary}"))?;
+        machine.memory_mb = MEMORY_MB;
+        machine.timeout = Some(TIMEOUT);
+        let mut words = vec![format!("/tests/{binary}"), "--test-threads=1".to_owned()];
+        words.extend(filter.clone());
+        // Shown as a whole at the end: lines of two guests, one among the other, would be of little use.
+        let mut shown = Tee::quiet();
+        let stdout = shown.branch();
+        let streams =
+            Streams { stdout: Box::new(stdout.clone()), stderr: Box::new(shown.clone()), ..Streams::inherit() };
+        let command = injector_guest::Command::new(words).env("RUST_BACKTRACE", "1");
+        let tally = match machine.boot(&command, streams) {
+            Ok(outcome) => {
+                writeln!(shown, "{}", vm::account(&machine, &outcome).join("\n"))?;
+                guest_tally(&stdout.text(), &outcome)
+            }
+            Err(error) => {
+                writeln!(shown, "guest: {error}")?;
+                Tally { note: Some("did not boot".to_owned()), ..Tally::of_check(false) }
+            }
+        };
+        let title = format!("guest {kernel}");
+        heading(&format!("{title}: {binary}\n{}", shown.text()));
+        Ok(Row::new(&title, binary, tally, started))
+    }
+}
+
+/// What the guest's tests say, unless the way it ended says otherwise.
+fn guest_tally(text: &str, outcome: &Outcome) -> Tally {
+    let mut tally = Tally::read(text);
+    match &outcome.verdict {
+        Verdict::Exited(0) => {}
+        Verdict::Exited(_) if tally.failed > 0 => {}
+        verdict => {
+            // The test during which it happened has no line of its own.
+            tally.failed += 1;
+            tally.note = Some(verdict.to_string());
+        }
+    }
+    if !tally.ran() {
+        tally.failed = 1;
+        tally.note = Some("ran no test".to_owned());
+    }
+    tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_ones_go_first() {
+        assert!(rank("lifetime") < rank("nfs"));
+        assert!(rank("hooks") < rank("order"));
+        assert_eq!(rank("order"), rank("gfp"));
+    }
+
+    fn outcome(verdict: Verdict) -> Outcome {
+        Outcome { verdict, boot: Duration::ZERO, run: Duration::ZERO, complaints: Vec::new() }
+    }
+
+    const GOOD: &str = "running 2 tests\ntest a ... ok\ntest b ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
+
+    #[test]
+    fn a_panic_after_good_tests_is_a_failure() {
+        let text = "running 2 tests\ntest a ... ok\ntest b ... ";
+        let tally = guest_tally(text, &outcome(Verdict::Panic("Kernel panic - not syncing: x".to_owned())));
+        assert_eq!((tally.passed, tally.failed), (1, 1));
+        assert!(tally.note.unwrap().contains("Kernel panic"));
+    }
+
+    #[test]
+    fn a_status_that_no_test_explains_is_a_failure() {
+        let tally = guest_tally(GOOD, &outcome(Verdict::Exited(101)));
+        assert_eq!((tally.passed, tally.failed), (2, 1));
+        let tally = guest_tally(GOOD, &outcome(Verdict::Exited(0)));
+        assert_eq!((tally.passed, tally.failed), (2, 0));
+    }
+}
