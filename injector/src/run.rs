@@ -297,6 +297,12 @@ impl Run<'_> {
             sites: self.histogram()?,
             hooks,
         };
+        if summary.delivered + summary.lost != summary.failures {
+            warn!(
+                "{} failures, but {} events and {} lost: a defect of the injector",
+                summary.failures, summary.delivered, summary.lost
+            );
+        }
         if self.output_error.is_none() {
             self.output_error = self.sink.summary(&summary).and_then(|()| self.sink.flush()).err();
         }

@@ -75,7 +75,9 @@ impl<W: Write> Sink for Text<W> {
         if let Some(cache) = &event.cache {
             write!(self.writer, " cache={cache}")?;
         }
-        write!(self.writer, " {}[{}] cpu{}", event.comm, event.tid, event.cpu)?;
+        // A task names itself; a terminal must not obey it.
+        let comm = event.comm.replace(char::is_control, "?");
+        write!(self.writer, " {comm}[{}] cpu{}", event.tid, event.cpu)?;
         if event.context != Context::Task {
             write!(self.writer, " {}", event.context.name())?;
         }
@@ -123,10 +125,11 @@ impl<W: Write> Sink for Text<W> {
             }
         }
         let shown = if self.top == 0 { summary.sites.len() } else { self.top.min(summary.sites.len()) };
-        if summary.sites.is_empty() {
-            writeln!(out, "\nno site was failed")?;
-        } else {
-            writeln!(out, "\n{} sites were failed; the most frequent {shown}:", summary.sites.len())?;
+        match (summary.sites.len(), shown) {
+            (0, _) => writeln!(out, "\nno site was failed")?,
+            (1, _) => writeln!(out, "\n1 site was failed:")?,
+            (all, shown) if all == shown => writeln!(out, "\n{all} sites were failed, the most frequent first:")?,
+            (all, shown) => writeln!(out, "\n{all} sites were failed; the most frequent of them, {shown}:")?,
         }
         for site in &summary.sites[..shown] {
             writeln!(out, "\n{:>10} x {} site {:016x}", site.count, site.hook, site.site)?;

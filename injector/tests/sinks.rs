@@ -1,0 +1,160 @@
+//! What people and tools read of a run, as golden files: tests/golden. `UPDATE_GOLDEN=1 cargo test -p injector --test sinks`
+//! writes them anew; look at the difference before you commit it.
+
+use std::{path::Path, rc::Rc, time::Duration};
+
+use injector::{
+    events::{Context, End, Event, HookSummary, SiteSummary, Start, Summary},
+    plan::{Filter, Hook, Output, Plan, Policy, Probability, Target},
+    sinks::{Json, Sink, Text},
+};
+use injector_common::counters::Counters;
+
+fn stack(frames: &[&str]) -> Rc<[String]> {
+    frames.iter().map(|frame| (*frame).to_owned()).collect()
+}
+
+fn slab_stack() -> Rc<[String]> {
+    stack(&[
+        "kmem_cache_alloc_noprof+0x3c",
+        "rpc_malloc+0x89 [sunrpc]",
+        "call_allocate+0x82 [sunrpc]",
+        "__rpc_execute+0xb0 [sunrpc]",
+        "rpc_execute+0x84 [sunrpc]",
+        "do_syscall_64+0x4c",
+    ])
+}
+
+fn failure() -> Event {
+    Event {
+        time_ns: 5_251_622_000,
+        hook: Hook::Slab,
+        error: -12,
+        gfp: "GFP_KERNEL".into(),
+        gfp_bits: 0xcc0,
+        effective_gfp: "GFP_NOFS".into(),
+        effective_gfp_bits: 0xc40,
+        order: 0,
+        size: 2048,
+        cache: Some("rpc_buffers".to_owned()),
+        pid: 168,
+        tid: 169,
+        comm: "mkdir \"\x1b\"".to_owned(),
+        cgroup: 42,
+        cpu: 1,
+        context: Context::Task,
+        site: 0x87c8_e6b2_420e_92dc,
+        stack: slab_stack(),
+    }
+}
+
+fn page_failure() -> Event {
+    let gfp: Rc<str> = "GFP_ATOMIC|__GFP_COMP".into();
+    Event {
+        time_ns: 65_000_001_000,
+        hook: Hook::Page,
+        error: 1,
+        gfp: gfp.clone(),
+        gfp_bits: 0x4_0820,
+        effective_gfp: gfp,
+        effective_gfp_bits: 0x4_0820,
+        order: 3,
+        size: 32768,
+        cache: None,
+        context: Context::Softirq,
+        site: 0xff,
+        stack: stack(&["__alloc_pages_noprof+0xca", "0xffffffffc0001234"]),
+        ..failure()
+    }
+}
+
+fn summary() -> Summary {
+    let counters = Counters {
+        calls: 40_943,
+        matches: 15_847,
+        failures: 2,
+        lost: 1,
+        passed: 6_962,
+        suppressed_nofail: 8_883,
+        ..Counters::default()
+    };
+    let page = Counters { calls: 13_163, matches: 1, failures: 1, unreadable: 7, ..Counters::default() };
+    Summary {
+        elapsed: Duration::from_millis(34_000),
+        end: End::Command,
+        command_status: Some(1),
+        hooks: vec![HookSummary { hook: Hook::Slab, counters }, HookSummary { hook: Hook::Page, counters: page }],
+        calls: 54_106,
+        matches: 15_848,
+        failures: 3,
+        delivered: 2,
+        lost: 1,
+        suppressed: 8_883,
+        sites: vec![
+            SiteSummary { site: 0x87c8_e6b2_420e_92dc, hook: Hook::Slab, count: 2, stack: slab_stack() },
+            SiteSummary { site: 0xff, hook: Hook::Page, count: 1, stack: page_failure().stack },
+        ],
+    }
+}
+
+fn write(sink: &mut dyn Sink) {
+    let policy =
+        Policy { probability: Probability::new(0.01).unwrap(), times: None, duration: None, ttl: Policy::DEFAULT_TTL };
+    let plan = Plan::new(Hook::ALL.to_vec(), Filter::default(), Target::default(), policy, Output::default()).unwrap();
+    let start = Start {
+        version: "0.1.0",
+        kernel: "6.12.117".to_owned(),
+        time: "2026-01-02T03:04:05Z".to_owned(),
+        time_ns: 5_000_000_000,
+        hooks: &plan.hooks,
+        plan: &plan,
+    };
+    sink.start(&start).unwrap();
+    sink.failure(&failure()).unwrap();
+    sink.failure(&page_failure()).unwrap();
+    sink.summary(&summary()).unwrap();
+    sink.flush().unwrap();
+}
+
+fn compare(name: &str, got: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let got = std::str::from_utf8(got).unwrap();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, got).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(got, expected, "{} differs", path.display());
+}
+
+#[test]
+fn text() {
+    let mut written = Vec::new();
+    write(&mut Text::new(&mut written, 10));
+    compare("run.txt", &written);
+}
+
+#[test]
+fn text_with_one_site() {
+    let mut written = Vec::new();
+    Text::new(&mut written, 1).summary(&summary()).unwrap();
+    compare("summary-top-1.txt", &written);
+}
+
+#[test]
+fn nothing_happened() {
+    let mut written = Vec::new();
+    let nothing = Summary { end: End::Signal, command_status: None, failures: 0, sites: vec![], ..summary() };
+    Text::new(&mut written, 10).summary(&nothing).unwrap();
+    compare("summary-nothing.txt", &written);
+}
+
+#[test]
+fn json() {
+    let mut written = Vec::new();
+    write(&mut Json::new(&mut written));
+    for line in std::str::from_utf8(&written).unwrap().lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(value["schema"], 1, "{line}");
+    }
+    compare("run.jsonl", &written);
+}
