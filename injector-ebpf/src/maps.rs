@@ -25,13 +25,18 @@ macro_rules! config {
 }
 pub(crate) use config;
 
+/// `BPF_F_MMAPABLE` (include/uapi/linux/bpf.h): the user side maps it into its memory. A system call on a map would keep
+/// every kprobe program off its CPU until it is done (bpf_disable_instrumentation(), kernel/bpf/syscall.c, 6.12), and on a
+/// preemptible kernel that may be a while.
+const MMAPABLE: u32 = 1 << 10;
+
 /// The knobs that change while the programs run: `LIVE_*`.
 #[map]
-pub static LIVE: Array<u64> = Array::with_max_entries(LIVE_KNOBS, 0);
+pub static LIVE: Array<u64> = Array::with_max_entries(LIVE_KNOBS, MMAPABLE);
 
 /// How much of the failure budget is spent.
 #[map]
-pub static SPENT: Array<u64> = Array::with_max_entries(1, 0);
+pub static SPENT: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 
 /// One row per hook.
 #[map]

@@ -199,9 +199,9 @@ impl Run<'_> {
                 () = sleep_until(over.unwrap_or_else(tokio::time::Instant::now)), if over.is_some() => return Ok(End::Duration),
                 _ = tick.tick() => {
                     let deadline = self.deadline();
-                    self.session.heartbeat(deadline)?;
+                    self.session.heartbeat(deadline);
                     if self.command.is_none() {
-                        if self.session.is_spent()? {
+                        if self.session.is_spent() {
                             return Ok(End::Budget);
                         }
                         if gone.is_everything(&self.targets) {

@@ -98,9 +98,14 @@ fn summary() -> Summary {
 }
 
 fn write(sink: &mut dyn Sink) {
-    let policy =
-        Policy { probability: Probability::new(0.01).unwrap(), times: None, duration: None, ttl: Policy::DEFAULT_TTL };
-    let plan = Plan::new(Hook::ALL.to_vec(), Filter::default(), Target::default(), policy, Output::default()).unwrap();
+    let policy = Policy {
+        probability: Probability::new(0.01).expect("a probability"),
+        times: None,
+        duration: None,
+        ttl: Policy::DEFAULT_TTL,
+    };
+    let plan =
+        Plan::new(Hook::ALL.to_vec(), Filter::default(), Target::default(), policy, Output::default()).expect("a plan");
     let start = Start {
         version: "0.1.0",
         kernel: "6.12.117".to_owned(),
@@ -109,18 +114,18 @@ fn write(sink: &mut dyn Sink) {
         hooks: &plan.hooks,
         plan: &plan,
     };
-    sink.start(&start).unwrap();
-    sink.failure(&failure()).unwrap();
-    sink.failure(&page_failure()).unwrap();
-    sink.summary(&summary()).unwrap();
-    sink.flush().unwrap();
+    sink.start(&start).expect("it can be written");
+    sink.failure(&failure()).expect("it can be written");
+    sink.failure(&page_failure()).expect("it can be written");
+    sink.summary(&summary()).expect("it can be written");
+    sink.flush().expect("it can be written");
 }
 
 fn compare(name: &str, got: &[u8]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    let got = std::str::from_utf8(got).unwrap();
+    let got = std::str::from_utf8(got).expect("UTF-8");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, got).unwrap();
+        std::fs::write(&path, got).expect("it can be written");
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(got, expected, "{} differs", path.display());
@@ -136,7 +141,7 @@ fn text() {
 #[test]
 fn text_with_one_site() {
     let mut written = Vec::new();
-    Text::new(&mut written, 1).summary(&summary()).unwrap();
+    Text::new(&mut written, 1).summary(&summary()).expect("it can be written");
     compare("summary-top-1.txt", &written);
 }
 
@@ -144,7 +149,7 @@ fn text_with_one_site() {
 fn nothing_happened() {
     let mut written = Vec::new();
     let nothing = Summary { end: End::Signal, command_status: None, failures: 0, sites: vec![], ..summary() };
-    Text::new(&mut written, 10).summary(&nothing).unwrap();
+    Text::new(&mut written, 10).summary(&nothing).expect("it can be written");
     compare("summary-nothing.txt", &written);
 }
 
@@ -152,8 +157,8 @@ fn nothing_happened() {
 fn json() {
     let mut written = Vec::new();
     write(&mut Json::new(&mut written));
-    for line in std::str::from_utf8(&written).unwrap().lines() {
-        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    for line in std::str::from_utf8(&written).expect("it can be written").lines() {
+        let value: serde_json::Value = serde_json::from_str(line).expect("it can be written");
         assert_eq!(value["schema"], 1, "{line}");
     }
     compare("run.jsonl", &written);

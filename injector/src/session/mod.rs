@@ -2,6 +2,7 @@
 //! since nothing is pinned.
 
 mod canary;
+mod shared;
 mod wire;
 
 use std::{
@@ -19,7 +20,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use injector_common::{
     HOOK_PAGE, HOOK_SLAB,
-    config::{AddressRange, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_THRESHOLD, Module},
+    config::{AddressRange, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_KNOBS, LIVE_THRESHOLD, Module},
     counters::Counters,
     record::Site,
 };
@@ -27,6 +28,8 @@ use nix::time::{ClockId, clock_gettime};
 use tracing::debug;
 
 use crate::plan::Hook;
+
+use shared::Shared;
 
 pub use canary::CanaryError;
 pub use wire::{ResolveError, Wire};
@@ -40,8 +43,8 @@ const LOG_ALL: u8 = 5;
 /// Programs that are loaded, attached, and detached when this is dropped.
 pub struct Session {
     ebpf: Option<Ebpf>,
-    live: Array<MapData, u64>,
-    spent: Array<MapData, u64>,
+    live: Shared,
+    spent: Shared,
     counters: PerCpuArray<MapData, Counters>,
     sites: HashMap<MapData, u64, Site>,
     hooks: Vec<Hook>,
@@ -130,8 +133,8 @@ impl Session {
             log: ebpf_log.then(|| EbpfLogger::init(&mut ebpf)).transpose().context("can't read the eBPF log")?,
         };
         let mut session = Self {
-            live: Array::try_from(take(&mut ebpf, "LIVE")?)?,
-            spent: Array::try_from(take(&mut ebpf, "SPENT")?)?,
+            live: Shared::new(map(&mut ebpf, "LIVE")?, LIVE_KNOBS)?,
+            spent: Shared::new(map(&mut ebpf, "SPENT")?, 1)?,
             counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?,
             sites: HashMap::try_from(take(&mut ebpf, "SITES")?)?,
             ebpf: None,
@@ -150,34 +153,32 @@ impl Session {
         Ok((session, streams))
     }
 
-    /// Lets failures happen: `threshold` per 2^32 matches, `budget` in all, and none after `ttl` without a heartbeat.
+    /// Lets failures happen: `threshold` per 2^32 matches, `budget` in all, and none after `deadline_ns` (CLOCK_MONOTONIC)
+    /// unless [`Session::heartbeat`] moves it on.
     ///
     /// # Errors
-    /// When a map can't be written.
+    /// When the counters can't be read.
     pub fn arm(&mut self, threshold: u64, budget: Option<u64>, deadline_ns: u64) -> Result<()> {
         self.budget = budget;
-        self.live.set(LIVE_THRESHOLD, threshold, 0)?;
-        self.live.set(LIVE_BUDGET, budget.unwrap_or(u64::MAX), 0)?;
-        self.heartbeat(deadline_ns)?;
+        self.live.set(LIVE_THRESHOLD, threshold);
+        self.live.set(LIVE_BUDGET, budget.unwrap_or(u64::MAX));
+        self.heartbeat(deadline_ns);
         for hook in self.hooks.clone() {
             let counters = self.counters(hook)?;
             self.before.insert(hook, counters);
         }
-        self.live.set(LIVE_ARMED, 1, 0).context("can't arm the hooks")
+        self.live.set(LIVE_ARMED, 1);
+        Ok(())
     }
 
     /// Allows failures until `deadline_ns` (CLOCK_MONOTONIC).
-    ///
-    /// # Errors
-    /// When the map can't be written.
-    pub fn heartbeat(&mut self, deadline_ns: u64) -> Result<()> {
-        self.live.set(LIVE_DEADLINE, deadline_ns, 0).context("can't renew the deadline of the hooks")
+    pub fn heartbeat(&self, deadline_ns: u64) {
+        self.live.set(LIVE_DEADLINE, deadline_ns);
     }
 
     /// Ends the failures and detaches; what was counted stays readable.
     pub fn detach(&mut self) {
-        // If it can't be disarmed, detaching does as well.
-        let _ = self.live.set(LIVE_ARMED, 0, 0);
+        self.live.set(LIVE_ARMED, 0);
         self.ebpf = None;
     }
 
@@ -188,14 +189,9 @@ impl Session {
     }
 
     /// Whether the failure budget is used up; never without one.
-    ///
-    /// # Errors
-    /// When the map can't be read.
-    pub fn is_spent(&self) -> Result<bool> {
-        Ok(match self.budget {
-            Some(budget) => self.spent.get(&0, 0)? >= budget,
-            None => false,
-        })
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.budget.is_some_and(|budget| self.spent.get(0) >= budget)
     }
 
     /// A hook's counters since it was armed, summed over the CPUs.

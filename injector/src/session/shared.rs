@@ -1,0 +1,56 @@
+//! Numbers that this process and the eBPF programs both see: array maps, mapped into memory.
+
+use std::{
+    num::NonZeroUsize,
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::Map;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// An array map of u64 in memory. Reading and writing it needs no system call, so it keeps no program off its CPU.
+#[derive(Debug)]
+pub(super) struct Shared {
+    memory: NonNull<AtomicU64>,
+    len: u32,
+}
+
+impl Shared {
+    /// Maps an array that was made with `BPF_F_MMAPABLE` and has `len` entries of 8 bytes.
+    ///
+    /// # Errors
+    /// When it is no such array, or can't be mapped.
+    pub(super) fn new(map: &Map, len: u32) -> Result<Self> {
+        let Map::Array(data) = map else { bail!("only arrays can be mapped into memory") };
+        let bytes = NonZeroUsize::new(len as usize * size_of::<u64>()).context("an array without entries")?;
+        let (access, shared) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
+        // SAFETY: a fresh mapping at an address of the kernel's choice; the kernel keeps the map as long as the mapping.
+        let memory = unsafe { mmap(None, bytes, access, shared, data.fd(), 0) };
+        Ok(Self { memory: memory.context("can't map an eBPF array into memory")?.cast(), len })
+    }
+
+    /// An entry.
+    pub(super) fn get(&self, index: u32) -> u64 {
+        self.entry(index).load(Ordering::Acquire)
+    }
+
+    /// Changes an entry; what was changed before is seen before.
+    pub(super) fn set(&self, index: u32, value: u64) {
+        self.entry(index).store(value, Ordering::Release);
+    }
+
+    fn entry(&self, index: u32) -> &AtomicU64 {
+        assert!(index < self.len, "entry {index} of {}", self.len);
+        // SAFETY: in bounds, aligned to the page, mapped as long as `self`; all access is atomic, on both sides.
+        unsafe { self.memory.add(index as usize).as_ref() }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and nobody has a reference any more. If it fails, it stays until the process ends.
+        let _ = unsafe { munmap(self.memory.cast(), self.len as usize * size_of::<u64>()) };
+    }
+}
