@@ -32,7 +32,7 @@ pub enum ResolveError {
     TooManyRanges(usize),
     /// The symbols can't be read.
     #[error("can't read the kernel's symbols for --stack: {0}")]
-    Symbols(#[source] KernelError),
+    Symbols(KernelError),
     /// A GFP bit that the hook itself works with.
     #[error("this kernel does not say which bit {0} is")]
     Bit(&'static str),

@@ -45,10 +45,10 @@ pub trait Sink {
 
 /// An output that can't be opened: bad input, exit code 2.
 #[derive(Debug, thiserror::Error)]
-#[error("can't write {path}: {source}")]
+#[error("can't write {path}: {error}")]
 pub struct OpenError {
     path: String,
-    source: io::Error,
+    error: io::Error,
 }
 
 /// Opens the output that the plan asks for.
@@ -58,7 +58,7 @@ pub struct OpenError {
 pub fn open(output: &Output, command_owns_stdout: bool) -> Result<Box<dyn Sink>, OpenError> {
     let writer: Box<dyn Write> = match &output.path {
         Some(path) => {
-            Box::new(File::create(path).map_err(|source| OpenError { path: path.display().to_string(), source })?)
+            Box::new(File::create(path).map_err(|error| OpenError { path: path.display().to_string(), error })?)
         }
         None if command_owns_stdout => Box::new(io::stderr()),
         None => Box::new(io::stdout()),
