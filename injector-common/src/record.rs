@@ -7,10 +7,13 @@ pub const COMM_LEN: usize = 16;
 /// How much of a cache's name is kept, with its NUL.
 pub const CACHE_NAME_LEN: usize = 32;
 
-/// A site and how often it was failed: an entry of the histogram, keyed by its signature.
+/// A site and how often it was failed: an entry of the histogram, keyed by its signature. It is also sent through the ring
+/// buffer when it is new: asking the map for it while the programs run would keep them off the asking CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Site {
+    /// Its signature.
+    pub signature: u64,
     /// Failures at this site.
     pub count: u64,
     /// `HOOK_*`.
@@ -23,7 +26,7 @@ pub struct Site {
 
 impl Site {
     /// No frames, no failures.
-    pub const ZERO: Self = Self { count: 0, hook: 0, frames_len: 0, frames: [0; MAX_FRAMES] };
+    pub const ZERO: Self = Self { signature: 0, count: 0, hook: 0, frames_len: 0, frames: [0; MAX_FRAMES] };
 }
 
 /// One failure. Its stack is the site's.
@@ -76,7 +79,9 @@ pub const CONTEXT_NMI: u32 = 3;
 pub const CONTEXT_UNKNOWN: u32 = 4;
 
 const _: () = {
-    assert!(size_of::<Site>() == 16 + 8 * MAX_FRAMES);
+    assert!(size_of::<Site>() == 24 + 8 * MAX_FRAMES);
+    // The user side tells the two kinds of record by their length.
+    assert!(size_of::<Site>() != size_of::<Failure>());
     assert!(size_of::<Failure>() == 32 + 40 + COMM_LEN + CACHE_NAME_LEN);
 };
 

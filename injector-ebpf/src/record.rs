@@ -4,13 +4,14 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, generated};
 use injector_common::{
+    config::ON,
     decide::PAGE_SHIFT,
-    record::{CACHE_NAME_LEN, COMM_LEN, Failure},
+    record::{CACHE_NAME_LEN, COMM_LEN, Failure, Site},
 };
 
 use crate::{
     hook::{Call, Facts, error_of},
-    maps::{EVENTS, SITES, SPENT, Scratch},
+    maps::{EVENTS, SITES, SPENT, Scratch, config},
 };
 
 const BPF_NOEXIST: u64 = 1;
@@ -48,8 +49,13 @@ pub fn count_site(signature: u64, scratch: &mut Scratch) -> bool {
     if add_one(signature) {
         return true;
     }
+    scratch.site.signature = signature;
     scratch.site.count = 1;
     if SITES.insert(signature, &scratch.site, BPF_NOEXIST).is_ok() {
+        if config!(events) == ON {
+            // If there is no room, the user side asks the map.
+            let _ = EVENTS.output::<Site>(&scratch.site, 0);
+        }
         return true;
     }
     // Full, or another CPU was faster.

@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     check::{self, Caller, Needs},
-    events::{End, Event, HookSummary, SiteSummary, Start, Summary, Symbolizer, decode},
+    events::{End, Event, HookSummary, Record, SiteSummary, Start, Summary, Symbolizer, decode},
     kernel::{Facts, KernelFiles, Survey, gfp::GfpBits},
     plan::Plan,
     session::{self, Loader, Session, Streams, Wire, monotonic_ns},
@@ -232,17 +232,21 @@ impl Run<'_> {
     fn take(&mut self, events: &mut RingBuf<MapData>, limit: usize) -> usize {
         for taken in 0..limit {
             let Some(record) = events.next() else { return taken };
-            self.delivered += 1;
-            if self.plan.output.quiet || self.output_error.is_some() {
-                continue;
-            }
             let decoded = match decode(&record) {
-                Ok(decoded) => decoded,
+                Ok(Record::NewSite(site)) => {
+                    self.symbolizer.remember(site);
+                    continue;
+                }
+                Ok(Record::Failure(decoded)) => decoded,
                 Err(error) => {
                     warn!("the ring buffer holds {error}");
                     continue;
                 }
             };
+            self.delivered += 1;
+            if self.plan.output.quiet || self.output_error.is_some() {
+                continue;
+            }
             let record = decoded.record;
             let event = Event {
                 time_ns: record.time,

@@ -117,7 +117,8 @@ fn build_linker() -> Result<()> {
             "--root",
         ])
         .arg(injector_build::tools_dir())
-        .env(format!("LLVM_SYS_{LLVM}1_PREFIX"), format!("/usr/lib/llvm-{LLVM}"))
+        // Read by its build script; without it, it looks for llvm-config along PATH.
+        .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"))
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_TARGET_DIR");
     process::run(&mut cargo).context("bpf-linker could not be built")

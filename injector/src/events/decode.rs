@@ -1,6 +1,8 @@
 //! A record's bytes, checked: what comes off the ring is data from another world, even if we wrote both ends.
 
-use injector_common::record::{CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK, CONTEXT_UNKNOWN, Failure};
+use injector_common::record::{
+    CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK, CONTEXT_UNKNOWN, Failure, Site,
+};
 
 use super::model::Context;
 use crate::{plan::Hook, session};
@@ -17,6 +19,15 @@ pub enum DecodeError {
     /// There is no such context.
     #[error("a record of context {0}, which there is not")]
     Context(u32),
+}
+
+/// What comes off the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A call was failed.
+    Failure(Decoded),
+    /// And that was the first time at this site.
+    NewSite(Box<Site>),
 }
 
 /// A record with what needs checking checked.
@@ -38,7 +49,17 @@ pub struct Decoded {
 ///
 /// # Errors
 /// When it isn't one.
-pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+    if bytes.len() == size_of::<Site>() {
+        // SAFETY: as many bytes as the structure has, which holds integers only; any alignment will do.
+        let site = unsafe { bytes.as_ptr().cast::<Site>().read_unaligned() };
+        session::hook(site.hook).ok_or(DecodeError::Hook(site.hook))?;
+        return Ok(Record::NewSite(Box::new(site)));
+    }
+    failure(bytes).map(Record::Failure)
+}
+
+fn failure(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     if bytes.len() != size_of::<Failure>() {
         return Err(DecodeError::Length(bytes.len()));
     }
@@ -85,7 +106,7 @@ mod tests {
             Failure { hook: HOOK_SLAB, gfp: 0xcc0, size: 256, pid: 7, context: CONTEXT_SOFTIRQ, ..Failure::default() };
         record.comm[..5].copy_from_slice(b"mount");
         record.cache[..11].copy_from_slice(b"kmalloc-256");
-        let decoded = decode(&bytes(&record)).unwrap();
+        let decoded = failure(&bytes(&record)).unwrap();
         assert_eq!((decoded.hook, decoded.context), (Hook::Slab, Context::Softirq));
         assert_eq!((decoded.comm.as_str(), decoded.cache.as_deref()), ("mount", Some("kmalloc-256")));
         assert_eq!(decoded.record, record);
@@ -94,8 +115,16 @@ mod tests {
     #[test]
     fn a_comm_without_end_is_cut() {
         let record = Failure { hook: HOOK_PAGE, comm: [b'x'; 16], ..Failure::default() };
-        let decoded = decode(&bytes(&record)).unwrap();
+        let decoded = failure(&bytes(&record)).unwrap();
         assert_eq!((decoded.comm.len(), decoded.cache), (16, None));
+    }
+
+    #[test]
+    fn a_new_site_comes_back() {
+        let site = Site { signature: 5, count: 1, frames_len: 2, ..Site::ZERO };
+        // SAFETY: a structure of integers without padding.
+        let bytes = unsafe { std::slice::from_raw_parts((&raw const site).cast::<u8>(), size_of::<Site>()) };
+        assert_eq!(decode(bytes), Ok(Record::NewSite(Box::new(site))));
     }
 
     #[test]

@@ -5,6 +5,6 @@ pub mod decode;
 pub mod model;
 pub mod symbolize;
 
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, Record, decode};
 pub use model::{Context, End, Event, HookSummary, SiteSummary, Start, Summary};
 pub use symbolize::Symbolizer;

@@ -16,6 +16,8 @@ use crate::kernel::{KernelError, KernelFiles, kallsyms::Kallsyms};
 #[derive(Debug)]
 pub struct Symbolizer {
     symbols: Symbols,
+    /// Sites that were heard of and not asked for yet.
+    sites: HashMap<u64, Box<Site>>,
     stacks: HashMap<u64, Rc<[String]>>,
 }
 
@@ -40,21 +42,28 @@ impl Symbolizer {
                 Symbols::None
             }
         };
-        Self { symbols, stacks: HashMap::new() }
+        Self { symbols, sites: HashMap::new(), stacks: HashMap::new() }
     }
 
     /// With symbols that have been read already.
     #[must_use]
     pub fn new(symbols: Kallsyms) -> Self {
-        Self { symbols: Symbols::Loaded(symbols), stacks: HashMap::new() }
+        Self { symbols: Symbols::Loaded(symbols), sites: HashMap::new(), stacks: HashMap::new() }
     }
 
-    /// The site's stack by names: `symbol+0x1f`, and `symbol+0x1f [module]` in modules. `site` is only asked the first time.
+    /// Takes note of a new site.
+    pub fn remember(&mut self, site: Box<Site>) {
+        self.sites.insert(site.signature, site);
+    }
+
+    /// The site's stack by names: `symbol+0x1f`, and `symbol+0x1f [module]` in modules. `site` is only asked when nothing was
+    /// heard of it.
     pub fn stack(&mut self, signature: u64, site: impl FnOnce() -> Option<Site>) -> Rc<[String]> {
         if let Some(stack) = self.stacks.get(&signature) {
             return stack.clone();
         }
-        let Some(site) = site() else { return Rc::from([]) };
+        let known = self.sites.remove(&signature).map(|site| *site);
+        let Some(site) = known.or_else(site) else { return Rc::from([]) };
         let length = (site.frames_len as usize).min(site.frames.len());
         let symbols = self.symbols.get();
         let stack: Rc<[String]> = site.frames[..length].iter().map(|address| name(symbols, *address)).collect();
