@@ -13,7 +13,6 @@ use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use injector_common::counters::Counters;
-use nix::sys::utsname::uname;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
@@ -56,16 +55,16 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
     let facts = prerequisites(&files, plan)?;
     debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
-    let mut sink = sinks::open(&plan.output, plan.target.command.is_some())?;
     let (wire, symbols) = Wire::resolve(plan, &facts, &files, &targets)?;
     debug!("the plan is resolved");
+    // Truncates what an earlier run wrote there: only when nothing in the plan can be wrong any more.
+    let mut sink = sinks::open(&plan.output, plan.target.command.is_some())?;
     let mut interrupts = Interrupts::new()?;
     let (session, streams) = Session::attach(loader, &plan.hooks, &wire, ebpf_log)?;
 
-    let kernel = uname().context("uname")?.release().to_string_lossy().into_owned();
     let start = Start {
         version: env!("CARGO_PKG_VERSION"),
-        kernel,
+        kernel: facts.release.as_str().to_owned(),
         time: rfc3339_now(),
         time_ns: monotonic_ns(),
         hooks: &plan.hooks,
@@ -234,7 +233,10 @@ impl Run<'_> {
             let Some(record) = events.next() else { return taken };
             let decoded = match decode(&record) {
                 Ok(Record::NewSite(site)) => {
-                    self.symbolizer.remember(site);
+                    // A quiet run names sites once, in the end, from the histogram itself.
+                    if !self.plan.output.quiet {
+                        self.symbolizer.remember(site);
+                    }
                     continue;
                 }
                 Ok(Record::Failure(decoded)) => decoded,
