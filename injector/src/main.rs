@@ -50,8 +50,8 @@ fn run(plan: &Plan, options: RunOptions) -> Result<i32> {
 fn log(options: RunOptions) {
     let ours = if options.verbose { "debug" } else { "warn" };
     let ebpf = if options.ebpf_log { "trace" } else { "off" };
-    // aya-log names the eBPF crate, which is called like the program, as the target of its records.
-    let default = format!("warn,injector={ours},injector_ebpf={ebpf}");
+    // The records of aya-log have the eBPF side's module as their target; its program is called like this one.
+    let default = format!("warn,injector={ours},injector::hook={ebpf}");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(options.verbose).init();
 }

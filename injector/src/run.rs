@@ -93,6 +93,8 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
     let end = run.stream(&mut events, &mut interrupts).await?;
     let code = run.finish(end, events.into_inner(), &mut interrupts).await;
     if let Some(log) = log {
+        // Its last records get their turn.
+        yield_now().await;
         log.abort();
     }
     code

@@ -196,3 +196,18 @@ fn failures_are_shown_as_they_happen() {
     assert_eq!(output.matches("\"failure\"").count(), 3, "{output}");
     injector.stop();
 }
+
+/// The eBPF side's own diagnostics: there when asked for, and only then.
+#[test]
+fn diagnostics_of_the_ebpf_side_are_shown_when_asked_for() {
+    for (options, shown) in [(&["--ebpf-log"][..], true), (&[], false)] {
+        let worker = Worker::start();
+        let pid = worker.pid_arg();
+        let injector = Injector::start(&[&["--hook", "slab", "--prob", "1", "--pid", &pid], options].concat());
+        worker.run("kind=slab cache=injector_test_64 count=3");
+        std::thread::sleep(Duration::from_millis(500));
+        injector.signal(libc::SIGINT);
+        let finished = injector.finish();
+        assert_eq!(finished.stderr.contains("failed hook 0"), shown, "{options:?}: {}", finished.stderr);
+    }
+}
