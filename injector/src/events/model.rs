@@ -3,12 +3,12 @@
 use std::{rc::Rc, time::Duration};
 
 use injector_common::counters::{Counters, DESCRIPTIONS};
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 use crate::plan::{Hook, Plan};
 
 /// In what kind of code a call was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Context {
     /// On behalf of the task.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::suggest;
 
@@ -83,6 +83,12 @@ impl FromStr for Hook {
             .into_iter()
             .find(|hook| hook.name() == name || hook.function() == name)
             .ok_or_else(|| UnknownHook { name: name.to_owned() })
+    }
+}
+
+impl<'de> Deserialize<'de> for Hook {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -1,0 +1,442 @@
+//! The lines of a journal: JSON objects, one a line, told apart by `type`.
+//!
+//! A journal is one section or, after a merge, several: a section starts with [`Begin`] and holds what one sweep wrote. A
+//! sweep that is resumed goes on in its section with another `Begin` that has the same `sweep`. Runs are numbered
+//! within a section and never reuse a number.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{events::Context, plan::Hook, sweep::Verdict};
+
+/// Version of the lines' schema: it changes when a field changes its meaning or goes; fields may be added.
+pub const SCHEMA: u32 = 1;
+
+/// A site's signature; 16 hexadecimal digits in text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signature(pub u64);
+
+/// Text that is no signature.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is no site; write the 16 hexadecimal digits of its signature")]
+pub struct NoSignature(String);
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Signature {
+    type Err = NoSignature;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        number.map(Self).ok_or_else(|| NoSignature(text.to_owned()))
+    }
+}
+
+impl Serialize for Signature {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Not a borrowed string: as the key of a map it comes as an owned one.
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Record {
+    /// A sweep begins or goes on.
+    Begin(Box<Begin>),
+    /// The workload ran without any injection.
+    Plain(Plain),
+    /// A site was seen for the first time.
+    Site(Site),
+    /// Written and synced before a run in which these sites may be failed.
+    Armed(Armed),
+    /// An allocation was failed, and what came of it.
+    Failed(Failed),
+    /// The kernel complained.
+    Trouble(Trouble),
+    /// A run came to its end.
+    Ended(Ended),
+    /// A run did not: the machine went down in it.
+    Crash(Crash),
+    /// Sites that could not be made to fail any more.
+    Unreached(Unreached),
+    /// A finding was tried again.
+    Replayed(Replayed),
+    /// The sweep is over.
+    End(End),
+}
+
+/// Of which kernel, which workload, with which options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// A random name of this sweep; the same when it is resumed.
+    pub sweep: String,
+    /// Version of the injector.
+    pub version: String,
+    /// Wall-clock time, RFC 3339, UTC.
+    pub time: String,
+    /// The kernel under test.
+    pub kernel: Kernel,
+    /// The workload.
+    pub workload: Workload,
+    /// What was asked for.
+    pub options: Options,
+    /// Which part of all sites this sweep fails.
+    pub shard: Option<Shard>,
+}
+
+/// What makes a kernel the same kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// `uname -r`.
+    pub release: String,
+    /// `uname -v`.
+    pub version: String,
+    /// GNU build id, from `/sys/kernel/notes`, hexadecimal. Site signatures are only comparable where it is the same.
+    pub build_id: Option<String>,
+    /// SHA-256 of `/proc/config.gz`'s content, hexadecimal; none without CONFIG_IKCONFIG_PROC.
+    pub config: Option<String>,
+}
+
+/// What makes a workload the same workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// The command.
+    pub command: Vec<String>,
+    /// Run before each run, outside of what is failed.
+    pub setup: Option<String>,
+    /// Run after each run, outside of what is failed.
+    pub cleanup: Option<String>,
+    /// SHA-256 over the files that the command line names, hexadecimal: an edited script is another workload.
+    pub digest: String,
+}
+
+/// What changes the meaning of the verdicts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// At most so many failures in one attempt.
+    pub depth: u32,
+    /// At which hit within an attempt a site is failed.
+    pub hit: u32,
+    /// All hits of an attempt are failed from there on, at most so many; none: one.
+    pub persistent: Option<u32>,
+    /// Kernel threads and softirqs are failed too.
+    pub kthreads: bool,
+    /// Only sites with one of these in their stack; empty: all.
+    pub only: Vec<String>,
+    /// A workload that fails is a finding.
+    pub expect_success: bool,
+}
+
+/// Part `index` of `count`, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Which, `0..count`.
+    pub index: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl Shard {
+    /// Whether a site belongs to this part: a property of its signature alone.
+    #[must_use]
+    pub fn has(self, site: Signature) -> bool {
+        site.0 % u64::from(self.count.max(1)) == u64::from(self.index)
+    }
+}
+
+/// The workload by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plain {
+    /// Seconds.
+    pub elapsed: f64,
+    /// Exit status as a shell counts it.
+    pub status: i32,
+}
+
+/// A site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// Its signature.
+    pub site: Signature,
+    /// Its hook.
+    pub hook: Hook,
+    /// In what kind of code it was first seen.
+    pub context: Context,
+    /// In a kernel thread.
+    pub kthread: bool,
+    /// A loadable module's name, or a subsystem of the kernel proper (`ext4`, `sunrpc`, `mm`).
+    pub module: String,
+    /// What kind of place it is.
+    pub place: Place,
+    /// Frames, innermost first: `symbol+0x1f`, `symbol+0x1f [module]`.
+    pub stack: Vec<String>,
+    /// It first appeared while this site's failure was being handled.
+    pub after: Option<Signature>,
+}
+
+/// Where in a task's life a site lies: it decides how it can be failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// Inside a system call that can be made again.
+    SystemCall,
+    /// Inside execve().
+    Exec,
+    /// In a page fault.
+    PageFault,
+    /// In a kernel thread or worker.
+    Kthread,
+    /// In an interrupt.
+    Interrupt,
+    /// Elsewhere: signals, exit, what a task does on its way back to user space.
+    Other,
+}
+
+/// At which level failures are injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Nothing is failed: sites are recorded.
+    Record,
+    /// Inside system calls, which are made again.
+    SystemCall,
+    /// In whole runs.
+    Run,
+}
+
+/// A run begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Armed {
+    /// Its number.
+    pub run: u32,
+    /// How.
+    pub level: Level,
+    /// Which sites; none: every site that has not been failed yet.
+    pub sites: Option<Vec<Signature>>,
+    /// Within the attempt, this one is failed before them.
+    pub first: Option<Signature>,
+}
+
+/// A failure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The run.
+    pub run: u32,
+    /// Where.
+    pub site: Signature,
+    /// With this failure before it, in the same attempt (depth 2).
+    pub after: Option<Signature>,
+    /// At which hit within the attempt.
+    pub hit: u32,
+    /// How many times (persistent failures: all of an attempt).
+    pub times: u32,
+    /// How.
+    pub level: Level,
+    /// What was asked for; none where the record of it was lost.
+    pub call: Option<Call>,
+    /// The system call that it happened in.
+    pub syscall: Option<Syscall>,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What the allocation was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Flags by name.
+    pub gfp: String,
+    /// Order.
+    pub order: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Slab cache.
+    pub cache: Option<String>,
+    /// Name of the task.
+    pub comm: String,
+}
+
+/// A system call with its result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Syscall {
+    /// Its name: `openat`.
+    pub name: String,
+    /// What it returned with the failure in it; `-errno` for errors. None where it never returned (exit).
+    pub result: Option<i64>,
+}
+
+/// What came of a failure, as far as user space can tell. The kernel's complaints are [`Trouble`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Out of memory is what came back.
+    Clean,
+    /// Nothing: it went well all the same.
+    Masked,
+    /// Another error came back.
+    Misreported {
+        /// Its name: `EIO`.
+        error: String,
+    },
+    /// The repeated call failed without a failure in it: with this error.
+    NotRepeatable {
+        /// What came back with the failure in it.
+        error: String,
+        /// What came back then.
+        then: String,
+    },
+    /// The program was killed or ended with this status, which it does not do by itself (run level).
+    ProgramFailed {
+        /// As a shell counts it.
+        status: i32,
+    },
+    /// From there on the same error came back again and again.
+    Wedged {
+        /// Its name.
+        error: String,
+    },
+    /// It did not come to an end in time.
+    Hang,
+}
+
+impl Outcome {
+    /// The verdict that this is.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Clean => Verdict::Clean,
+            Self::Masked => Verdict::Masked,
+            Self::Misreported { .. } | Self::NotRepeatable { .. } | Self::ProgramFailed { .. } => Verdict::Error,
+            Self::Wedged { .. } => Verdict::Wedged,
+            Self::Hang => Verdict::Hang,
+        }
+    }
+}
+
+/// A complaint of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// The run in which it came.
+    pub run: u32,
+    /// What kind: leak, warning, hang or oops.
+    pub verdict: Verdict,
+    /// The same for the same defect: `KASAN: slab-use-after-free in nfs4_put_stid`.
+    pub title: String,
+    /// All that the kernel said.
+    pub splat: String,
+    /// The failure that it followed, if one could be told.
+    pub site: Option<Signature>,
+    /// With this failure before it in the same attempt.
+    pub after: Option<Signature>,
+    /// Other failures that may be its cause, latest first.
+    pub suspects: Vec<Signature>,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunEnd {
+    /// The workload ended.
+    Finished,
+    /// It got nowhere any more and was ended.
+    Stuck,
+    /// It took too long and was killed.
+    TimedOut,
+    /// It could not be killed.
+    Unkillable,
+    /// The kernel is damaged: nothing that follows would mean anything.
+    Damaged,
+    /// By the user, or because the time was up.
+    Interrupted,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Its number.
+    pub run: u32,
+    /// Why.
+    pub end: RunEnd,
+    /// Seconds.
+    pub elapsed: f64,
+    /// Exit status of the workload as a shell counts it; none if it could not be had.
+    pub status: Option<i32>,
+    /// How often each site was reached, in runs that record.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hits: BTreeMap<Signature, u64>,
+}
+
+/// How the machine went down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CrashKind {
+    /// The kernel panicked.
+    Panic,
+    /// It was gone without a word.
+    Reset,
+    /// It showed no sign of life.
+    Stall,
+    /// Found afterwards: the journal stops inside a run.
+    Unknown,
+}
+
+/// The machine went down. Written by who noticed: the controller outside, or the sweep that is resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// The run that was going on; none: between runs.
+    pub run: Option<u32>,
+    /// How.
+    pub kind: CrashKind,
+    /// As in [`Trouble`].
+    pub title: String,
+    /// What the console said.
+    pub splat: String,
+}
+
+/// Sites that are given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreached {
+    /// Which.
+    pub sites: Vec<Signature>,
+    /// Why: they did not come up again, the time was over…
+    pub why: String,
+}
+
+/// A finding was tried again by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// The finding's title.
+    pub title: String,
+    /// Which failure.
+    pub site: Signature,
+    /// With this one before it.
+    pub after: Option<Signature>,
+    /// How often it was tried.
+    pub tries: u32,
+    /// How often the same title came of it.
+    pub reproduced: u32,
+}
+
+/// The end of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// Every site that could be failed was; else the time was up.
+    pub complete: bool,
+    /// Seconds, of all its parts together, boots included where a controller measured them.
+    pub elapsed: f64,
+}

@@ -1,0 +1,6 @@
+//! The search for code paths that don't survive a failed allocation: reaches every site, fails it, watches the kernel.
+
+pub mod journal;
+mod verdict;
+
+pub use verdict::Verdict;
