@@ -3,9 +3,11 @@
 //! `/dev/kvm` may exist and not work (nested virtualization without support): QEMU then stops or spins. So KVM is
 //! used only after a trial boot under it went well, and the answer is remembered.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,9 @@ use crate::qemu::Engine;
 
 /// A working KVM boots in about a second.
 const TRIAL_TIME: Duration = Duration::from_secs(20);
+
+/// What trials of this process showed, by the kernel's image.
+static TRIED: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
 
 /// What runs the guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,8 +71,14 @@ pub(crate) fn choose(machine: &Machine) -> Choice {
     if let Some(works) = remembered(&file, &host_kernel) {
         return Choice::of(engine(works));
     }
+    // Guests that are booted at the same time share a trial.
+    let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(works) = tried.get(&machine.kernel) {
+        return Choice { engine: engine(*works), unconfirmed: Some((file, Trial { host_kernel, works: *works })) };
+    }
     eprintln!("guest: trying whether KVM works here (once; at most {} s)", TRIAL_TIME.as_secs());
     let works = boots_under_kvm(machine);
+    tried.insert(machine.kernel.clone(), works);
     eprintln!("guest: KVM {}", if works { "works" } else { "does not work: emulating" });
     Choice { engine: engine(works), unconfirmed: Some((file, Trial { host_kernel, works })) }
 }

@@ -82,6 +82,9 @@ const DIRECTORIES: [&str; 8] = [
     "/mnt",
 ];
 
+/// What the guest's init mounts something on.
+const MOUNTED: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/tmp"];
+
 /// Why a root could not be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
@@ -109,6 +112,14 @@ pub enum RootError {
     RelativePath {
         /// As the user wrote it.
         text: String,
+    },
+    /// Something is mounted over it before the command starts.
+    #[error("{guest}: the guest has file systems of its own under {directory}; choose another place")]
+    Hidden {
+        /// Where it should go.
+        guest: String,
+        /// What is mounted over it.
+        directory: &'static str,
     },
     /// A script whose interpreter this machine does not have.
     #[error("{script}: there is no {interpreter}, which its first line asks for")]
@@ -193,6 +204,9 @@ fn busybox(root: &mut Initramfs) -> Result<(), RootError> {
 /// Adds what is at `host`: a directory with all that is in it, a program with its libraries, a script with its
 /// interpreter, or a plain file.
 pub fn add(root: &mut Initramfs, host: &Path, guest: &str) -> Result<(), RootError> {
+    if let Some(directory) = mounted_over(guest) {
+        return Err(RootError::Hidden { guest: guest.to_owned(), directory });
+    }
     if host.is_dir() {
         root.tree(host, guest)?;
         return Ok(());
@@ -217,6 +231,11 @@ pub fn add(root: &mut Initramfs, host: &Path, guest: &str) -> Result<(), RootErr
     let place = if anywhere { format!("/usr/bin/{name}") } else { interpreter };
     root.program(&found, &place)?;
     Ok(())
+}
+
+/// The directory that hides files at this path of a root, if one does.
+pub fn mounted_over(guest: &str) -> Option<&'static str> {
+    MOUNTED.into_iter().find(|directory| guest.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/')))
 }
 
 /// What a script's first line asks for: a path, or just a name if env is to look for it.
@@ -288,6 +307,18 @@ mod tests {
         assert_eq!(of("#!\n"), None);
         assert_eq!(of("echo\n"), None);
         assert_eq!(interpreter(b"\x7fELF"), None);
+    }
+
+    #[test]
+    fn what_init_mounts_hides_files() {
+        assert_eq!(mounted_over("/tmp/work.sh"), Some("/tmp"));
+        assert_eq!(mounted_over("/tmpfiles/work.sh"), None);
+        assert_eq!(mounted_over("/usr/tmp/work.sh"), None);
+        for target in crate::init::mount_targets() {
+            assert!(mounted_over(&format!("{target}/x")).is_some(), "{target}");
+        }
+        let error = add(&mut Initramfs::overlay(), "/bin/sh".as_ref(), "/run/sh").unwrap_err().to_string();
+        assert!(error.starts_with("/run/sh: ") && error.contains("another place"), "{error}");
     }
 
     #[test]

@@ -52,6 +52,11 @@ pub fn main() -> ! {
     power_off()
 }
 
+#[cfg(test)]
+pub(crate) fn mount_targets() -> impl Iterator<Item = &'static str> {
+    mounts::targets()
+}
+
 fn run() -> io::Result<()> {
     mounts::mount_all();
     prepare_machine();

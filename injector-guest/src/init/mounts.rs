@@ -34,6 +34,12 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
 
+/// Where all is mounted.
+#[cfg(test)]
+pub fn targets() -> impl Iterator<Item = &'static str> {
+    MOUNTS.iter().map(|(_, target, _)| *target)
+}
+
 /// Mounts what this kernel has; a type that it lacks is left out.
 pub fn mount_all() {
     for (kind, target, options) in MOUNTS {

@@ -2,5 +2,6 @@
 
 pub mod journal;
 mod verdict;
+pub mod vm;
 
 pub use verdict::Verdict;

@@ -1,0 +1,380 @@
+//! The journal on the host: takes a guest's lines whole, syncs them, and knows what they tell of the guest.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+use super::{VmError, decide::Deeds, witness::Witness};
+use crate::sweep::journal::{
+    Record, Signature,
+    record::{Armed, Crash, CrashKind, Ended, Level},
+};
+
+/// A longer line is none: a console's text in a record stays far below.
+const LONGEST_LINE: usize = 16 << 20;
+
+/// A journal that guests write to, one after the other.
+#[derive(Debug)]
+pub struct Book {
+    path: PathBuf,
+    file: Flock<File>,
+    /// Bytes in the file: whole lines.
+    length: u64,
+    created: bool,
+    /// What came and has no newline yet.
+    tail: Vec<u8>,
+    /// Lines that were no records.
+    rejected: u32,
+    unsynced: bool,
+    known: Known,
+}
+
+/// What the records tell.
+#[derive(Debug, Default)]
+struct Known {
+    /// The run that is going on.
+    run: Option<Armed>,
+    /// The run in which the last guest before this one went down.
+    down: Option<Aim>,
+    deeds: Deeds,
+}
+
+/// What a run does. A guest that goes down in the same one as the one before it has added nothing.
+type Aim = (Level, Option<Vec<Signature>>, Option<Signature>);
+
+/// What was lost with a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Bytes of a line that did not come to its end.
+    pub torn: usize,
+    /// Lines that were no records.
+    pub rejected: u32,
+}
+
+impl Book {
+    /// Opens a journal, or begins one. A torn last line is cut off; the second value is its length.
+    ///
+    /// # Errors
+    /// [`VmError::Locked`], [`VmError::Journal`].
+    pub fn open(path: &Path) -> Result<(Self, usize), VmError> {
+        let failed = |source| VmError::Journal { path: path.to_owned(), source };
+        let created = !path.exists();
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
+        let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => VmError::Locked(path.to_owned()),
+            errno => failed(errno.into()),
+        })?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).map_err(failed)?;
+        let whole = content.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        let torn = content.len() - whole;
+        if torn > 0 {
+            file.set_len(whole as u64).and_then(|()| file.sync_data()).map_err(failed)?;
+        }
+        let mut known = Known::default();
+        for line in content[..whole].split(|&byte| byte == b'\n') {
+            if let Ok(record) = serde_json::from_slice(line) {
+                known.note(&record);
+            }
+        }
+        if created {
+            // The file's name must outlive a crash of this machine too.
+            let directory = match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        }
+        let length = whole as u64;
+        let (tail, rejected, unsynced) = (Vec::new(), 0, false);
+        Ok((Self { path: path.to_owned(), file, length, created, tail, rejected, unsynced, known }, torn))
+    }
+
+    /// All that is in it.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn content(&mut self) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.file.rewind()?;
+        self.file.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// A guest is about to boot.
+    pub fn begin_boot(&mut self) {
+        self.known.deeds = Deeds::default();
+    }
+
+    /// A guest is gone; what did it do, and what came of it that can't be kept?
+    pub fn end_boot(&mut self) -> (Deeds, Lost) {
+        let lost = Lost { torn: std::mem::take(&mut self.tail).len(), rejected: std::mem::take(&mut self.rejected) };
+        (self.known.deeds, lost)
+    }
+
+    /// Writes down that the machine went down.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn crash(&mut self, kind: CrashKind, title: String, splat: String) -> io::Result<()> {
+        let run = self.known.run.as_ref().map(|armed| armed.run);
+        let record = Record::Crash(Crash { run, kind, title, splat });
+        self.known.note(&record);
+        let mut line = serde_json::to_vec(&record)?;
+        line.push(b'\n');
+        self.append(&line)?;
+        self.sync()
+    }
+
+    /// Takes bytes as they come; whole lines that are records go into the file. True: a run was armed.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let mut out = Vec::with_capacity(bytes.len() + self.tail.len());
+        let mut armed = false;
+        for portion in bytes.split_inclusive(|&byte| byte == b'\n') {
+            if self.tail.len() < LONGEST_LINE {
+                self.tail.extend_from_slice(portion);
+            }
+            if !portion.ends_with(b"\n") {
+                continue;
+            }
+            // The kernel that sent it is being broken on purpose: what is no record would be damage in the journal.
+            match serde_json::from_slice(&self.tail) {
+                Ok(record) => {
+                    self.known.note(&record);
+                    armed |= matches!(record, Record::Armed(_));
+                    out.append(&mut self.tail);
+                }
+                Err(_) => self.rejected += 1,
+            }
+            self.tail.clear();
+        }
+        self.append(&out)?;
+        Ok(armed)
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(lines).inspect_err(|_| {
+            // Half a line in the middle would cost the next one too.
+            let _ = self.file.set_len(self.length);
+        })?;
+        self.length += lines.len() as u64;
+        self.unsynced = true;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.unsynced) {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Book {
+    fn drop(&mut self) {
+        // A guest that never came up leaves no empty journal behind.
+        if self.created && self.length == 0 {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Known {
+    fn note(&mut self, record: &Record) {
+        match record {
+            Record::Armed(armed) => {
+                let aim = (armed.level, armed.sites.clone(), armed.first);
+                self.deeds.fruitful |= armed.level != Level::Record && self.down.as_ref() != Some(&aim);
+                self.run = Some(armed.clone());
+            }
+            Record::Ended(Ended { run, .. }) => {
+                self.run.take_if(|armed| armed.run == *run);
+            }
+            Record::Crash(crash) => {
+                let armed = self.run.take_if(|armed| crash.run.is_none_or(|run| run == armed.run));
+                self.down = armed.map(|armed| (armed.level, armed.sites, armed.first));
+            }
+            Record::Site(_) | Record::Failed(_) | Record::Trouble(_) | Record::Unreached(_) | Record::Replayed(_) => {
+                self.deeds.fruitful = true;
+            }
+            Record::End(_) => self.deeds = Deeds { fruitful: true, ended: true },
+            // Every guest begins, and may run the workload by itself.
+            Record::Begin(_) | Record::Plain(_) => {}
+        }
+    }
+}
+
+/// What a guest's data port writes to.
+#[derive(Debug)]
+pub struct Sink {
+    book: Arc<Mutex<Book>>,
+    witness: Witness,
+}
+
+impl Sink {
+    /// Into this book. When a run is armed, the console so far is of no interest any more.
+    pub fn new(book: &Arc<Mutex<Book>>, witness: &Witness) -> Self {
+        Self { book: Arc::clone(book), witness: witness.clone() }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.book().take(bytes)? {
+            // The guest waits for this line to be stored before it injects: nothing of that run is on the console yet.
+            self.witness.forget();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.book().sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::journal::record::{End, RunEnd, Unreached};
+
+    fn armed(run: u32, sites: &[u64]) -> Record {
+        let sites = sites.iter().copied().map(Signature).collect();
+        Record::Armed(Armed { run, level: Level::Run, sites: Some(sites), first: None })
+    }
+
+    fn ended(run: u32) -> Record {
+        let hits = std::collections::BTreeMap::new();
+        Record::Ended(Ended { run, end: RunEnd::Finished, elapsed: 1.0, status: Some(0), hits })
+    }
+
+    fn line(record: &Record) -> Vec<u8> {
+        let mut line = serde_json::to_vec(record).unwrap();
+        line.push(b'\n');
+        line
+    }
+
+    fn open(path: &Path) -> Book {
+        Book::open(path).unwrap().0
+    }
+
+    #[test]
+    fn only_whole_records_get_into_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("j");
+        let mut book = open(&path);
+        let (first, second) = (line(&armed(0, &[1])), line(&ended(0)));
+        let sent = [&first[..], b"\xff\0rubbish\n", b"{}\n", &second[..], &first[..20]].concat();
+        for portion in sent.chunks(7) {
+            book.take(portion).unwrap();
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), [first, second].concat());
+        assert_eq!(book.end_boot().1, Lost { torn: 20, rejected: 2 });
+        assert_eq!(book.end_boot().1, Lost::default());
+        // What the next guest sends is not glued to what the last one could not finish.
+        book.take(&line(&ended(7))).unwrap();
+        assert!(book.content().unwrap().ends_with(&line(&ended(7))));
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("j");
+        let whole = line(&armed(3, &[1]));
+        std::fs::write(&path, [&whole[..], b"{\"type\":\"en"].concat()).unwrap();
+        let (mut book, torn) = Book::open(&path).unwrap();
+        assert_eq!(torn, 11);
+        assert_eq!(book.content().unwrap(), whole);
+        // The run that was going on is known, so a crash that is seen now belongs to it.
+        book.crash(CrashKind::Panic, "BUG: x".to_owned(), String::new()).unwrap();
+        let text = String::from_utf8(book.content().unwrap()).unwrap();
+        assert!(
+            text.ends_with("{\"type\":\"crash\",\"run\":3,\"kind\":\"panic\",\"title\":\"BUG: x\",\"splat\":\"\"}\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_crash_between_runs_has_no_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut book = open(&directory.path().join("j"));
+        book.take(&[line(&armed(0, &[1])), line(&ended(0))].concat()).unwrap();
+        book.crash(CrashKind::Reset, String::new(), String::new()).unwrap();
+        let text = String::from_utf8(book.content().unwrap()).unwrap();
+        assert!(text.contains("\"run\":null"), "{text}");
+    }
+
+    #[test]
+    fn going_down_in_the_same_run_again_is_no_news() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut book = open(&directory.path().join("j"));
+        let mut boot = |records: &[Record]| {
+            book.begin_boot();
+            for record in records {
+                book.take(&line(record)).unwrap();
+            }
+            let (deeds, _) = book.end_boot();
+            book.crash(CrashKind::Panic, String::new(), String::new()).unwrap();
+            deeds.fruitful
+        };
+        assert!(boot(&[armed(0, &[1, 2])]));
+        assert!(!boot(&[armed(1, &[1, 2])]));
+        assert!(boot(&[armed(2, &[1])]), "narrowing down is news");
+        assert!(!boot(&[]));
+        let record_run = Record::Armed(Armed { run: 3, level: Level::Record, sites: None, first: None });
+        assert!(!boot(&[record_run, ended(3)]), "nothing was failed in it");
+        assert!(boot(&[Record::Unreached(Unreached { sites: Vec::new(), why: String::new() })]));
+    }
+
+    #[test]
+    fn the_end_of_the_sweep_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut book = open(&directory.path().join("j"));
+        book.begin_boot();
+        book.take(&line(&Record::End(End { complete: true, elapsed: 1.0 }))).unwrap();
+        assert_eq!(book.end_boot().0, Deeds { fruitful: true, ended: true });
+        book.begin_boot();
+        assert_eq!(book.end_boot().0, Deeds::default());
+    }
+
+    #[test]
+    fn a_journal_has_one_writer_and_leaves_no_empty_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("j");
+        let book = open(&path);
+        assert!(matches!(Book::open(&path), Err(VmError::Locked(_))));
+        drop(book);
+        assert!(!path.exists());
+        // One that was there before is the user's, even if there is nothing in it.
+        std::fs::write(&path, "").unwrap();
+        drop(open(&path));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn arming_a_run_forgets_the_console_before_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let book = Arc::new(Mutex::new(open(&directory.path().join("j"))));
+        let mut witness = Witness::default();
+        let mut sink = Sink::new(&book, &witness);
+        witness.write_all(b"BUG: old\n").unwrap();
+        sink.write_all(&line(&ended(0))).unwrap();
+        assert!(witness.last_words().title.is_some());
+        sink.write_all(&line(&armed(1, &[1]))).unwrap();
+        assert!(witness.last_words().title.is_none());
+    }
+}

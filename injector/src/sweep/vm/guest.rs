@@ -1,0 +1,129 @@
+//! What the guests of a sweep consist of: this program, a shell, the programs that the user names, the workload.
+
+use std::path::{Path, PathBuf};
+
+use injector_guest::{
+    Initramfs,
+    initramfs::InitramfsError,
+    root::{self, Base, Image, RootError, find_program, mounted_over},
+};
+
+use super::{Line, Show, VmError, VmPlan};
+
+/// Where a workload goes whose own place the guest has a file system of its own on.
+const WORKLOAD_DIRECTORY: &str = "/workload";
+
+/// A root to boot from, and what is run in it.
+#[derive(Debug)]
+pub struct Guest {
+    image: Image,
+    /// The workload as the guest has it.
+    pub command: Vec<String>,
+}
+
+impl Guest {
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// [`VmError::Root`], [`VmError::NoProgram`].
+    pub fn new(plan: &VmPlan, show: &Show) -> Result<Self, VmError> {
+        let Base { mut root, missing } = root::base(&plan.injector)?;
+        if !missing.is_empty() {
+            let text = format!("vm: left out, since this machine does not have them: {}", missing.join(" "));
+            show(&Line { job: None, guest: false, text });
+        }
+        root.symlink("/usr/bin/injector", "/init");
+        for (host, guest) in &plan.added {
+            root::add(&mut root, host, guest)?;
+        }
+        for name in &plan.programs {
+            let path = find_program(name).ok_or_else(|| VmError::NoProgram(name.clone()))?;
+            root::add(&mut root, &path, &format!("/usr/bin/{name}"))?;
+        }
+        let command = place(&plan.command, &mut root)?;
+        let image = Image::new(&root).map_err(RootError::from)?;
+        Ok(Self { image, command })
+    }
+
+    /// The root's file.
+    pub fn root(&self) -> &Path {
+        self.image.path()
+    }
+}
+
+/// Sees to it that the guest has the workload's program, and returns the command that starts it there.
+fn place(command: &[String], root: &mut Initramfs) -> Result<Vec<String>, VmError> {
+    let Some((program, arguments)) = command.split_first() else { return Err(VmError::NoProgram(String::new())) };
+    let program = if program.contains('/') {
+        // Relative to where we are; in the guest that is elsewhere.
+        let host = std::path::absolute(program)
+            .map_err(|source| RootError::from(InitramfsError::File { path: PathBuf::from(program), source }))?;
+        let wanted = host.to_string_lossy().into_owned();
+        if root.contains(&wanted) {
+            wanted
+        } else if host.is_file() {
+            let name = host.file_name().unwrap_or_default().to_string_lossy();
+            let guest = if mounted_over(&wanted).is_some() { format!("{WORKLOAD_DIRECTORY}/{name}") } else { wanted };
+            root::add(root, &host, &guest)?;
+            guest
+        } else {
+            return Err(VmError::NoProgram(program.clone()));
+        }
+    } else {
+        let there = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+        if !there.iter().any(|directory| root.contains(&format!("{directory}/{program}"))) {
+            let host = find_program(program).ok_or_else(|| VmError::NoProgram(program.clone()))?;
+            root::add(root, &host, &format!("/usr/bin/{program}"))?;
+        }
+        program.clone()
+    };
+    Ok(std::iter::once(program).chain(arguments.iter().cloned()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    fn placed(words: &[&str], root: &mut Initramfs) -> Result<Vec<String>, VmError> {
+        place(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), root)
+    }
+
+    #[test]
+    fn a_name_is_a_program_of_the_guest_or_becomes_one() {
+        let mut root = Initramfs::overlay();
+        root.symlink("/usr/bin/sh", "busybox");
+        assert_eq!(placed(&["sh", "-c", "x"], &mut root).unwrap(), ["sh", "-c", "x"]);
+        assert_eq!(placed(&["ldd", "x"], &mut root).unwrap(), ["ldd", "x"]);
+        assert!(root.contains("/usr/bin/ldd"));
+        let error = placed(&["no-such-program"], &mut root).unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string().contains("no program no-such-program")), (2, true));
+    }
+
+    #[test]
+    fn a_script_goes_where_it_is_unless_that_is_hidden() {
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        let hidden = tempfile::tempdir_in("/tmp").unwrap();
+        for place in [directory.path(), hidden.path()] {
+            fs::write(place.join("work.sh"), "#!/bin/sh\n").unwrap();
+            fs::set_permissions(place.join("work.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let mut root = Initramfs::overlay();
+        root.symlink("/bin/sh", "busybox");
+        let path = directory.path().join("work.sh").to_string_lossy().into_owned();
+        assert_eq!(placed(&[&path], &mut root).unwrap(), [path.as_str()]);
+        assert!(root.contains(&path));
+        let path = hidden.path().join("work.sh").to_string_lossy().into_owned();
+        assert_eq!(placed(&[&path, "x"], &mut root).unwrap(), ["/workload/work.sh", "x"]);
+        assert!(root.contains("/workload/work.sh"));
+    }
+
+    #[test]
+    fn what_was_added_need_not_be_a_file_of_this_machine() {
+        let mut root = Initramfs::overlay();
+        root.text("/workloads/ext4.sh", "#!/bin/sh\n");
+        assert_eq!(placed(&["/workloads/ext4.sh"], &mut root).unwrap(), ["/workloads/ext4.sh"]);
+        assert!(matches!(placed(&["/workloads/other.sh"], &mut root), Err(VmError::NoProgram(_))));
+    }
+}

@@ -1,0 +1,131 @@
+//! Ctrl-C and SIGTERM: the sweeps in the guests are asked to end, and those that don't are ended.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
+    thread,
+    time::Duration,
+};
+
+use injector_guest::protocol::Request;
+use nix::sys::signal::{SigSet, Signal};
+
+/// A sweep that is asked to end finishes its call, resets its workload and writes what it did.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Who is running, and whether it is to go on.
+#[derive(Clone, Default)]
+pub struct Interrupt {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    ending: bool,
+    guests: BTreeMap<u32, (Sender<Request>, Arc<AtomicBool>)>,
+}
+
+impl Interrupt {
+    /// Takes SIGINT and SIGTERM from here on, for the rest of this process's life.
+    pub fn watch() -> Self {
+        let this = Self::default();
+        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        // Before other threads are started: they inherit it, so only the one below gets the signals.
+        if signals.thread_block().is_ok() {
+            let watcher = this.clone();
+            thread::spawn(move || {
+                while signals.wait().is_ok() {
+                    if watcher.is_ending() {
+                        watcher.stop_all();
+                    } else {
+                        watcher.end_all();
+                    }
+                }
+            });
+        }
+        this
+    }
+
+    /// A guest is about to boot; false: it had better not.
+    pub fn enter(&self, job: u32, requests: Sender<Request>, stop: &Arc<AtomicBool>) -> bool {
+        let mut state = self.state();
+        if !state.ending {
+            state.guests.insert(job, (requests, Arc::clone(stop)));
+        }
+        !state.ending
+    }
+
+    /// The guest of this job is gone.
+    pub fn leave(&self, job: u32) {
+        self.state().guests.remove(&job);
+    }
+
+    /// Whether all are to end.
+    pub fn is_ending(&self) -> bool {
+        self.state().ending
+    }
+
+    /// Asks all to end, and sees to it that they do.
+    pub fn end_all(&self) {
+        let mut state = self.state();
+        if std::mem::replace(&mut state.ending, true) {
+            return;
+        }
+        for (requests, _) in state.guests.values() {
+            let _ = requests.send(Request::Signal { number: Signal::SIGINT as i32 });
+        }
+        drop(state);
+        let this = self.clone();
+        thread::spawn(move || {
+            thread::sleep(GRACE);
+            this.stop_all();
+        });
+    }
+
+    fn stop_all(&self) {
+        for (_, stop) in self.state().guests.values() {
+            stop.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn all_are_asked_and_no_other_begins() {
+        let interrupt = Interrupt::default();
+        let (sender, requests) = mpsc::channel();
+        let stop = Arc::default();
+        assert!(interrupt.enter(0, sender.clone(), &stop));
+        interrupt.end_all();
+        assert_eq!(requests.try_recv(), Ok(Request::Signal { number: 2 }));
+        assert!(!stop.load(Ordering::SeqCst), "it has time to end by itself");
+        assert!(!interrupt.enter(1, sender, &Arc::default()));
+        interrupt.stop_all();
+        assert!(stop.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn who_left_is_not_stopped() {
+        let interrupt = Interrupt::default();
+        let (sender, requests) = mpsc::channel();
+        let stop = Arc::default();
+        interrupt.enter(0, sender, &stop);
+        interrupt.leave(0);
+        interrupt.end_all();
+        interrupt.stop_all();
+        assert!(requests.try_recv().is_err() && !stop.load(Ordering::SeqCst));
+    }
+}

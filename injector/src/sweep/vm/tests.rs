@@ -1,0 +1,82 @@
+use super::{job::arguments, *};
+
+fn plan(jobs: u32) -> VmPlan {
+    let command = vec!["sh".to_owned(), "/workloads/ext4.sh".to_owned()];
+    VmPlan { jobs, ..VmPlan::new("bzImage".as_ref(), command, "/j/sweep.jsonl".as_ref()).unwrap() }
+}
+
+#[test]
+fn parts_of_parts_are_disjoint_and_cover_the_part() {
+    let whole = Shard { index: 1, count: 3 };
+    let plan = VmPlan { shard: Some(whole), ..plan(4) };
+    for site in 0..1000 {
+        let site = crate::sweep::journal::Signature(site);
+        let takers = (0..4).filter(|job| plan.shard(*job).unwrap().has(site)).count();
+        assert_eq!(takers, usize::from(whole.has(site)), "{site}");
+    }
+}
+
+#[test]
+fn one_job_of_all_has_no_shard() {
+    assert_eq!(plan(1).shard(0), None);
+    assert_eq!(plan(2).shard(1), Some(Shard { index: 1, count: 2 }));
+}
+
+#[test]
+fn each_job_has_its_journal() {
+    assert_eq!(journals("a/j.jsonl".as_ref(), 1), [PathBuf::from("a/j.jsonl")]);
+    assert_eq!(
+        journals("a/j.jsonl".as_ref(), 2),
+        [PathBuf::from("a/j.jsonl.0-of-2"), PathBuf::from("a/j.jsonl.1-of-2")]
+    );
+}
+
+#[test]
+fn the_guest_is_told_its_part_and_the_journal() {
+    let mut plan = plan(1);
+    plan.options = vec!["--depth".to_owned(), "2".to_owned()];
+    let words = |shard, resume| arguments(&plan, shard, resume, &plan.command).join(" ");
+    assert_eq!(words(None, false), "/usr/bin/injector sweep --journal-port --depth 2 -- sh /workloads/ext4.sh");
+    assert_eq!(
+        words(Some(Shard { index: 3, count: 4 }), true),
+        "/usr/bin/injector sweep --journal-port --resume /injector-journal.jsonl --shard 3/4 --depth 2 -- sh /workloads/ext4.sh"
+    );
+}
+
+#[test]
+fn parts_of_another_number_of_jobs_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = directory.path().join("j.jsonl");
+    assert!(other_jobs(&journal, 4).is_ok());
+    fs::write(directory.path().join("j.jsonl.1-of-2"), "").unwrap();
+    fs::write(directory.path().join("j.jsonl.bak-of-mine"), "").unwrap();
+    assert!(other_jobs(&journal, 2).is_ok());
+    for jobs in [1, 4] {
+        let error = other_jobs(&journal, jobs).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("j.jsonl.1-of-2"), "{error}");
+    }
+}
+
+#[test]
+fn an_image_that_is_not_there_is_named_before_anything_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut plan = plan(1);
+    plan.image = directory.path().join("bzImage");
+    plan.journal = directory.path().join("j");
+    let show: Show = std::sync::Arc::new(|_| {});
+    let error = run(&plan, &show).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("bzImage: No such file"), "{error}");
+    plan.image = directory.path().to_owned();
+    assert!(run(&plan, &show).unwrap_err().to_string().contains("it is no file"));
+    assert!(!plan.journal.exists());
+}
+
+#[test]
+fn the_gravest_error_is_that_of_the_job_that_failed_by_itself() {
+    let job = |result| JobEnd { journal: PathBuf::new(), boots: 1, crashes: 0, booting: Duration::ZERO, result };
+    let end = VmEnd { jobs: vec![job(Err(VmError::Interrupted)), job(Ok(())), job(Err(VmError::TooManyBoots(3)))] };
+    assert!(matches!(end.error(), Some(VmError::TooManyBoots(3))));
+    assert!(VmEnd { jobs: vec![job(Ok(()))] }.error().is_none());
+}
