@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// How a line that reports trouble begins, after its time stamp. The first that is found is the title.
-const COMPLAINTS: [&str; 16] = [
+const COMPLAINTS: [&str; 15] = [
     "Kernel panic - not syncing",
     "BUG: ",
     "WARNING: ",
@@ -15,25 +15,39 @@ const COMPLAINTS: [&str; 16] = [
     "rcu: INFO: ",
     "watchdog: BUG: ",
     "UBSAN: ",
-    "kmemleak: ",
     "divide error",
     "invalid opcode",
     "unregister_netdevice: waiting",
     "VFS: Busy inodes after unmount",
 ];
 
+/// Of what kmemleak says, only this is trouble; it also greets, and tells when it scans (mm/kmemleak.c of 6.1 and 6.12).
+const KMEMLEAK: &str = "kmemleak: ";
+const LEAKS: [&str; 3] = ["new suspected memory leaks", "unknown object", "Cannot insert"];
+
 const PANIC: &str = "Kernel panic - not syncing";
 
-/// What of the console is kept for the text of a verdict.
-const KEPT_LINES: usize = 400;
+/// Of the console's text these are kept: so many lines from the first complaint on…
+const FIRST_LINES: usize = 250;
+/// …and so many of the last ones. More than a panic with the report that led to it.
+const LAST_LINES: usize = 400;
+/// Longer lines are cut: a broken kernel may well print no newline any more.
+const LINE_LENGTH: usize = 512;
+/// More titles say nothing more.
+const MAX_COMPLAINTS: usize = 1000;
+/// Without a complaint, this many of the last lines are of interest.
+const QUIET_LINES: usize = 40;
 
-/// Follows a console line by line.
+/// Follows a console line by line. What it keeps is bounded.
 #[derive(Debug, Default)]
 pub struct Console {
     partial: Vec<u8>,
-    recent: VecDeque<String>,
-    /// Index into `recent` of the first complaint, if it is still there.
-    first_complaint: Option<usize>,
+    /// Complete lines so far.
+    count: usize,
+    /// The last lines.
+    last: VecDeque<String>,
+    /// The number of the first complaint's line, and the lines from there on.
+    first: Option<(usize, Vec<String>)>,
     complaints: Vec<String>,
     panicked: bool,
 }
@@ -47,7 +61,8 @@ impl Console {
                     let line = std::mem::take(&mut self.partial);
                     self.line(String::from_utf8_lossy(&line).trim_end().to_owned());
                 }
-                _ => self.partial.push(byte),
+                _ if self.partial.len() < LINE_LENGTH => self.partial.push(byte),
+                _ => {}
             }
         }
     }
@@ -62,31 +77,51 @@ impl Console {
         &self.complaints
     }
 
-    /// From the first complaint on, or the last lines if there was none.
+    /// From the first complaint on, with the middle left out if it is long; the last lines if there was no complaint.
     pub fn excerpt(&self) -> String {
-        let start = self.first_complaint.unwrap_or(self.recent.len().saturating_sub(40));
-        let lines: Vec<&str> = self.recent.iter().skip(start).map(String::as_str).collect();
+        let last_start = self.count - self.last.len();
+        let Some((start, first)) = &self.first else {
+            let lines: Vec<&str> = self.last.iter().map(String::as_str).collect();
+            return lines[lines.len().saturating_sub(QUIET_LINES)..].join("\n");
+        };
+        let next = start + first.len();
+        let mut lines = first.clone();
+        if last_start > next {
+            lines.push(format!("[{} lines are left out here]", last_start - next));
+        }
+        lines.extend(self.last.iter().skip(next.saturating_sub(last_start)).cloned());
         lines.join("\n")
     }
 
     fn line(&mut self, line: String) {
-        if self.recent.len() == KEPT_LINES {
-            self.recent.pop_front();
-            self.first_complaint = self.first_complaint.and_then(|index| index.checked_sub(1));
-        }
         if let Some(title) = title(&line) {
             self.panicked |= title.starts_with(PANIC);
-            self.complaints.push(title.to_owned());
-            self.first_complaint.get_or_insert(self.recent.len());
+            if self.complaints.len() < MAX_COMPLAINTS {
+                self.complaints.push(title.to_owned());
+            }
+            self.first.get_or_insert((self.count, Vec::new()));
         }
-        self.recent.push_back(line);
+        if let Some((_, first)) = &mut self.first
+            && first.len() < FIRST_LINES
+        {
+            first.push(line.clone());
+        }
+        if self.last.len() == LAST_LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
+        self.count += 1;
     }
 }
 
 /// The title of a complaint, if the line is the first line of one.
 pub fn title(line: &str) -> Option<&str> {
     let text = without_stamp(line);
-    COMPLAINTS.iter().any(|start| text.starts_with(start)).then_some(text)
+    let bad = match text.strip_prefix(KMEMLEAK) {
+        Some(said) => LEAKS.iter().any(|leak| said.contains(leak)),
+        None => COMPLAINTS.iter().any(|start| text.starts_with(start)),
+    };
+    bad.then_some(text)
 }
 
 /// `[    1.234567][  T12] text` without its time stamp, and caller if the kernel prints it.
@@ -152,13 +187,47 @@ mod tests {
     }
 
     #[test]
-    fn a_long_log_keeps_its_end() {
+    fn a_long_log_keeps_both_ends() {
         let mut console = Console::default();
-        console.feed(b"BUG: early\n");
         for number in 0..1000 {
+            console.feed(format!("before {number}\n").as_bytes());
+        }
+        console.feed(b"BUG: early\n");
+        for number in 0..100 {
             console.feed(format!("line {number}\n").as_bytes());
         }
+        let short = console.excerpt();
+        let lines: Vec<&str> = short.lines().collect();
+        assert_eq!((lines.len(), lines[0], lines[1], lines[100]), (101, "BUG: early", "line 0", "line 99"));
+        for number in 100..2000 {
+            console.feed(format!("line {number}\n").as_bytes());
+        }
+        let long = console.excerpt();
+        let lines: Vec<&str> = long.lines().collect();
         assert_eq!(console.complaints(), ["BUG: early"]);
-        assert!(console.excerpt().ends_with("line 999"));
+        assert_eq!((lines[0], lines[249]), ("BUG: early", "line 248"));
+        // 249 lines follow the complaint at the beginning, 400 stand at the end.
+        assert_eq!((lines[250], lines[251]), ("[1351 lines are left out here]", "line 1600"));
+        assert_eq!((lines.len(), lines[650]), (651, "line 1999"));
+    }
+
+    #[test]
+    fn what_never_ends_is_bounded() {
+        let mut console = Console::default();
+        console.feed(b"BUG: ");
+        console.feed(&vec![b'x'; 1 << 20]);
+        console.feed(b"\n");
+        for _ in 0..5000 {
+            console.feed(format!("WARNING: {}\n", "y".repeat(5000)).as_bytes());
+        }
+        assert!(console.excerpt().len() <= (FIRST_LINES + LAST_LINES + 1) * (LINE_LENGTH + 1));
+        assert_eq!(console.complaints().len(), MAX_COMPLAINTS);
+    }
+
+    #[test]
+    fn kmemleak_complains_only_of_leaks() {
+        assert_eq!(title("[    0.9] kmemleak: Kernel memory leak detector initialized (mem pool available: 15)"), None);
+        assert_eq!(title("[   60.1] kmemleak: Automatic memory scanning thread started"), None);
+        assert!(title("[  600.1] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)").is_some());
     }
 }

@@ -52,7 +52,8 @@ const MOUNT_POINTS: [&str; 9] =
     ["/proc", "/sys", "/dev", "/run", "/tmp", "/root", "/mnt", crate::protocol::SHARE_DIR, "/var/tmp"];
 
 impl Initramfs {
-    /// A root with `init` (the static `injector-init`) as its `/init`, and mount points.
+    /// A root with `init` (`injector-init`, or another program that calls [`crate::init::main`]) as its `/init`, with its
+    /// libraries, and mount points.
     pub fn new(init: &Path) -> Result<Self, InitramfsError> {
         let mut root = Self::overlay();
         for name in MERGED {
@@ -64,8 +65,7 @@ impl Initramfs {
         }
         // The kernel opens it for init before anything is mounted.
         root.insert("/dev/console".to_owned(), 0o600, Content::CharDevice { major: 5, minor: 1 });
-        root.file(init, "/init")?;
-        root.insert("/init".to_owned(), 0o755, Content::Copy(init.to_owned()));
+        root.program(init, "/init")?;
         Ok(root)
     }
 
@@ -88,8 +88,18 @@ impl Initramfs {
 
     /// A file with the given content.
     pub fn text(&mut self, guest: &str, content: &str) -> &mut Self {
-        self.insert(merged(guest), 0o644, Content::Bytes(content.as_bytes().to_vec()));
+        self.bytes(guest, content.as_bytes())
+    }
+
+    /// A file with the given content, whatever bytes that is.
+    pub fn bytes(&mut self, guest: &str, content: &[u8]) -> &mut Self {
+        self.insert(merged(guest), 0o644, Content::Bytes(content.to_vec()));
         self
+    }
+
+    /// Whether something is there.
+    pub fn contains(&self, guest: &str) -> bool {
+        self.entries.contains_key(&merged(guest))
     }
 
     /// A file of this machine, with its permissions.

@@ -6,24 +6,21 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::accelerator::{self, Accelerator};
-use crate::console::Console;
+use crate::data;
 use crate::initramfs::{Initramfs, InitramfsError};
 use crate::protocol::{self, COMMAND_FILE, Command, Message, Request};
 use crate::qemu::{self, Engine, Sockets};
-use crate::verdict::{Outcome, Verdict};
+use crate::verdict::Outcome;
+use crate::watch::Watch;
 
 /// Begins the name of the temporary directory that a running guest has; if its process is killed, it stays.
 pub const DIRECTORY_PREFIX: &str = "injector-guest-";
-
-/// After the status is known, or a panic was seen, QEMU gets this long to end by itself.
-const GRACE: Duration = Duration::from_secs(5);
-const TICK: Duration = Duration::from_millis(200);
 
 /// Why there is no verdict: the command never started.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +50,12 @@ pub enum BootError {
     /// The image with the command could not be written.
     #[error(transparent)]
     Initramfs(#[from] InitramfsError),
+    /// What the command wrote to the data port could not be stored; the guest was ended.
+    #[error("can't store what the guest sent: {source}")]
+    Data {
+        /// What `Streams::data` said.
+        source: io::Error,
+    },
 }
 
 /// A guest to be: what it boots, how large it is, and for how long it may run. One value boots as often as wanted.
@@ -82,6 +85,8 @@ pub struct Machine {
     pub boot_timeout: Duration,
     /// Where the kernel's console goes, besides being watched.
     pub console_log: Option<PathBuf>,
+    /// Files on top of the images: where, and what is in them.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// Where the command's output goes, as it comes.
@@ -90,6 +95,12 @@ pub struct Streams {
     pub stdout: Box<dyn Write + Send>,
     /// Standard error.
     pub stderr: Box<dyn Write + Send>,
+    /// What the command writes to [`DataPort`](crate::DataPort), byte by byte and in order; all of it is here before
+    /// [`Machine::boot`] returns. `flush` is to make it last (fdatasync): only then is it acknowledged to the guest. An
+    /// error ends the guest. `None`: it is acknowledged and dropped.
+    pub data: Option<Box<dyn Write + Send>>,
+    /// The kernel's console, as it comes; errors are ignored.
+    pub console: Option<Box<dyn Write + Send>>,
     /// What the host asks of the command while it runs (a signal); nothing if `None`.
     pub requests: Option<Receiver<Request>>,
     /// Set to true: the guest is ended.
@@ -99,18 +110,25 @@ pub struct Streams {
 impl Streams {
     /// To this process's own.
     pub fn inherit() -> Self {
-        Self { stdout: Box::new(io::stdout()), stderr: Box::new(io::stderr()), requests: None, stop: Arc::default() }
+        Self::to(Box::new(io::stdout()), Box::new(io::stderr()))
     }
 
     /// To nowhere.
     pub fn discard() -> Self {
-        Self { stdout: Box::new(io::sink()), stderr: Box::new(io::sink()), requests: None, stop: Arc::default() }
+        Self::to(Box::new(io::sink()), Box::new(io::sink()))
+    }
+
+    /// The command's output to here, and nothing else.
+    pub fn to(stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send>) -> Self {
+        Self { stdout, stderr, data: None, console: None, requests: None, stop: Arc::default() }
     }
 }
 
-enum Event {
+/// What the threads that listen to a guest tell the one that watches it.
+pub(crate) enum Event {
     Console(Vec<u8>),
     Message(Message),
+    NotStored(io::Error),
 }
 
 impl Machine {
@@ -130,6 +148,7 @@ impl Machine {
             stall: Duration::from_secs(60),
             boot_timeout: Duration::from_secs(180),
             console_log: None,
+            files: Vec::new(),
         }
     }
 
@@ -151,8 +170,9 @@ impl Machine {
         let initrd = directory.path().join("initrd");
         self.write_initrd(&initrd, command)?;
         let listen = |name: &str| Port::listen(directory.path().join(name));
-        let (stdout, stderr, control) = (listen("stdout")?, listen("stderr")?, listen("control")?);
-        let sockets = Sockets { stdout: &stdout.path, stderr: &stderr.path, control: &control.path };
+        let [stdout, stderr, control, data] =
+            [listen("stdout")?, listen("stderr")?, listen("control")?, listen("data")?];
+        let sockets = Sockets { stdout: &stdout.path, stderr: &stderr.path, control: &control.path, data: &data.path };
         let arguments = qemu::arguments(self, engine, &initrd, &sockets);
         let log = match &self.console_log {
             Some(path) => Some(file_error(path, File::create(path))?),
@@ -162,10 +182,10 @@ impl Machine {
         let started = Instant::now();
         let mut guest = Guest::start(&arguments)?;
         let (events, received) = mpsc::channel();
-        let console = guest.read_console(events.clone(), log);
+        let console = guest.read_console(events.clone(), log, streams.console);
         let messages = guest.read_stderr();
-        let ports = guest.accept([&stdout, &stderr, &control]);
-        let Some([stdout, stderr, control]) = ports else {
+        let ports = guest.accept([&stdout, &stderr, &control, &data]);
+        let Some([stdout, stderr, control, data]) = ports else {
             guest.stop();
             let text = messages.join().unwrap_or_default();
             let reason = format!("{} ended at once", qemu::PROGRAM);
@@ -176,13 +196,14 @@ impl Machine {
         if let (Some(requests), Ok(control)) = (streams.requests, control.try_clone()) {
             forward(requests, control);
         }
+        let data = store(data, streams.data.unwrap_or_else(|| Box::new(io::sink())), events.clone());
         let control = read_control(control, events);
 
         let mut watch = Watch::new(self, started);
         watch.until_verdict(&mut guest, &received, &streams.stop);
         guest.stop();
         // QEMU is gone, so all its pipes are at their ends; nothing that the command wrote is missing now.
-        let _ = (out.join(), err.join(), control.join(), console.join());
+        let _ = (out.join(), err.join(), data.join(), control.join(), console.join());
         watch.drain(&received);
         watch.finish(&messages.join().unwrap_or_default())
     }
@@ -196,6 +217,9 @@ impl Machine {
         let command = Command { share: self.share.is_some(), ..command.clone() };
         let mut overlay = Initramfs::overlay();
         overlay.text(COMMAND_FILE, &String::from_utf8_lossy(&protocol::encode(&command)));
+        for (path, content) in &self.files {
+            overlay.bytes(path, content);
+        }
         overlay.write_to(initrd)?;
         Ok(())
     }
@@ -220,7 +244,7 @@ impl Port {
 }
 
 /// The QEMU process; dropping it ends it.
-struct Guest {
+pub(crate) struct Guest {
     process: Child,
 }
 
@@ -236,7 +260,7 @@ impl Guest {
         Ok(Self { process })
     }
 
-    fn ended(&mut self) -> bool {
+    pub(crate) fn ended(&mut self) -> bool {
         !matches!(self.process.try_wait(), Ok(None))
     }
 
@@ -262,14 +286,21 @@ impl Guest {
         streams.try_into().ok()
     }
 
-    fn read_console(&mut self, events: Sender<Event>, mut log: Option<File>) -> JoinHandle<()> {
+    fn read_console(
+        &mut self,
+        events: Sender<Event>,
+        log: Option<File>,
+        live: Option<Box<dyn Write + Send>>,
+    ) -> JoinHandle<()> {
         let source = self.process.stdout.take();
         thread::spawn(move || {
             let Some(mut source) = source else { return };
+            let log = log.map(|log| Box::new(log) as Box<dyn Write + Send>);
+            let mut copies: Vec<_> = log.into_iter().chain(live).collect();
             let mut buffer = [0; 8192];
             while let Ok(length @ 1..) = source.read(&mut buffer) {
-                if let Some(log) = &mut log {
-                    let _ = log.write_all(&buffer[..length]);
+                for copy in &mut copies {
+                    let _ = copy.write_all(&buffer[..length]);
                 }
                 let _ = events.send(Event::Console(buffer[..length].to_vec()));
             }
@@ -298,6 +329,15 @@ fn copy(mut from: UnixStream, mut to: Box<dyn Write + Send>) -> JoinHandle<()> {
     })
 }
 
+/// Hands what the guest sends to `to`, and tells the guest how much of it is stored.
+fn store(port: UnixStream, mut to: Box<dyn Write + Send>, events: Sender<Event>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        if let Err(error) = data::store_all(&port, &mut to) {
+            let _ = events.send(Event::NotStored(error));
+        }
+    })
+}
+
 fn read_control(control: UnixStream, events: Sender<Event>) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut lines = BufReader::new(control);
@@ -320,127 +360,4 @@ fn forward(requests: Receiver<Request>, mut control: UnixStream) {
             }
         }
     });
-}
-
-/// What is known of a running guest.
-struct Watch<'a> {
-    machine: &'a Machine,
-    started: Instant,
-    ready: Option<Instant>,
-    last_sign: Instant,
-    stall: Duration,
-    ended: Option<Instant>,
-    verdict: Option<Verdict>,
-    boot_failure: Option<String>,
-    console: Console,
-}
-
-impl<'a> Watch<'a> {
-    fn new(machine: &'a Machine, started: Instant) -> Self {
-        Self {
-            machine,
-            started,
-            ready: None,
-            last_sign: started,
-            // A second of the guest's is then a thousand million instructions.
-            stall: machine.stall * if machine.icount { 10 } else { 1 },
-            ended: None,
-            verdict: None,
-            boot_failure: None,
-            console: Console::default(),
-        }
-    }
-
-    /// Returns when QEMU ended or should be ended.
-    fn until_verdict(&mut self, guest: &mut Guest, events: &Receiver<Event>, stop: &AtomicBool) {
-        loop {
-            match events.recv_timeout(TICK) {
-                Ok(event) => self.take(event),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if guest.ended() {
-                return;
-            }
-            if stop.load(Ordering::SeqCst) {
-                self.verdict.get_or_insert(Verdict::Stopped);
-                self.boot_failure.get_or_insert_with(|| "it was ended from outside".to_owned());
-                return;
-            }
-            let over = self.ended.is_some_and(|at| at.elapsed() > GRACE);
-            if over || (self.ended.is_none() && self.gave_up()) {
-                return;
-            }
-        }
-    }
-
-    fn gave_up(&mut self) -> bool {
-        let Some(ready) = self.ready else {
-            let waited = self.started.elapsed();
-            if waited > self.machine.boot_timeout {
-                self.boot_failure = Some(format!("no sign of life after {} s", waited.as_secs()));
-            }
-            return self.boot_failure.is_some();
-        };
-        if let Some(timeout) = self.machine.timeout.filter(|timeout| ready.elapsed() > *timeout) {
-            self.verdict = Some(Verdict::Timeout(timeout));
-        } else if self.last_sign.elapsed() > self.stall {
-            self.verdict = Some(Verdict::Stall(self.stall));
-        }
-        self.verdict.is_some()
-    }
-
-    fn drain(&mut self, events: &Receiver<Event>) {
-        while let Ok(event) = events.try_recv() {
-            self.take(event);
-        }
-    }
-
-    fn take(&mut self, event: Event) {
-        let now = Instant::now();
-        match event {
-            Event::Console(bytes) => {
-                self.console.feed(&bytes);
-                if self.console.panicked() {
-                    self.ended.get_or_insert(now);
-                }
-            }
-            Event::Message(message) => {
-                self.last_sign = now;
-                match message {
-                    Message::Ready { .. } => self.ready = Some(now),
-                    Message::Heartbeat { .. } => {}
-                    Message::Exit { status } => {
-                        self.ended.get_or_insert(now);
-                        self.verdict.get_or_insert(Verdict::Exited(status));
-                    }
-                }
-            }
-        }
-    }
-
-    fn finish(self, qemu_messages: &str) -> Result<Outcome, BootError> {
-        let Self { machine: _, started, ready, last_sign: _, stall: _, ended, verdict, boot_failure, console } = self;
-        let text = format!("{}\n{qemu_messages}", console.excerpt()).trim().to_owned();
-        let Some(ready) = ready else {
-            let reason = match boot_failure {
-                Some(reason) => reason,
-                None if console.panicked() => "its kernel panicked before the command started".to_owned(),
-                None => "it ended before the command started".to_owned(),
-            };
-            return Err(BootError::BootFailed { reason, console: text });
-        };
-        // A status that came before a panic does not make the panic unseen.
-        let verdict = match verdict {
-            _ if console.panicked() => Verdict::Panic(text),
-            Some(verdict) => verdict,
-            None => Verdict::Reset(text),
-        };
-        Ok(Outcome {
-            verdict,
-            boot: ready - started,
-            run: ended.unwrap_or_else(Instant::now) - ready,
-            complaints: console.complaints().to_vec(),
-        })
-    }
 }

@@ -16,6 +16,9 @@ pub const STDOUT_PORT: &str = "injector.stdout";
 pub const STDERR_PORT: &str = "injector.stderr";
 /// Name of the virtio port that carries [`Message`]s to the host and [`Request`]s to the guest.
 pub const CONTROL_PORT: &str = "injector.control";
+/// Name of the virtio port that the command itself may use: bytes to the host, and from it, after each flush of
+/// `Streams::data`, a line with the number of bytes that it has had.
+pub const DATA_PORT: &str = "injector.data";
 
 /// What the guest is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::machine::Machine;
-use crate::protocol::{CONTROL_PORT, SHARE_TAG, STDERR_PORT, STDOUT_PORT};
+use crate::protocol::{CONTROL_PORT, DATA_PORT, SHARE_TAG, STDERR_PORT, STDOUT_PORT};
 
 /// The binary.
 pub const PROGRAM: &str = "qemu-system-x86_64";
@@ -28,6 +28,7 @@ pub struct Sockets<'a> {
     pub stdout: &'a Path,
     pub stderr: &'a Path,
     pub control: &'a Path,
+    pub data: &'a Path,
 }
 
 /// The arguments for one boot.
@@ -49,7 +50,8 @@ pub fn arguments(machine: &Machine, engine: Engine, initrd: &Path, sockets: &Soc
     add(&["-smp", &cpus.to_string(), "-m", &format!("{}M", machine.memory_mb)]);
     add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     add(&["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
-    let ports = [(STDOUT_PORT, sockets.stdout), (STDERR_PORT, sockets.stderr), (CONTROL_PORT, sockets.control)];
+    let Sockets { stdout, stderr, control, data } = sockets;
+    let ports = [(STDOUT_PORT, stdout), (STDERR_PORT, stderr), (CONTROL_PORT, control), (DATA_PORT, data)];
     for (number, (name, path)) in (1..).zip(ports) {
         add(&["-chardev", &format!("socket,id=port{number},path={}", escaped(path))]);
         add(&["-device", &format!("virtserialport,nr={number},chardev=port{number},name={name}")]);
@@ -94,7 +96,7 @@ mod tests {
 
     fn words(machine: &Machine, engine: Engine) -> String {
         let path = Path::new("/tmp/s");
-        let sockets = Sockets { stdout: path, stderr: path, control: path };
+        let sockets = Sockets { stdout: path, stderr: path, control: path, data: path };
         let words = arguments(machine, engine, Path::new("/tmp/initrd"), &sockets);
         words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }

@@ -70,6 +70,9 @@ pub struct Outcome {
     pub run: Duration,
     /// Titles of what the kernel complained about (BUG, WARNING, Oops…), in order.
     pub complaints: Vec<String>,
+    /// The kernel's console, at most 326 KiB: from the first complaint on, the middle left out where it is long;
+    /// its last lines if there was no complaint.
+    pub console: String,
 }
 
 #[cfg(test)]

@@ -21,6 +21,10 @@ use tokio::{runtime, task::LocalSet};
 use tracing_subscriber::EnvFilter;
 
 fn main() {
+    // In the guests of a sweep this same file is /init: the machine needs nothing but it.
+    if injector_guest::init::is_wanted() {
+        injector_guest::init::main();
+    }
     let code = match cli::parse(std::env::args_os()) {
         Ok(Command::Check { json }) => check(json).unwrap_or_else(report),
         Ok(Command::Sweep(plan, options)) => sweep(&plan, options).unwrap_or_else(report),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+pub use injector_guest::root::find_program;
 
 /// How a command looks on a command line.
 pub fn shown(command: &Command) -> String {
@@ -29,13 +30,6 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("{}: {}", shown(command), output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Where a program is, as root's PATH has it.
-pub fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
 /// The workspace that this xtask was built from.

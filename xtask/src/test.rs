@@ -109,20 +109,7 @@ impl Test {
     }
 
     fn cargo_test(&self, arguments: &[&str]) -> Result<Tally> {
-        let mut cargo = process::cargo();
-        cargo.args(["test", "--no-fail-fast"]).args(arguments).args(&self.filter).stdout(Stdio::piped());
-        let mut child = cargo.spawn().context("can't start cargo test")?;
-        let mut tee = Tee::loud();
-        if let Some(mut stdout) = child.stdout.take() {
-            io::copy(&mut stdout, &mut tee)?;
-        }
-        let status = child.wait()?;
-        let mut tally = Tally::read(&tee.text());
-        // Did not compile, or a test binary died: without this, a run with no failed test would pass.
-        if !status.success() && tally.failed == 0 {
-            tally.failed = 1;
-        }
-        Ok(tally)
+        tally_of(process::cargo().args(["test", "--no-fail-fast"]).args(arguments).args(&self.filter))
     }
 
     fn guest_rows(&self, rows: &mut Vec<Row>) -> Result<()> {
@@ -131,8 +118,10 @@ impl Test {
         let injector = vm::injector()?;
         let binaries = self.guest_binaries()?;
         let mut queue = Vec::new();
+        let mut images = Vec::new();
         for kernel in kernels {
             let (image, built) = kernel.find()?;
+            images.push((kernel.to_string(), image.clone()));
             let module = built.as_ref().map(module::build).transpose()?;
             let mut contents = Contents { injector: Some(injector.clone()), module, ..Contents::default() };
             contents.added =
@@ -146,6 +135,22 @@ impl Test {
             }));
         }
         rows.extend(guests::run(queue)?);
+        if self.binaries.is_empty() {
+            for (kernel, image) in images {
+                let started = Instant::now();
+                heading(&format!("guest {kernel}: what the host sees of guests"));
+                let arguments = ["--package", "injector-guest", "--test", "*"];
+                let mut cargo = process::cargo();
+                cargo.arg("test").args(arguments).args(&self.filter).args([
+                    "--",
+                    "--ignored",
+                    "--skip",
+                    "in_the_guest",
+                ]);
+                let tally = tally_of(cargo.env("INJECTOR_GUEST_KERNEL", image))?;
+                rows.push(Row::new(&format!("guest {kernel}"), "host's side", tally, started));
+            }
+        }
         Ok(())
     }
 
@@ -169,6 +174,22 @@ impl Test {
         binaries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(binaries)
     }
+}
+
+/// Runs `cargo test` with its output shown, and counts.
+fn tally_of(cargo: &mut Command) -> Result<Tally> {
+    let mut child = cargo.stdout(Stdio::piped()).spawn().context("can't start cargo test")?;
+    let mut tee = Tee::loud();
+    if let Some(mut stdout) = child.stdout.take() {
+        io::copy(&mut stdout, &mut tee)?;
+    }
+    let status = child.wait()?;
+    let mut tally = Tally::read(&tee.text());
+    // Did not compile, or a test binary died: without this, a run with no failed test would pass.
+    if !status.success() && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
 }
 
 /// The binaries are static, so they can be asked here what is in them.

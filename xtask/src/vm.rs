@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use injector_guest::protocol::Request;
+use injector_guest::root::{Image, parse_added};
 use injector_guest::{Accelerator, BootError, Command, Initramfs, Machine, Outcome, Streams, Verdict};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -28,12 +29,6 @@ const EXIT_BOOT_FAILED: i32 = 124;
 
 /// How many complaints of the kernel are repeated at the end; the console's log has all.
 const SHOWN_COMPLAINTS: usize = 10;
-
-/// Begins the names of roots among the temporary files.
-const ROOT_PREFIX: &str = "injector-root-";
-
-/// Of this age a temporary file is nobody's any more.
-const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One that the project builds, or the user's own image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +125,7 @@ impl Vm {
         let (image, kernel) = self.kernel.find()?;
         let mut contents = Contents::default();
         for text in &self.add {
-            contents.added.push(guest_root::parse_added(text)?);
+            contents.added.push(parse_added(text).context("--add")?);
         }
         for name in &self.with {
             let path = process::find_program(name).with_context(|| format!("--with {name}: no such program here"))?;
@@ -165,33 +160,15 @@ pub fn injector() -> Result<PathBuf> {
     static_build::binary("injector", "injector")
 }
 
-/// Removes what runs that were killed left behind. Errors are no matter: it may be somebody else's, or gone already.
-fn sweep(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let ours = [ROOT_PREFIX, injector_guest::DIRECTORY_PREFIX].iter().any(|prefix| name.starts_with(prefix));
-        let Ok(metadata) = entry.metadata() else { continue };
-        let old = metadata.modified().ok().and_then(|time| time.elapsed().ok()).is_some_and(|age| age > LEFT_BEHIND);
-        if ours && old {
-            let path = entry.path();
-            let _ = if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        }
-    }
-}
-
 /// A kernel with a root: boots as often as wanted.
 pub struct Guest {
     image: PathBuf,
-    root: tempfile::TempPath,
+    root: Image,
 }
 
 impl Guest {
     pub fn new(image: PathBuf, root: &Initramfs) -> Result<Self> {
-        sweep(&std::env::temp_dir());
-        let file = tempfile::Builder::new().prefix(ROOT_PREFIX).suffix(".cpio").tempfile()?.into_temp_path();
-        root.write(&file)?;
-        Ok(Self { image, root: file })
+        Ok(Self { image, root: Image::new(root)? })
     }
 
     /// A machine that logs its console under `name`.
@@ -199,7 +176,7 @@ impl Guest {
         let directory = process::target_dir().join("guest");
         fs::create_dir_all(&directory).with_context(|| format!("can't make {}", directory.display()))?;
         let name = name.rsplit('/').next().unwrap_or(name);
-        let mut machine = Machine::new(&self.image, vec![self.root.to_path_buf()]);
+        let mut machine = Machine::new(&self.image, vec![self.root.path().to_owned()]);
         machine.accelerator = Accelerator::Auto(injector_build::cache_dir());
         machine.console_log = Some(directory.join(format!("console-{name}.log")));
         Ok(machine)
@@ -229,7 +206,7 @@ pub fn report(machine: &Machine, outcome: &Outcome) {
 
 /// How the guest ended, and what its kernel complained of.
 pub fn account(machine: &Machine, outcome: &Outcome) -> Vec<String> {
-    let Outcome { verdict, boot, run, complaints } = outcome;
+    let Outcome { verdict, boot, run, complaints, .. } = outcome;
     let mut lines: Vec<String> = complaints
         .iter()
         .take(SHOWN_COMPLAINTS)
@@ -274,8 +251,6 @@ fn streams_with_signals() -> Result<Streams> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     #[test]
@@ -294,25 +269,5 @@ mod tests {
         assert_eq!(image.to_str().unwrap().parse(), Ok(KernelChoice::Image(image)));
         let error = "6.99".parse::<KernelChoice>().unwrap_err();
         assert!(error.contains("6.12 and 6.1") && error.contains("no such file"), "{error}");
-    }
-    #[test]
-    fn only_what_is_old_and_ours_is_swept() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        let old = SystemTime::now() - 2 * LEFT_BEHIND;
-        for name in ["injector-root-old.cpio", "injector-root-new.cpio", "other-old"] {
-            let file = fs::File::create(path(name)).unwrap();
-            if name.contains("old") {
-                file.set_modified(old).unwrap();
-            }
-        }
-        fs::create_dir(path("injector-guest-old")).unwrap();
-        fs::write(path("injector-guest-old/initrd"), "").unwrap();
-        fs::File::open(path("injector-guest-old")).unwrap().set_modified(old).unwrap();
-        sweep(directory.path());
-        let mut left: Vec<_> =
-            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["injector-root-new.cpio", "other-old"]);
     }
 }

@@ -80,8 +80,7 @@ impl Job {
         // Shown as a whole at the end: lines of two guests, one among the other, would be of little use.
         let mut shown = Tee::quiet();
         let stdout = shown.branch();
-        let streams =
-            Streams { stdout: Box::new(stdout.clone()), stderr: Box::new(shown.clone()), ..Streams::inherit() };
+        let streams = Streams::to(Box::new(stdout.clone()), Box::new(shown.clone()));
         let command = injector_guest::Command::new(words).env("RUST_BACKTRACE", "1");
         let tally = match machine.boot(&command, streams) {
             Ok(outcome) => {
@@ -130,7 +129,7 @@ mod tests {
     }
 
     fn outcome(verdict: Verdict) -> Outcome {
-        Outcome { verdict, boot: Duration::ZERO, run: Duration::ZERO, complaints: Vec::new() }
+        Outcome { verdict, boot: Duration::ZERO, run: Duration::ZERO, complaints: Vec::new(), console: String::new() }
     }
 
     const GOOD: &str = "running 2 tests\ntest a ... ok\ntest b ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";

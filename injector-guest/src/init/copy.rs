@@ -1,19 +1,13 @@
 //! Copies the command's output to the host.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Failures that pass: the kernel had no memory, or was made to say so.
-pub fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock | ErrorKind::Interrupted)
-        || matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EAGAIN | libc::ENOBUFS | libc::ENOSPC))
-}
+use crate::port::{is_shortage, pause, write_all};
 
 /// Copies until all writers are gone, or until the command has ended and nothing is left to read: daemons that it
 /// leaves behind hold the pipe open.
@@ -39,20 +33,4 @@ pub fn until_drained(from: OwnedFd, mut to: File, ended: &AtomicBool) {
             Err(_) => pause(),
         }
     }
-}
-
-/// Writes all of it, however often the kernel lacks memory for it.
-pub fn write_all(mut to: impl Write, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        match to.write(bytes) {
-            Ok(length) => bytes = &bytes[length..],
-            Err(error) if is_shortage(&error) => pause(),
-            // The host hung up; the output has nowhere to go.
-            Err(_) => return,
-        }
-    }
-}
-
-fn pause() {
-    thread::sleep(Duration::from_millis(1));
 }

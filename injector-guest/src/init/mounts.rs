@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use injector_guest::protocol::{SHARE_DIR, SHARE_TAG};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+
+use crate::protocol::{SHARE_DIR, SHARE_TAG};
 
 /// Type, where, options. In this order: later ones are mounted into earlier ones.
 const MOUNTS: [(&str, &str, &str); 13] = [
