@@ -61,7 +61,7 @@ impl Search<'_> {
     }
 
     /// A run in which these sites are failed, each once. Says how many were.
-    fn batch(&mut self, sites: &[Signature]) -> Result<(RunEnd, usize)> {
+    pub(super) fn batch(&mut self, sites: &[Signature]) -> Result<(RunEnd, usize)> {
         for site in sites {
             self.experiment.lab.allow(*site, u64::from(self.plan.persistent.unwrap_or(1)))?;
         }

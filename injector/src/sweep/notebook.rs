@@ -43,6 +43,10 @@ pub struct Known {
     crashed: Option<Vec<Signature>>,
     /// Complaints that nobody knows the site of: by title, with the failures that may have been it.
     unresolved: BTreeMap<String, Vec<Signature>>,
+    /// What came up in the last run.
+    last_titles: Vec<String>,
+    /// What the kernel said, by title.
+    splats: BTreeMap<String, String>,
     /// Sites that were failed in a run of their own.
     alone: BTreeSet<Signature>,
     /// How many sites may be failed together with these: they were among those of a run that went wrong.
@@ -61,6 +65,7 @@ impl Known {
             Record::Armed(armed) => {
                 self.next_run = self.next_run.max(armed.run + 1);
                 self.recent.clear();
+                self.last_titles.clear();
                 match armed.sites.as_deref() {
                     None if armed.level != Level::Record => self.crashed = None,
                     Some([site]) => {
@@ -76,8 +81,10 @@ impl Known {
                 self.recent.insert(0, *site);
                 self.recent.truncate(RECENT);
             }
-            Record::Trouble(Trouble { title, site, suspects, .. }) => {
+            Record::Trouble(Trouble { title, site, suspects, splat, .. }) => {
                 self.titles.insert(title.clone());
+                self.last_titles.push(title.clone());
+                self.splats.entry(title.clone()).or_insert_with(|| splat.clone());
                 match site {
                     Some(site) => {
                         self.finished.insert(*site);
@@ -225,6 +232,18 @@ impl Notebook {
         };
         let unresolved = self.known.unresolved.iter().map(|(title, sites)| (title.clone(), not_alone(sites)));
         unresolved.filter(|(_, sites)| !sites.is_empty()).collect()
+    }
+
+    /// What the kernel said under a title, the first time.
+    #[must_use]
+    pub fn splat(&self, title: &str) -> Option<&str> {
+        self.known.splats.get(title).map(String::as_str)
+    }
+
+    /// The titles of what came up in the last run.
+    #[must_use]
+    pub fn last_titles(&self) -> &[String] {
+        &self.known.last_titles
     }
 
     /// Whether a complaint has no site yet.

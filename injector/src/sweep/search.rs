@@ -1,6 +1,7 @@
 //! The order of a sweep: the workload by itself, the inventory, passes, and runs for what is left.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -13,12 +14,13 @@ use super::{
     Experiment,
     journal::{
         Record, Signature,
-        record::{Armed, End, Ended, Failed, Level, Outcome, Place, RunEnd, Unreached},
+        record::{Armed, End, Ended, Failed, Level, Outcome, Place, RunEnd, Site, Unreached},
     },
     lab::{Counts, Lab},
     notebook::Notebook,
     oracle::kmsg::KernelLog,
     pass::{Errors, Pass, Yield},
+    place,
     tracer::{self, Manner},
     workload::Workload,
 };
@@ -30,12 +32,16 @@ use crate::{
 
 /// At most so many runs look for sites.
 const RECORD_RUNS: u32 = 3;
+/// One new site among so many is steady enough.
+const STEADY: usize = 50;
 /// At most so many passes fail one site per call.
 const STRICT_PASSES: u32 = 2;
 /// At most so many passes fail several.
 const CROWD_PASSES: u32 = 12;
 /// How many.
-const CROWD: u32 = 24;
+const CROWD: u32 = 32;
+/// A pass with fewer new failures is the last.
+const CROWD_WORTH: u64 = 5;
 /// What is seen in this time without the workload has nothing to do with it.
 const IDLE: Duration = Duration::from_millis(300);
 
@@ -100,6 +106,50 @@ impl<'a> Search<'a> {
         Ok(Self { plan, experiment, attempts, workload, plain, plain_status, normal, background, cgroup })
     }
 
+    /// A clean start.
+    ///
+    /// # Errors
+    /// When the setup fails.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.workload.clean_up()?;
+        self.workload.set_up()
+    }
+
+    /// Takes down what is left.
+    ///
+    /// # Errors
+    /// When there can be no output.
+    pub fn finish(&mut self) -> Result<()> {
+        self.experiment.lab.disarm();
+        if !self.workload.clean_up()? {
+            self.experiment.say(format_args!("--cleanup failed{}", self.workload.said()));
+        }
+        Ok(())
+    }
+
+    /// A run in which only these sites may be failed, each once. Says what the kernel complained of.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub fn trial(&mut self, sites: &[Signature], level: Level) -> Result<(RunEnd, Vec<String>)> {
+        for site in self.experiment.lab.sites().map(|site| site.site).collect::<Vec<_>>() {
+            self.experiment.lab.allow(site, 0)?;
+        }
+        let end = if level == Level::Run {
+            self.batch(sites)?.0
+        } else {
+            let times = self.plan.persistent.unwrap_or(1);
+            for site in sites {
+                self.experiment.lab.allow(*site, 1)?;
+            }
+            let limit = times.max(u32::try_from(sites.len()).unwrap_or(CROWD));
+            let manner = Manner { limit, depth: 1, crowd: self.plan.persistent.is_none(), ..self.watching() };
+            let run = self.begin_run(Level::Crowd, Some(sites.to_vec()), None)?;
+            self.traced(run, manner, Level::Crowd, 0)?.0
+        };
+        Ok((end, self.experiment.notebook.last_titles().to_vec()))
+    }
+
     /// All of it. None: it came to its end.
     ///
     /// # Errors
@@ -107,10 +157,7 @@ impl<'a> Search<'a> {
     pub fn run(&mut self) -> Result<Option<Stopped>> {
         let stopped = self.all();
         // Whatever came of it: nothing of the workload stays behind.
-        self.experiment.lab.disarm();
-        if !self.workload.clean_up()? {
-            self.experiment.say(format_args!("--cleanup failed{}", self.workload.said()));
-        }
+        self.finish()?;
         let stopped = stopped?;
         let elapsed = self.experiment.elapsed().as_secs_f64();
         if stopped != Some(Stopped::Damaged) {
@@ -164,7 +211,8 @@ impl<'a> Search<'a> {
             let sites = self.experiment.notebook.sites();
             let new = sites - before;
             debug!(round, new, "recorded");
-            if round > 0 && new == 0 {
+            // Some sites come and go with the state of slabs and free lists: that never ends.
+            if round > 0 && new * STEADY <= sites {
                 break;
             }
         }
@@ -248,11 +296,12 @@ impl<'a> Search<'a> {
         if self.plan.persistent.is_none() {
             let crowd = Manner { limit: CROWD, depth: 1, crowd: true, ..strict };
             for _ in 0..CROWD_PASSES {
-                let Passed { stopped, last, .. } = self.pass(crowd, Level::Crowd)?;
+                let Passed { stopped, found, .. } = self.pass(crowd, Level::Crowd)?;
                 if stopped.is_some() {
                     return Ok(stopped);
                 }
-                if last {
+                // What little is left may be had in the runs that follow.
+                if found.failures < CROWD_WORTH {
                     break;
                 }
             }
@@ -270,7 +319,11 @@ impl<'a> Search<'a> {
 
     /// Complaints that came when several failures might have been the cause: each of those by itself.
     fn resolve(&mut self) -> Result<Option<Stopped>> {
-        for (title, suspects) in self.experiment.notebook.suspects() {
+        for (title, mut suspects) in self.experiment.notebook.suspects() {
+            // A site on whose path the complaint lies is the most likely one.
+            let splat = self.experiment.notebook.splat(&title).unwrap_or_default().to_owned();
+            let kinship = |site: &Signature| self.experiment.lab.site(*site).map_or(0, |site| kinship(site, &splat));
+            suspects.sort_by_cached_key(|site| Reverse(kinship(site)));
             for site in suspects {
                 if !self.experiment.notebook.is_unresolved(&title) {
                     break;
@@ -413,6 +466,11 @@ impl<'a> Search<'a> {
         }
         self.experiment.sync(Record::Unreached(Unreached { sites, why: why.to_owned() }))
     }
+}
+
+/// How many functions of a site's stack a splat mentions.
+fn kinship(site: &Site, splat: &str) -> usize {
+    site.stack.iter().filter(|frame| splat.contains(&format!("{}+", place::function(frame)))).count()
 }
 
 fn order(place: Place) -> u32 {

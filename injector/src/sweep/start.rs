@@ -1,13 +1,13 @@
 //! A sweep from its plan to its end: journal, attach, search.
 
 use std::{
-    fs::OpenOptions,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
     time::Instant,
 };
 
 use anyhow::{Context as _, Result};
+use injector_guest::port::DataPort;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{
@@ -40,9 +40,6 @@ pub struct Ended {
     /// Its journal, to be read again.
     pub journal: PathBuf,
 }
-
-/// Where the virtio port to the host's journal is, by its name.
-const PORT: &str = "injector.data";
 
 /// Sweeps.
 ///
@@ -95,7 +92,7 @@ pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
 }
 
 /// The first line of a new journal.
-fn begin(plan: &SweepPlan, files: &KernelFiles) -> Result<Begin> {
+pub(super) fn begin(plan: &SweepPlan, files: &KernelFiles) -> Result<Begin> {
     let boot = files.read_text("proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned());
     let name = files.read_text("proc/sys/kernel/random/uuid").context("the kernel has no random names")?;
     Ok(Begin {
@@ -170,20 +167,7 @@ fn writer(journal: &plan::Journal, earlier: Option<&Journal>) -> Result<Writer> 
         plan::Journal::New(path) => Writer::create(path)?,
         plan::Journal::Resume(path) => Writer::resume(path, &earlier.map(|journal| journal.tail).unwrap_or_default())?,
         plan::Journal::Port { .. } => {
-            let port = find_port(PORT).with_context(|| format!("there is no virtio port {PORT}"))?;
-            let file = OpenOptions::new().write(true).open(&port);
-            Writer::port(Box::new(file.with_context(|| format!("can't open {}", port.display()))?))
+            Writer::port(Box::new(DataPort::open().context("can't open the port to the host's journal")?))
         }
     })
-}
-
-/// The device of a virtio port with this name.
-fn find_port(name: &str) -> Option<PathBuf> {
-    for entry in std::fs::read_dir("/sys/class/virtio-ports").ok()?.flatten() {
-        let found = std::fs::read_to_string(entry.path().join("name")).unwrap_or_default();
-        if found.trim_end() == name {
-            return Some(Path::new("/dev").join(entry.file_name()));
-        }
-    }
-    None
 }

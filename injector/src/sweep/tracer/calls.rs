@@ -5,6 +5,8 @@ use std::mem::MaybeUninit;
 use nix::{errno::Errno, unistd::Pid};
 use syscalls::Sysno;
 
+use crate::sweep::step;
+
 /// A system call by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Call(pub u64);
@@ -44,6 +46,11 @@ impl Call {
         )
     }
 
+    /// What a step of a script asks of us, if it is that.
+    pub(super) fn step(self, arguments: &[u64; 6]) -> Option<u64> {
+        (self.sysno() == Some(Sysno::prctl) && arguments[0] == step::MAGIC).then_some(arguments[1])
+    }
+
     /// Waits for another process.
     pub(super) fn waits_for_children(self) -> bool {
         matches!(self.sysno(), Some(Sysno::wait4 | Sysno::waitid))
@@ -53,8 +60,8 @@ impl Call {
 /// Where a task has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Position {
-    /// Before a system call.
-    Entry(Call),
+    /// Before a system call, with its arguments.
+    Entry(Call, [u64; 6]),
     /// After one, with what it returned.
     Exit(i64),
     /// Elsewhere.
@@ -77,8 +84,11 @@ pub(super) fn position(pid: Pid) -> Result<Position, Errno> {
     // SAFETY: all bytes zero is a valid value, and the kernel wrote over it.
     let info = unsafe { info.assume_init() };
     Ok(match info.op {
-        // SAFETY: `op` says which member of the union it is.
-        libc::PTRACE_SYSCALL_INFO_ENTRY => Position::Entry(Call(unsafe { info.u.entry.nr })),
+        libc::PTRACE_SYSCALL_INFO_ENTRY => {
+            // SAFETY: `op` says which member of the union it is.
+            let entry = unsafe { info.u.entry };
+            Position::Entry(Call(entry.nr), entry.args)
+        }
         // SAFETY: as above.
         libc::PTRACE_SYSCALL_INFO_EXIT => Position::Exit(unsafe { info.u.exit.sval }),
         _ => Position::None,
@@ -92,6 +102,13 @@ pub(super) fn repeat(pid: Pid) -> Result<(), Errno> {
     let mut registers = nix::sys::ptrace::getregs(pid)?;
     registers.rip -= INSTRUCTION;
     registers.rax = registers.orig_rax;
+    nix::sys::ptrace::setregs(pid, registers)
+}
+
+/// Has the system call that a task has stopped after return something else.
+pub(super) fn answer(pid: Pid, result: u64) -> Result<(), Errno> {
+    let mut registers = nix::sys::ptrace::getregs(pid)?;
+    registers.rax = result;
     nix::sys::ptrace::setregs(pid, registers)
 }
 

@@ -119,6 +119,10 @@ struct Task {
     since: Instant,
     /// It is new: its first stop is not a signal.
     fresh: bool,
+    /// The step of the script that it belongs to: the process that repeats it. That one is itself never failed.
+    step: Option<i32>,
+    /// What it has asked of us, to be answered after the call.
+    asked: Option<u64>,
 }
 
 /// A failed attempt whose call is being made again.
@@ -130,7 +134,16 @@ struct Pending {
 
 impl Task {
     fn new() -> Self {
-        Self { call: None, last: None, pending: None, repeat: None, since: Instant::now(), fresh: true }
+        Self {
+            call: None,
+            last: None,
+            pending: None,
+            repeat: None,
+            since: Instant::now(),
+            fresh: true,
+            step: None,
+            asked: None,
+        }
     }
 }
 
@@ -142,6 +155,8 @@ pub struct Tracer<'a, W> {
     tasks: HashMap<i32, Task>,
     root: Pid,
     outcome: Option<target::Outcome>,
+    /// Steps that are being repeated as a whole, by the process that does it: failures of the current attempt.
+    steps: HashMap<i32, u32>,
     /// Why the run is being ended, and since when.
     ending: Option<(RunEnd, Instant)>,
     last_event: Instant,
@@ -171,6 +186,7 @@ pub fn run<W: Watcher>(
         watcher,
         manner,
         tasks: HashMap::new(),
+        steps: HashMap::new(),
         root,
         outcome: None,
         ending: None,
@@ -283,6 +299,12 @@ fn error_of(result: i64) -> Option<Errno> {
 #[must_use]
 pub fn error_name(error: Errno) -> String {
     format!("{error:?}")
+}
+
+/// The parent of a process.
+fn parent(pid: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// The kernel stack of a task, innermost first; empty when it can't be had.

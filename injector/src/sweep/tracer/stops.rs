@@ -11,11 +11,14 @@ use nix::{
 use super::{
     Call, Failure, Manner, Pending, Task, Tracer, Watcher,
     calls::{self, Position},
-    error_name, error_of,
+    error_name, error_of, parent,
 };
 use crate::{
     session,
-    sweep::journal::record::{Outcome, RunEnd},
+    sweep::{
+        journal::record::{Outcome, RunEnd},
+        step,
+    },
     target,
 };
 
@@ -36,6 +39,9 @@ impl<W: Watcher> Tracer<'_, W> {
             }
             WaitStatus::Stopped(pid, signal) => {
                 // The first stop of a new task is the kernel's doing; it may come before we hear of the fork.
+                if !self.tasks.contains_key(&pid.as_raw()) {
+                    self.adopt(pid);
+                }
                 let task = self.tasks.entry(pid.as_raw()).or_insert_with(Task::new);
                 let first = std::mem::replace(&mut task.fresh, false);
                 self.resume(pid, (!(first && signal == Signal::SIGSTOP)).then_some(signal));
@@ -60,6 +66,7 @@ impl<W: Watcher> Tracer<'_, W> {
                 self.settle(pending, call, None)?;
             }
             if attempt.failed > 0 {
+                self.count_step(task.step, &attempt);
                 end = self.watcher.failed(&attempt, call)?;
                 // Nobody is left who could be told.
                 self.watcher.outcome(Failure { attempt, call, result: None, outcome: Outcome::Masked })?;
@@ -70,7 +77,7 @@ impl<W: Watcher> Tracer<'_, W> {
 
     fn at_call(&mut self, pid: Pid) -> Result<Option<RunEnd>> {
         match calls::position(pid) {
-            Ok(Position::Entry(call)) => self.entry(pid, call),
+            Ok(Position::Entry(call, arguments)) => self.entry(pid, call, &arguments),
             Ok(Position::Exit(result)) => self.exit(pid, result),
             // Killed while it was stopped.
             Ok(Position::None) | Err(_) => Ok(None),
@@ -78,18 +85,51 @@ impl<W: Watcher> Tracer<'_, W> {
     }
 
     /// A task is about to make a call: what it did since the last one is over, a new attempt begins.
-    fn entry(&mut self, pid: Pid, call: Call) -> Result<Option<RunEnd>> {
+    fn entry(&mut self, pid: Pid, call: Call, arguments: &[u64; 6]) -> Result<Option<RunEnd>> {
         let tid = pid.as_raw().unsigned_abs();
         let end = self.close_tail(pid)?;
         let manner = self.manner;
         let task = self.tasks.entry(pid.as_raw()).or_insert_with(Task::new);
         task.call = Some(call);
-        if manner.limit > 0 && self.ending.is_none() && !call.is_exec() {
+        task.asked = call.step(arguments);
+        let step = task.step;
+        if task.asked.is_none()
+            && manner.limit > 0
+            && self.ending.is_none()
+            && !call.is_exec()
+            && self.may_fail(pid, step)
+        {
+            let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return Ok(end) };
             let repeat = task.repeat.take();
             let limit = if repeat.is_some() { manner.depth } else { manner.limit };
             self.attempts.open(tid, session::Manner { limit, repeat, crowd: manner.crowd });
         }
         Ok(end)
+    }
+
+    /// A task that we did not know: a child of one that we do.
+    fn adopt(&mut self, pid: Pid) {
+        let mut task = Task::new();
+        if !self.steps.is_empty() {
+            let parent = parent(pid.as_raw());
+            task.step = parent.and_then(|parent| {
+                let step = self.tasks.get(&parent).and_then(|task| task.step);
+                step.or_else(|| self.steps.contains_key(&parent).then_some(parent))
+            });
+        }
+        self.tasks.insert(pid.as_raw(), task);
+    }
+
+    /// A step has one failure at a time; who repeats it has none.
+    fn may_fail(&self, pid: Pid, step: Option<i32>) -> bool {
+        let spent = step.and_then(|step| self.steps.get(&step)).is_some_and(|failures| *failures >= self.manner.limit);
+        !spent && !self.steps.contains_key(&pid.as_raw())
+    }
+
+    fn count_step(&mut self, step: Option<i32>, attempt: &Attempt) {
+        if let Some(failures) = step.and_then(|step| self.steps.get_mut(&step)) {
+            *failures += attempt.failed;
+        }
     }
 
     /// Between two calls a task drops its last references, which may be a whole file system's end: that is an attempt
@@ -99,7 +139,9 @@ impl<W: Watcher> Tracer<'_, W> {
         if attempt.failed == 0 {
             return Ok(None);
         }
-        let call = self.tasks.get(&pid.as_raw()).and_then(|task| task.last);
+        let task = self.tasks.get(&pid.as_raw());
+        let (call, step) = task.map_or((None, None), |task| (task.last, task.step));
+        self.count_step(step, &attempt);
         let end = self.watcher.failed(&attempt, call)?;
         self.watcher.outcome(Failure { attempt, call, result: None, outcome: Outcome::Masked })?;
         Ok(end)
@@ -111,6 +153,15 @@ impl<W: Watcher> Tracer<'_, W> {
         let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return Ok(None) };
         let Some(call) = task.call.take() else { return Ok(None) };
         task.last = Some(call);
+        if let Some(asked) = task.asked.take() {
+            let failures = self.steps.insert(pid.as_raw(), 0).unwrap_or(0);
+            if asked == step::END {
+                self.steps.remove(&pid.as_raw());
+            }
+            let _ = calls::answer(pid, failures.into());
+            return Ok(None);
+        }
+        let step = task.step;
         let pending = task.pending.take();
         let error = error_of(result);
         let mut end = None;
@@ -124,10 +175,11 @@ impl<W: Watcher> Tracer<'_, W> {
             end = self.watcher.error(call, error);
         }
         if attempt.failed > 0 {
+            self.count_step(step, &attempt);
             let seen = self.watcher.failed(&attempt, Some(call))?;
             end = end.or(seen);
             match error {
-                Some(error) if call.can_be_repeated() && end.is_none() && self.ending.is_none() => {
+                Some(error) if step.is_none() && call.can_be_repeated() && end.is_none() && self.ending.is_none() => {
                     return self.again(pid, attempt, call, error);
                 }
                 _ => {
@@ -136,7 +188,7 @@ impl<W: Watcher> Tracer<'_, W> {
                 }
             }
         }
-        if self.manner.limit > 0 && self.ending.is_none() && !call.is_exec() {
+        if self.manner.limit > 0 && self.ending.is_none() && !call.is_exec() && self.may_fail(pid, step) {
             let Manner { limit, crowd, .. } = self.manner;
             self.attempts.open(tid, session::Manner { limit, repeat: None, crowd });
         }
