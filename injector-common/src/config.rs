@@ -174,6 +174,20 @@ pub struct Config {
     pub stack_any_len: u32,
     /// How many ranges `--not-stack` has; they follow.
     pub stack_none_len: u32,
+    /// [`ON`]: sites are chosen one by one (a sweep) instead of by a coin, and `LIVE_LEVEL` says where.
+    pub sites_on: u32,
+    /// [`ON`]: with a target, kernel threads are targets too.
+    pub kthreads: u32,
+    /// [`ON`]: with a target, calls in softirqs match too, whoever is interrupted.
+    pub softirqs: u32,
+    /// [`ON`]: a site that was failed once in an attempt is failed for the rest of it.
+    pub persistent: u32,
+    /// Which part of all sites may be failed: those whose signature modulo `shard_count` is this.
+    pub shard_index: u32,
+    /// Of how many parts; 0 and 1: all sites.
+    pub shard_count: u32,
+    /// Where page faults enter: `exc_page_fault()`.
+    pub page_fault: AddressRange,
     /// The `--gfp` values: any of them.
     pub gfp: [GfpAlternative; MAX_GFP_ALTERNATIVES],
     /// Whose calls.
@@ -189,8 +203,24 @@ pub const LIVE_THRESHOLD: u32 = 1;
 pub const LIVE_DEADLINE: u32 = 2;
 /// Index into the live knobs: how many failures there may be in all; `u64::MAX`: no limit.
 pub const LIVE_BUDGET: u32 = 3;
+/// Index into the live knobs, where sites are chosen: `LEVEL_*`.
+pub const LIVE_LEVEL: u32 = 4;
+/// Index into the live knobs, where sites are chosen: how many failures a site may have that nothing was said about.
+pub const LIVE_ALLOWED: u32 = 5;
+/// Index into the live knobs, where sites are chosen: at which hit a site is failed, from 1; within an attempt, or at
+/// [`LEVEL_RUN`] since it was armed.
+pub const LIVE_HIT: u32 = 6;
 /// How many live knobs there are.
-pub const LIVE_KNOBS: u32 = 4;
+pub const LIVE_KNOBS: u32 = 7;
+
+/// `LIVE_LEVEL`: sites are recorded, none is failed.
+pub const LEVEL_RECORD: u64 = 0;
+/// `LIVE_LEVEL`: sites are failed within attempts.
+pub const LEVEL_ATTEMPT: u64 = 1;
+/// `LIVE_LEVEL`: sites are failed wherever they are reached.
+pub const LEVEL_RUN: u64 = 2;
+/// `LIVE_LEVEL`: the workload's tasks within attempts, kernel threads and softirqs wherever they reach a site.
+pub const LEVEL_CROWD: u64 = 3;
 
 impl Config {
     /// Everything zero: what the object holds before the user side sets it.
@@ -213,6 +243,13 @@ impl Config {
         order_max: 0,
         stack_any_len: 0,
         stack_none_len: 0,
+        sites_on: 0,
+        kthreads: 0,
+        softirqs: 0,
+        persistent: 0,
+        shard_index: 0,
+        shard_count: 0,
+        page_fault: AddressRange { start: 0, end: 0 },
         gfp: [GfpAlternative {
             test: GfpTest { mask: 0, value: 0 },
             necessary: GfpTest { mask: 0, value: 0 },
@@ -243,6 +280,7 @@ const _: () = {
                 + 32
                 + 16
                 + 32
+                + 40
                 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES
                 + size_of::<Target>()
     );

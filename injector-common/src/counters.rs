@@ -54,7 +54,7 @@ counters! {
     failures: "calls",
     /// failures whose event found the ring buffer full; they are in the histogram all the same
     lost: "events",
-    /// matches let through by the policy (probability)
+    /// matches let through by the policy (probability, or the choice of sites)
     passed: "calls",
     /// matches let through because the failure budget was used up
     exhausted: "calls",
@@ -68,7 +68,7 @@ counters! {
     suppressed_own: "calls",
     /// matches never failed: PID 1
     suppressed_init: "calls",
-    /// calls in interrupts while a target was set: the task there is a bystander
+    /// calls in interrupts (softirqs left out, if asked for) while a target was set: the task there is a bystander
     bystander: "calls",
     /// calls let through because kernel memory or the stack could not be read
     unreadable: "calls",

@@ -7,6 +7,9 @@ pub const PF_MEMALLOC_NOFS: u32 = 0x0004_0000;
 /// `PF_MEMALLOC_NOIO`: the task is in a memalloc_noio_save() scope (include/linux/sched.h, 6.1 and 6.12).
 pub const PF_MEMALLOC_NOIO: u32 = 0x0008_0000;
 
+/// `PF_KTHREAD`: a kernel thread (include/linux/sched.h, 6.1 and 6.12).
+pub const PF_KTHREAD: u32 = 0x0020_0000;
+
 /// log2 of the size of a page on x86-64.
 pub const PAGE_SHIFT: u32 = 12;
 

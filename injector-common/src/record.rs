@@ -16,17 +16,51 @@ pub struct Site {
     pub signature: u64,
     /// Failures at this site.
     pub count: u64,
+    /// Times that it was reached; counted only where sites are chosen ([`crate::config::Config::sites_on`]).
+    pub hits: u64,
+    /// How many failures it may still have; as above.
+    pub allowed: u64,
+    /// The last attempt that reached it; as above.
+    pub attempt: u64,
+    /// How often that attempt has; as above.
+    pub attempt_hits: u32,
+    /// How often it was reached with no failure before in the attempt, or outside of any; as above.
+    pub clean: u32,
     /// `HOOK_*`.
     pub hook: u32,
+    /// `CONTEXT_*`, when it was first reached.
+    pub context: u32,
+    /// `SITE_*` bits.
+    pub flags: u32,
     /// How many of `frames` are used.
     pub frames_len: u32,
     /// Return addresses, innermost first, beginning with the hook's caller.
     pub frames: [u64; MAX_FRAMES],
 }
 
+/// `Site::flags`: first reached in a kernel thread.
+pub const SITE_KTHREAD: u32 = 1;
+/// `Site::flags`: in a page fault.
+pub const SITE_PAGE_FAULT: u32 = 2;
+/// `Site::flags`: first reached after a failure in the same attempt.
+pub const SITE_AFTER_FAILURE: u32 = 4;
+
 impl Site {
     /// No frames, no failures.
-    pub const ZERO: Self = Self { signature: 0, count: 0, hook: 0, frames_len: 0, frames: [0; MAX_FRAMES] };
+    pub const ZERO: Self = Self {
+        signature: 0,
+        count: 0,
+        hits: 0,
+        allowed: 0,
+        attempt: 0,
+        attempt_hits: 0,
+        clean: 0,
+        hook: 0,
+        context: CONTEXT_UNKNOWN,
+        flags: 0,
+        frames_len: 0,
+        frames: [0; MAX_FRAMES],
+    };
 }
 
 /// One failure. Its stack is the site's.
@@ -79,7 +113,7 @@ pub const CONTEXT_NMI: u32 = 3;
 pub const CONTEXT_UNKNOWN: u32 = 4;
 
 const _: () = {
-    assert!(size_of::<Site>() == 24 + 8 * MAX_FRAMES);
+    assert!(size_of::<Site>() == 64 + 8 * MAX_FRAMES);
     // The user side tells the two kinds of record by their length.
     assert!(size_of::<Site>() != size_of::<Failure>());
     assert!(size_of::<Failure>() == 32 + 40 + COMM_LEN + CACHE_NAME_LEN);

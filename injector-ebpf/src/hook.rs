@@ -13,7 +13,7 @@ use injector_common::{
     },
     counters::Counters,
     decide::{self, ALWAYS},
-    record::{CACHE_NAME_LEN, CONTEXT_TASK, CONTEXT_UNKNOWN},
+    record::{CACHE_NAME_LEN, CONTEXT_SOFTIRQ, CONTEXT_TASK, CONTEXT_UNKNOWN},
 };
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     maps::{self, config},
     page, record,
     site::{self, Walk},
-    slab, task,
+    sites, slab, task,
 };
 
 /// The name of the cache that caches are made from (create_boot_cache() in kmem_cache_init(), mm/slub.c, 6.12).
@@ -79,7 +79,8 @@ fn screen(call: &Call) -> Option<()> {
     }
     match_gfp(call.gfp, counters)?;
     let kinds = config!(target.kinds);
-    (kinds == 0 || task::is_target(kinds)).then_some(())
+    // In what context a call is made is found out later.
+    (kinds == 0 || config!(softirqs) == ON || task::is_in_scope(kinds)).then_some(())
 }
 
 /// What the caller gets instead of the call, which the cheap filters have accepted and which is recorded as a failure then;
@@ -122,7 +123,13 @@ fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
             warn!(ctx, "the preempt count can't be read");
             return None;
         }
-        if context != CONTEXT_TASK {
+        if config!(softirqs) == ON {
+            context = scratch.opaque(context);
+            if context == CONTEXT_TASK && !task::is_in_scope(config!(target.kinds)) {
+                return None;
+            }
+        }
+        if context != CONTEXT_TASK && !(context == CONTEXT_SOFTIRQ && config!(softirqs) == ON) {
             counters.bystander += 1;
             return None;
         }
@@ -160,7 +167,7 @@ fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
     // Policy.
     let threshold = maps::live(LIVE_THRESHOLD)?;
     // SAFETY: returns a number.
-    if threshold < ALWAYS && !decide::coin(unsafe { bpf_get_prandom_u32() }, threshold) {
+    if config!(sites_on) != ON && threshold < ALWAYS && !decide::coin(unsafe { bpf_get_prandom_u32() }, threshold) {
         counters.passed += 1;
         return None;
     }
@@ -192,6 +199,12 @@ fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
         context = task::context(scratch);
     }
     context = scratch.opaque(context);
+    scratch.site.context = context;
+
+    if config!(sites_on) == ON && !sites::choose(&walk, task_flags, context, scratch, counters)? {
+        counters.passed += 1;
+        return None;
+    }
 
     // Record.
     let budget = maps::live(LIVE_BUDGET)?;

@@ -12,6 +12,7 @@ mod maps;
 mod page;
 mod record;
 mod site;
+mod sites;
 mod slab;
 mod task;
 

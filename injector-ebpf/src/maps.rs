@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use injector_common::{
     HOOKS,
+    attempt::{Attempt, MAX_ATTEMPTS},
     config::{AddressRange, Config, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, Module},
     counters::Counters,
     record::Site,
@@ -37,6 +38,10 @@ pub static LIVE: Array<u64> = Array::with_max_entries(LIVE_KNOBS, MMAPABLE);
 /// How much of the failure budget is spent.
 #[map]
 pub static SPENT: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+
+/// The attempts of a sweep's tasks, by tid modulo its size. The user side shrinks it to one where there is no sweep.
+#[map]
+pub static ATTEMPTS: Array<Attempt> = Array::with_max_entries(MAX_ATTEMPTS, MMAPABLE);
 
 /// One row per hook.
 #[map]

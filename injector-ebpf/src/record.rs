@@ -38,7 +38,7 @@ pub fn give_budget_back() {
 /// Adds atomically and returns what was there. core has no `fetch_add` for the eBPF target, though its instruction
 /// set does. SeqCst, since LLVM 22 makes of a relaxed one the instruction that returns nothing.
 #[inline(always)]
-fn fetch_add(value: *mut u64, summand: i64) -> u64 {
+pub fn fetch_add(value: *mut u64, summand: i64) -> u64 {
     // SAFETY: an aligned u64 of a map; entries live as long as the program, and every writer is atomic.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(value, summand as u64) }
 }
@@ -49,17 +49,23 @@ pub fn count_site(signature: u64, scratch: &mut Scratch) -> bool {
     if add_one(signature) {
         return true;
     }
+    // Unless it is full, and unless another CPU was faster.
+    new_site(signature, scratch) && add_one(signature)
+}
+
+/// Makes a row of the histogram for the stack that was walked last, and tells the user side. False when the table is full.
+#[inline(always)]
+pub fn new_site(signature: u64, scratch: &mut Scratch) -> bool {
     scratch.site.signature = signature;
-    scratch.site.count = 1;
-    if SITES.insert(signature, &scratch.site, BPF_NOEXIST).is_ok() {
-        if config!(events) == ON {
-            // If there is no room, the user side asks the map.
-            let _ = EVENTS.output::<Site>(&scratch.site, 0);
-        }
-        return true;
+    if SITES.insert(signature, &scratch.site, BPF_NOEXIST).is_err() {
+        // Another CPU was faster?
+        return SITES.get_ptr(signature).is_some();
     }
-    // Full, or another CPU was faster.
-    add_one(signature)
+    if config!(events) == ON {
+        // If there is no room, the user side asks the map.
+        let _ = EVENTS.output::<Site>(&scratch.site, 0);
+    }
+    true
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use injector_common::{
-    config::{AddressRange, MAX_STACK_RANGES},
+    config::{AddressRange, MAX_STACK_RANGES, ON},
     record::MAX_FRAMES,
     site,
 };
@@ -28,13 +28,17 @@ pub struct Walk {
     pub none: u32,
     /// Some frame is in code that was not there at the start.
     pub unknown: u32,
+    /// It happens in a page fault.
+    pub page_fault: u32,
     /// Frames that belong to the site.
     pub len: u32,
+    /// Explicit padding.
+    _pad: u32,
 }
 
 impl Walk {
     /// No stack has been walked.
-    pub const NONE: Self = Self { signature: 0, any: 0, none: 0, unknown: 0, len: 0 };
+    pub const NONE: Self = Self { signature: 0, any: 0, none: 0, unknown: 0, page_fault: 0, len: 0, _pad: 0 };
 }
 
 /// Walks the kernel stack into `scratch.site` and looks at each frame. None when there is no stack to be had.
@@ -88,6 +92,12 @@ extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
         site::add(walk.signature, site::UNKNOWN_FRAME)
     };
     walk.len = i + 1;
+    if config!(sites_on) == ON {
+        let page_fault = AddressRange { start: config!(page_fault.start), end: config!(page_fault.end) };
+        if contains(&page_fault, call) {
+            walk.page_fault = 1;
+        }
+    }
 
     let irq = AddressRange { start: config!(irq_entry[0].start), end: config!(irq_entry[0].end) };
     let softirq = AddressRange { start: config!(irq_entry[1].start), end: config!(irq_entry[1].end) };

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, generated};
 use injector_common::{
-    config::{FEW_PIDS, MAX_CGROUPS, TARGET_CGROUPS, TARGET_FEW_PIDS, TARGET_MANY_PIDS},
+    config::{FEW_PIDS, MAX_CGROUPS, ON, TARGET_CGROUPS, TARGET_FEW_PIDS, TARGET_MANY_PIDS},
     decide,
     record::CONTEXT_UNKNOWN,
 };
@@ -52,6 +52,12 @@ pub fn is_target(kinds: u32) -> bool {
         }
     }
     false
+}
+
+/// Whether the current task is one of the targets, or one of the kernel's own threads where those are in scope.
+#[inline(always)]
+pub fn is_in_scope(kinds: u32) -> bool {
+    is_target(kinds) || (config!(kthreads) == ON && flags().is_some_and(|flags| flags & decide::PF_KTHREAD != 0))
 }
 
 /// In which context the call is made: `CONTEXT_*`. The preempt count's address is looked up once per CPU. A

@@ -8,12 +8,13 @@ use std::{
 use anyhow::Result;
 use injector::{
     check::{self, Caller, Needs},
-    cli::{self, Command, EXIT_INTERNAL, EXIT_MISSING, EXIT_OK, EXIT_USAGE, RunOptions},
+    cli::{self, Command, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_MISSING, EXIT_OK, EXIT_REBOOT, EXIT_USAGE, RunOptions},
     kernel::{KernelFiles, Survey},
-    plan::Plan,
+    plan::{Plan, sweep::SweepPlan},
     run::{self, MissingPrerequisites},
     session::{CanaryError, ResolveError},
     sinks::OpenError,
+    sweep::{self, JournalError, WorkloadError, journal, search::Stopped},
     target::TargetError,
 };
 use tokio::{runtime, task::LocalSet};
@@ -26,6 +27,7 @@ fn main() {
     }
     let code = match cli::parse(std::env::args_os()) {
         Ok(Command::Check { json }) => check(json).unwrap_or_else(report),
+        Ok(Command::Sweep(plan, options)) => sweep(&plan, options).unwrap_or_else(report),
         Ok(Command::Run(plan, options)) => run(&plan, options).unwrap_or_else(report),
         Err(exit) => {
             let _ = if exit.code == EXIT_OK { write!(io::stdout(), "{exit}") } else { write!(io::stderr(), "{exit}") };
@@ -50,6 +52,16 @@ fn run(plan: &Plan, options: RunOptions) -> Result<i32> {
     LocalSet::new().block_on(&runtime, run::run(plan, options.ebpf_log))
 }
 
+fn sweep(plan: &SweepPlan, options: RunOptions) -> Result<i32> {
+    log(options);
+    let ended = sweep::sweep(plan)?;
+    Ok(match ended.stopped {
+        Some(Stopped::Interrupted) => EXIT_INTERRUPTED,
+        Some(Stopped::Damaged) => EXIT_REBOOT,
+        Some(Stopped::Budget) | None => EXIT_OK,
+    })
+}
+
 /// Diagnostics go to standard error; `RUST_LOG` says which, if it is set.
 fn log(options: RunOptions) {
     let ours = if options.verbose { "debug" } else { "warn" };
@@ -68,7 +80,14 @@ fn report(error: anyhow::Error) -> i32 {
 
 /// Exit code of an error: whose fault it is.
 fn code_of(error: &anyhow::Error) -> i32 {
-    if error.is::<TargetError>() || error.is::<ResolveError>() || error.is::<OpenError>() {
+    if error.is::<TargetError>()
+        || error.is::<ResolveError>()
+        || error.is::<OpenError>()
+        || error.is::<JournalError>()
+        || error.is::<WorkloadError>()
+        || error.is::<journal::WriteError>()
+        || error.is::<journal::ReadError>()
+    {
         EXIT_USAGE
     } else if error.is::<MissingPrerequisites>() || error.is::<CanaryError>() {
         EXIT_MISSING

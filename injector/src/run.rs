@@ -87,7 +87,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
         output_error: None,
     };
     run.arm(started)?;
-    let Streams { events, log } = streams;
+    let Streams { events, attempts: _, log } = streams;
     let log = log.map(forward_log).transpose()?;
     let mut events = watch(events).context("can't watch the ring buffer")?;
     let end = run.stream(&mut events, &mut interrupts).await?;
@@ -101,7 +101,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
 }
 
 /// Reads the kernel's facts and refuses to go on when something that the plan needs is missing.
-fn prerequisites(files: &KernelFiles, plan: &Plan) -> Result<Facts> {
+pub(crate) fn prerequisites(files: &KernelFiles, plan: &Plan) -> Result<Facts> {
     let survey = Survey::take(files);
     let report = check::run(files, &survey, &Caller::this(files), &Needs::of(plan));
     if !report.is_ok() {
@@ -162,7 +162,7 @@ impl Run<'_> {
     fn arm(&mut self, started: Instant) -> Result<()> {
         let policy = &self.plan.policy;
         if let (Some(command), Some(cgroup)) = (&self.plan.target.command, &self.targets.own) {
-            self.command = Some(Command::start(command, cgroup)?);
+            self.command = Some(Command::start(command, cgroup, None)?);
         }
         self.armed = Instant::now();
         self.session.arm(policy.probability.threshold(), policy.times, self.deadline())?;

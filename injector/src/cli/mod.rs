@@ -3,6 +3,7 @@
 mod check;
 mod help;
 mod run;
+mod sweep;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -11,6 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::plan::Plan;
+use crate::plan::sweep::SweepPlan;
 
 /// Exit code: everything went as it should.
 pub const EXIT_OK: i32 = 0;
@@ -20,12 +22,20 @@ pub const EXIT_INTERNAL: i32 = 1;
 pub const EXIT_USAGE: i32 = 2;
 /// Exit code: this machine lacks something.
 pub const EXIT_MISSING: i32 = 3;
+/// Exit code of a sweep: there are findings.
+pub const EXIT_FINDINGS: i32 = 1;
+/// Exit code of a sweep: interrupted, the journal is whole.
+pub const EXIT_INTERRUPTED: i32 = 4;
+/// Exit code of a sweep: the kernel is damaged; after a boot it can go on (EX_TEMPFAIL of sysexits.h).
+pub const EXIT_REBOOT: i32 = 75;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Inject.
     Run(Box<Plan>, RunOptions),
+    /// Fail every site that a workload reaches.
+    Sweep(Box<SweepPlan>, RunOptions),
     /// Say what is there and what is missing.
     Check {
         /// As JSON.
@@ -65,7 +75,7 @@ impl fmt::Display for Exit {
     long_about = help::LONG_ABOUT,
     after_help = help::AFTER,
     after_long_help = help::LONG_AFTER,
-    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector check [--json]",
+    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector check [--json]",
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
@@ -80,6 +90,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Check(check::CheckArgs),
+    Sweep(Box<sweep::SweepArgs>),
 }
 
 /// Reads a command line; the first argument is the program's name.
@@ -94,6 +105,10 @@ where
     let Cli { verb, run } = Cli::try_parse_from(args).map_err(|error| exit(&error))?;
     match verb {
         Some(Verb::Check(check::CheckArgs { json })) => Ok(Command::Check { json }),
+        Some(Verb::Sweep(sweep)) => {
+            let options = sweep.options();
+            Ok(Command::Sweep(Box::new(sweep.into_plan()), options))
+        }
         None => {
             let options = run.options();
             let plan = run.into_plan().map_err(|error| refuse(&error.to_string()))?;

@@ -2,6 +2,7 @@
 //! the sinks get.
 
 pub mod decode;
+pub mod frames;
 pub mod model;
 pub mod symbolize;
 

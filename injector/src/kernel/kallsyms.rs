@@ -304,6 +304,15 @@ impl Kallsyms {
         self.functions().find(|entry| self.name(entry) == name).map(|entry| entry.address)
     }
 
+    /// The addresses of a function.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<Range<u64>> {
+        let start = self.symbol(name)?;
+        let next = self.symbols.partition_point(|entry| entry.address <= start);
+        // The last function of all: as in `lookup`.
+        Some(start..self.symbols.get(next).map_or(start + (1 << 16), |next| next.address))
+    }
+
     /// The function that an address lies in.
     #[must_use]
     pub fn lookup(&self, address: u64) -> Option<Symbol<'_>> {

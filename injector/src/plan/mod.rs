@@ -10,6 +10,7 @@ pub mod order;
 pub mod probability;
 pub mod stack;
 pub(crate) mod suggest;
+pub mod sweep;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

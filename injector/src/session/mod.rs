@@ -1,6 +1,7 @@
 //! The attached state. Dropping a [`Session`] disarms and detaches everything; if the process dies, the kernel does,
 //! since nothing is pinned.
 
+mod attempts;
 mod canary;
 mod shared;
 mod wire;
@@ -20,7 +21,11 @@ use aya::{
 use aya_log::EbpfLogger;
 use injector_common::{
     HOOK_PAGE, HOOK_SLAB,
-    config::{AddressRange, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_KNOBS, LIVE_THRESHOLD, Module},
+    attempt::MAX_ATTEMPTS,
+    config::{
+        AddressRange, LIVE_ALLOWED, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_HIT, LIVE_KNOBS, LIVE_LEVEL,
+        LIVE_THRESHOLD, Module, ON,
+    },
     counters::Counters,
     record::Site,
 };
@@ -31,8 +36,9 @@ use crate::plan::Hook;
 
 use shared::Shared;
 
+pub use attempts::{Attempts, Manner};
 pub use canary::CanaryError;
-pub use wire::{ResolveError, Wire};
+pub use wire::{ResolveError, Sites, Wire};
 
 /// The eBPF object, compiled by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("INJECTOR_EBPF_OBJECT"));
@@ -57,8 +63,21 @@ pub struct Session {
 pub struct Streams {
     /// A record per failure.
     pub events: RingBuf<MapData>,
+    /// Where a sweep opens its attempts; none where sites are not chosen.
+    pub attempts: Option<Attempts>,
     /// The eBPF side's diagnostics, if they were asked for.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
+}
+
+/// Where and which sites are failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// `LEVEL_*` of [`injector_common::config`].
+    pub level: u64,
+    /// How many failures a site may have that [`Session::allow`] said nothing about.
+    pub allowed: u64,
+    /// At which hit, from 1.
+    pub hit: u32,
 }
 
 /// The index that the eBPF side uses for a hook.
@@ -111,6 +130,7 @@ impl Session {
     /// When the kernel refuses a program, or a hook is attached and never called.
     pub fn attach(loader: Loader, hooks: &[Hook], wire: &Wire, ebpf_log: bool) -> Result<(Self, Streams)> {
         let log_level = if ebpf_log { LOG_ALL } else { 0 };
+        let sites_on = wire.config.sites_on == ON;
         let ranges = u32::try_from(wire.stack_ranges.len()).context("too many address ranges")?.max(1);
         let mut loader: EbpfLoader<'_> = loader.0.join().map_err(|_| anyhow!("the eBPF loader panicked"))?;
         loader
@@ -119,6 +139,7 @@ impl Session {
             .override_global("CONFIG", &wire.config, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries("STACK_RANGES", ranges)
+            .map_max_entries("ATTEMPTS", if sites_on { MAX_ATTEMPTS } else { 1 })
             // Writing its log takes the verifier longer than verifying; a refusal is repeated with the log on.
             .verifier_log_level(VerifierLogLevel::DISABLE);
         let mut ebpf = match load(&mut loader, hooks, wire) {
@@ -130,6 +151,7 @@ impl Session {
         };
         let streams = Streams {
             events: RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?,
+            attempts: sites_on.then(|| Attempts::new(map(&mut ebpf, "ATTEMPTS")?)).transpose()?,
             log: ebpf_log.then(|| EbpfLogger::init(&mut ebpf)).transpose().context("can't read the eBPF log")?,
         };
         let mut session = Self {
@@ -169,6 +191,33 @@ impl Session {
         }
         self.live.set(LIVE_ARMED, 1);
         Ok(())
+    }
+
+    /// Where sites are chosen: begins to count at them, and to fail those that may be failed. Unlike [`Session::arm`] it can
+    /// be done again, after [`Session::disarm`].
+    pub fn arm_sites(&self, choice: Choice, deadline_ns: u64) {
+        let Choice { level, allowed, hit } = choice;
+        self.live.set(LIVE_LEVEL, level);
+        self.live.set(LIVE_ALLOWED, allowed);
+        self.live.set(LIVE_HIT, u64::from(hit));
+        self.live.set(LIVE_BUDGET, u64::MAX);
+        self.heartbeat(deadline_ns);
+        self.live.set(LIVE_ARMED, 1);
+    }
+
+    /// Ends the failures for now; everything stays attached.
+    pub fn disarm(&self) {
+        self.live.set(LIVE_ARMED, 0);
+    }
+
+    /// How many failures a site may still have. Only while disarmed: a system call on a map keeps the programs off its CPU.
+    ///
+    /// # Errors
+    /// When the table of sites is full.
+    pub fn allow(&mut self, signature: u64, allowed: u64) -> Result<()> {
+        let known = self.sites.get(&signature, 0).unwrap_or(Site { signature, ..Site::ZERO });
+        let site = Site { allowed, attempt_hits: 0, ..known };
+        self.sites.insert(signature, site, 0).context("the table of sites is full")
     }
 
     /// Allows failures until `deadline_ns` (CLOCK_MONOTONIC).

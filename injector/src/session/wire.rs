@@ -36,6 +36,9 @@ pub enum ResolveError {
     /// A GFP bit that the hook itself works with.
     #[error("this kernel does not say which bit {0} is")]
     Bit(&'static str),
+    /// A function that the hook must know.
+    #[error("this kernel has no function {0}, without which a page fault can't be told from a system call")]
+    NoFunction(&'static str),
     /// Targets need to tell a task from an interrupt on top of it.
     #[error(
         "this kernel does not say where its preempt count is, so a target can't be told from interrupts on its CPU; run without a target"
@@ -144,11 +147,51 @@ impl Wire {
             order_max,
             stack_any_len,
             stack_none_len: all_len - stack_any_len,
+            // Failed by a coin, unless `choose_sites` says otherwise.
+            sites_on: OFF,
+            kthreads: OFF,
+            softirqs: OFF,
+            persistent: OFF,
+            shard_index: 0,
+            shard_count: 0,
+            page_fault: AddressRange::default(),
             gfp,
             target,
         };
         let pids = targets.processes.iter().map(Process::pid).collect();
         Ok((Self { config, pids, modules, stack_ranges }, symbols))
+    }
+}
+
+/// How a sweep chooses sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sites {
+    /// Kernel threads, and softirqs on top of whatever task, are in scope too.
+    pub kthreads: bool,
+    /// A site that was failed once in an attempt is failed for the rest of it.
+    pub persistent: bool,
+    /// Only sites whose signature modulo the second number is the first may be failed.
+    pub shard: Option<(u32, u32)>,
+}
+
+impl Wire {
+    /// Has the hook fail sites that are chosen one by one, instead of tossing a coin.
+    ///
+    /// # Errors
+    /// When the kernel does not say where page faults enter.
+    pub fn choose_sites(&mut self, sites: Sites, symbols: &Kallsyms) -> Result<(), ResolveError> {
+        const PAGE_FAULT: &str = "exc_page_fault";
+        let Sites { kthreads, persistent, shard } = sites;
+        let on = |condition| if condition { ON } else { OFF };
+        let page_fault = symbols.function(PAGE_FAULT).ok_or(ResolveError::NoFunction(PAGE_FAULT))?;
+        let config = &mut self.config;
+        config.sites_on = ON;
+        config.kthreads = on(kthreads);
+        config.softirqs = on(kthreads);
+        config.persistent = on(persistent);
+        (config.shard_index, config.shard_count) = shard.unwrap_or((0, 0));
+        config.page_fault = AddressRange { start: page_fault.start, end: page_fault.end };
+        Ok(())
     }
 }
 

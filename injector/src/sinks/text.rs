@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use injector_common::counters::DESCRIPTIONS;
 
 use super::Sink;
-use crate::events::{Context, Event, Start, Summary};
+use crate::events::{Context, Event, Start, Summary, frames};
 
 /// Writes text.
 #[derive(Debug)]
@@ -17,32 +17,6 @@ pub struct Text<W> {
 
 /// How many frames a failure's line shows; all are in the histogram.
 const FRAMES_IN_A_LINE: usize = 4;
-
-/// Frames that every stack has at its inner end: the allocator's own. Left out of a failure's line.
-const ALLOCATOR: [&str; 22] = [
-    "kmem_cache_alloc",
-    "__kmem_cache_alloc",
-    "kmalloc_trace",
-    "__kmalloc",
-    "kmalloc_large",
-    "__alloc_pages",
-    "alloc_pages",
-    "alloc_page",
-    "folio_alloc",
-    "__folio_alloc",
-    "vma_alloc_folio",
-    "filemap_alloc_folio",
-    "__get_free_pages",
-    "get_zeroed_page",
-    "allocate_slab",
-    "new_slab",
-    "___slab_alloc",
-    "__slab_alloc",
-    "slab_pre_alloc_hook",
-    "prepare_alloc_pages",
-    "should_fail",
-    "krealloc",
-];
 
 impl<W: Write> Text<W> {
     /// To `writer`, with the `top` most frequent sites at the end; 0: all.
@@ -82,9 +56,7 @@ impl<W: Write> Sink for Text<W> {
             write!(self.writer, " {}", event.context.name())?;
         }
         write!(self.writer, " site={:016x}", event.site)?;
-        let callers =
-            event.stack.iter().position(|frame| !ALLOCATOR.iter().any(|name| frame.starts_with(name))).unwrap_or(0);
-        for frame in event.stack.iter().skip(callers).take(FRAMES_IN_A_LINE) {
+        for frame in frames::callers(&event.stack).iter().take(FRAMES_IN_A_LINE) {
             write!(self.writer, " < {frame}")?;
         }
         writeln!(self.writer)

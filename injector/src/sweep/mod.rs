@@ -1,7 +1,29 @@
 //! The search for code paths that don't survive a failed allocation: reaches every site, fails it, watches the kernel.
+//!
+//! [`search`] has the order of things: the workload by itself, record runs (the inventory), passes under the [`tracer`] in
+//! which a system call that was failed is made again, runs for what a pass can't reach. Everything is written to the
+//! [`journal`] before and after it happens; what a sweep knows is a fold over that.
 
+mod batch;
+pub mod clock;
+mod experiment;
+pub mod identity;
 pub mod journal;
+mod lab;
+mod notebook;
+pub mod oracle;
+mod pass;
+pub mod place;
+pub mod replay;
+pub mod search;
+mod start;
+pub mod step;
+pub mod tracer;
 mod verdict;
 pub mod vm;
+mod workload;
 
+pub use experiment::Experiment;
+pub use start::{Ended, JournalError, sweep};
 pub use verdict::Verdict;
+pub use workload::WorkloadError;

@@ -5,7 +5,7 @@
 
 use std::{
     ffi::OsString,
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Write},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
@@ -56,17 +56,22 @@ pub struct Command {
 
 impl Command {
     /// Starts a command in `cgroup` and leaves it stopped before its first instruction. Its tracer is the calling
-    /// thread, which must be the one that calls [`Command::go`].
+    /// thread, which must be the one that calls [`Command::go`]. With `output`, that gets what it writes, and there is
+    /// nothing for it to read.
     ///
     /// # Errors
     /// When it can't be started.
-    pub fn start(command: &[OsString], cgroup: &OwnCgroup) -> Result<Self, TargetError> {
+    pub fn start(command: &[OsString], cgroup: &OwnCgroup, output: Option<&File>) -> Result<Self, TargetError> {
         let [program, arguments @ ..] = command else { return Err(TargetError::new("there is no command after --")) };
         let cannot =
             |error: &dyn std::fmt::Display| TargetError::new(format!("can't start {}: {error}", program.display()));
         let procs = OpenOptions::new().write(true).open(cgroup.procs()).map_err(|error| cannot(&error))?;
         let mut builder = process::Command::new(program);
         builder.args(arguments);
+        if let Some(output) = output {
+            let copy = || output.try_clone().map_err(|error| cannot(&error));
+            builder.stdin(process::Stdio::null()).stdout(copy()?).stderr(copy()?);
+        }
         let join_and_stop = move || {
             (&procs).write_all(b"0")?;
             ptrace::traceme().map_err(io::Error::from)
@@ -114,6 +119,11 @@ impl Command {
             self.note(status);
         }
         Ok(self.ended)
+    }
+
+    /// Its tracer has seen it end.
+    pub fn has_ended(&mut self, outcome: Outcome) {
+        self.ended = Some(outcome);
     }
 
     fn note(&mut self, status: WaitStatus) {

@@ -1,8 +1,8 @@
 //! The lines of a journal: JSON objects, one a line, told apart by `type`.
 //!
-//! A journal is one section or, after a merge, several: a section starts with [`Begin`] and holds what one sweep wrote. A
-//! sweep that is resumed goes on in its section with another `Begin` that has the same `sweep`. Runs are numbered
-//! within a section and never reuse a number.
+//! A journal is one section or, after a merge, several: a section starts with a [`Begin`] whose `part` is 0 and holds what
+//! one sweep wrote. A sweep that is resumed goes on in its section with another `Begin` that has the same `sweep` and the
+//! next `part`. Runs are numbered within a section and never reuse a number.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -86,6 +86,13 @@ pub struct Begin {
     pub schema: u32,
     /// A random name of this sweep; the same when it is resumed.
     pub sweep: String,
+    /// How often the sweep was begun before: 0 where it begins, which is where its section begins.
+    #[serde(default)]
+    pub part: u32,
+    /// The kernel's name of this boot (`/proc/sys/kernel/random/boot_id`). Where it is that of the part before, a run
+    /// without an end means that the sweep was killed, not that the machine went down.
+    #[serde(default)]
+    pub boot: Option<String>,
     /// Version of the injector.
     pub version: String,
     /// Wall-clock time, RFC 3339, UTC.
@@ -216,6 +223,8 @@ pub enum Level {
     Record,
     /// Inside system calls, which are made again.
     SystemCall,
+    /// Inside system calls, which are made again, several of them in one; and in kernel threads.
+    Crowd,
     /// In whole runs.
     Run,
 }

@@ -1,0 +1,123 @@
+//! Which sites fail, one by one: the policy of a sweep. Every call in scope counts at its site, whether it is failed or not.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use injector_common::{
+    attempt::{Attempt, Candidate, Choice, MAX_ATTEMPTS, MAX_NAMED},
+    config::{LEVEL_ATTEMPT, LEVEL_CROWD, LEVEL_RUN, LIVE_ALLOWED, LIVE_HIT, LIVE_LEVEL, ON},
+    counters::Counters,
+    decide,
+    record::{CONTEXT_TASK, SITE_AFTER_FAILURE, SITE_KTHREAD, SITE_PAGE_FAULT, Site},
+};
+
+use crate::{
+    maps::{self, ATTEMPTS, SITES, Scratch, config},
+    record,
+    site::Walk,
+};
+
+/// Counts a call at its site, and says whether it fails. None when the site can't be counted.
+#[inline(always)]
+pub fn choose(
+    walk: &Walk,
+    task_flags: u32,
+    context: u32,
+    scratch: &mut Scratch,
+    counters: &mut Counters,
+) -> Option<bool> {
+    let level = maps::live(LIVE_LEVEL)?;
+    let hit = maps::live(LIVE_HIT)? as u32;
+    let mut attempt = None;
+    let mut anywhere = level == LEVEL_RUN;
+    if level == LEVEL_ATTEMPT || level == LEVEL_CROWD {
+        if context == CONTEXT_TASK && task_flags & decide::PF_KTHREAD == 0 {
+            attempt = attempt_of_current();
+        } else {
+            anywhere = level == LEVEL_CROWD;
+        }
+    }
+    let after_failure = attempt.as_ref().is_some_and(|attempt| attempt.failed > 0);
+
+    if SITES.get_ptr(walk.signature).is_none() {
+        scratch.site.flags = if task_flags & decide::PF_KTHREAD != 0 { SITE_KTHREAD } else { 0 }
+            | if walk.page_fault != 0 { SITE_PAGE_FAULT } else { 0 }
+            | if after_failure { SITE_AFTER_FAILURE } else { 0 };
+        scratch.site.allowed = allowed(walk)?;
+        if !record::new_site(walk.signature, scratch) {
+            counters.sites_full += 1;
+            return None;
+        }
+    }
+    let site = SITES.get_ptr_mut(walk.signature)?;
+    // SAFETY: a valid entry; other CPUs count in it at the same time, so only where one too few would matter is the
+    // counting atomic.
+    let site = unsafe { &mut *site };
+    record::fetch_add(&raw mut site.hits, 1);
+    if !after_failure {
+        site.clean = site.clean.saturating_add(1);
+    }
+    match &mut attempt {
+        Some(attempt) if site.attempt != attempt.number => {
+            site.attempt = attempt.number;
+            site.attempt_hits = 1;
+        }
+        Some(_) => site.attempt_hits += 1,
+        None if anywhere => site.attempt_hits += 1,
+        None => {}
+    }
+    let Some(attempt) = attempt else {
+        return Some(anywhere && site.allowed > 0 && site.attempt_hits >= hit && take(site));
+    };
+    let candidate = Candidate {
+        signature: walk.signature,
+        allowed: site.allowed,
+        attempt_hits: site.attempt_hits,
+        clean: site.clean,
+    };
+    let fails = match attempt.choose(&candidate, hit, config!(persistent) == ON) {
+        Choice::Pass => false,
+        Choice::Fresh => {
+            attempt.fresh += 1;
+            false
+        }
+        Choice::Repeat => true,
+        Choice::Fail => take(site),
+    };
+    if fails {
+        if attempt.failed == 0 {
+            attempt.hit = site.attempt_hits;
+        }
+        if (attempt.failed as usize) < MAX_NAMED {
+            attempt.sites[attempt.failed as usize & (MAX_NAMED - 1)] = walk.signature;
+        }
+        attempt.failed += 1;
+    }
+    Some(fails)
+}
+
+/// How many failures a site may have that nothing was said about.
+#[inline(always)]
+fn allowed(walk: &Walk) -> Option<u64> {
+    let shards = u64::from(config!(shard_count));
+    let other_shard = shards > 1 && walk.signature % shards != u64::from(config!(shard_index));
+    if walk.page_fault != 0 || other_shard { Some(0) } else { maps::live(LIVE_ALLOWED) }
+}
+
+/// Takes one of the site's failures: two CPUs can't both have the last one.
+#[inline(always)]
+fn take(site: &mut Site) -> bool {
+    if record::fetch_add(&raw mut site.allowed, -1) as i64 > 0 {
+        return true;
+    }
+    record::fetch_add(&raw mut site.allowed, 1);
+    false
+}
+
+/// The open attempt of the current task.
+#[inline(always)]
+fn attempt_of_current() -> Option<&'static mut Attempt> {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    let attempt = ATTEMPTS.get_ptr_mut(tid & (MAX_ATTEMPTS - 1))?;
+    // SAFETY: a valid entry, which nobody else writes to while this task runs.
+    let attempt = unsafe { &mut *attempt };
+    (attempt.tid == tid && attempt.limit > 0).then_some(attempt)
+}

@@ -1,0 +1,175 @@
+//! `injector sweep`
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::RunOptions;
+use crate::plan::StackPattern;
+use crate::plan::duration;
+use crate::plan::sweep::{Journal, Leaks, ShardOf, SweepPlan};
+
+const SEARCH: &str = "Search";
+const WORKLOAD: &str = "Workload";
+const RECORD: &str = "Journal";
+const REPORTS: &str = "Reports";
+
+pub(super) const AFTER: &str = "\
+How it works: the workload runs once by itself, then to record every allocation site that it reaches, then under ptrace: \
+each site is failed once, inside a system call, and the call is made again until it returns without a new failure, so \
+that the unmodified workload goes on. What can't be failed that way (kernel threads, softirqs, exec, page faults) gets \
+runs of its own. After each failure the kernel's log is looked at.
+
+Examples:
+  A script that does mkfs, mount, file operations and umount:
+    injector sweep -- ./ext4-test.sh
+  NFS only, for ten minutes, and a page to look at:
+    injector sweep --only 'nfs*' --only 'rpc_*' --budget 10m --html nfs.html -- ./nfs-test.sh
+  After a crash of the machine:
+    injector sweep --resume -- ./ext4-test.sh
+  One of four machines:
+    injector sweep --shard 0/4 --journal part0.jsonl -- ./ext4-test.sh
+
+Exit codes:
+  0  every site survived
+  1  there are findings (or an internal error, which is said)
+  2  bad input: the workload fails by itself, the journal is of another kernel…
+  3  something is missing on this machine
+  4  interrupted; the journal is whole, --resume goes on
+  75 the kernel is damaged: boot it again and --resume";
+
+/// Fail every allocation site that a workload reaches, and say which of them break the kernel
+#[derive(Args)]
+#[command(after_long_help = AFTER, after_help = "Try --help for how it works, examples and exit codes.")]
+pub(super) struct SweepArgs {
+    /// Only sites with this function, glob or module in their stack; repeatable: any
+    #[arg(long, value_name = "PATTERN", help_heading = SEARCH)]
+    only: Vec<StackPattern>,
+
+    /// Failures in one attempt: 1, or 2 to fail what only runs after a failure
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=2), help_heading = SEARCH)]
+    depth: u32,
+
+    /// Fail each site at its K-th hit within a system call
+    #[arg(long, value_name = "K", default_value = "1", value_parser = clap::value_parser!(u32).range(1..), help_heading = SEARCH)]
+    hit: u32,
+
+    /// Fail all hits of a site within a system call, at most N
+    ///
+    /// Finds code that tries again for ever; code that does so on purpose is found too.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100", value_parser = clap::value_parser!(u32).range(2..), help_heading = SEARCH)]
+    persistent: Option<u32>,
+
+    /// Leave kernel threads and softirqs alone
+    #[arg(long, help_heading = SEARCH)]
+    no_kthreads: bool,
+
+    /// Only this part of all sites, by signature: I/N, I from 0
+    #[arg(long, value_name = "I/N", help_heading = SEARCH)]
+    shard: Option<ShardOf>,
+
+    /// Stop after this time, and say what is left
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = SEARCH)]
+    budget: Option<Duration>,
+
+    /// A task that does not come back from the kernel for this long hangs
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse, help_heading = SEARCH)]
+    hang: Duration,
+
+    /// How to look for leaks: auto (kmemleak, where it is there), slab, off
+    ///
+    /// slab: fails each site many times and watches the slab caches grow; for kernels without kmemleak.
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = SEARCH)]
+    leaks: Leaks,
+
+    /// Go on with a kernel that has crashed a task
+    #[arg(long, help_heading = SEARCH)]
+    keep_going: bool,
+
+    /// A shell command that prepares the workload; nothing is failed in it
+    ///
+    /// Runs once, and again after a workload that got stuck was reset.
+    #[arg(long, value_name = "CMD", help_heading = WORKLOAD)]
+    setup: Option<String>,
+
+    /// A shell command that takes down what the workload leaves, also when it got stuck
+    #[arg(long, value_name = "CMD", help_heading = WORKLOAD)]
+    cleanup: Option<String>,
+
+    /// A workload that fails is a finding
+    #[arg(long, help_heading = WORKLOAD)]
+    expect_success: bool,
+
+    /// Where everything is written down
+    #[arg(long, value_name = "FILE", default_value = "sweep.jsonl", help_heading = RECORD)]
+    journal: PathBuf,
+
+    /// Go on with a journal that is there
+    #[arg(long, help_heading = RECORD)]
+    resume: bool,
+
+    /// The journal is the host's; FILE is what it has so far
+    #[arg(long, value_name = "FILE", hide = true, conflicts_with = "resume")]
+    journal_port: Option<PathBuf>,
+
+    /// Say more of what is being done
+    #[arg(short, long, help_heading = REPORTS)]
+    verbose: bool,
+
+    /// The workload: a program or script that works, and cleans up after itself
+    #[arg(last = true, required = true, value_name = "CMD", help_heading = WORKLOAD)]
+    command: Vec<OsString>,
+}
+
+impl SweepArgs {
+    pub(super) fn options(&self) -> RunOptions {
+        RunOptions { ebpf_log: false, verbose: self.verbose }
+    }
+
+    pub(super) fn into_plan(self) -> SweepPlan {
+        let Self {
+            only,
+            depth,
+            hit,
+            persistent,
+            no_kthreads,
+            shard,
+            budget,
+            hang,
+            leaks,
+            keep_going,
+            setup,
+            cleanup,
+            expect_success,
+            journal,
+            resume,
+            journal_port,
+            verbose: _,
+            command,
+        } = self;
+        let journal = match journal_port {
+            Some(so_far) => Journal::Port { so_far },
+            None if resume => Journal::Resume(journal),
+            None => Journal::New(journal),
+        };
+        SweepPlan {
+            command,
+            setup,
+            cleanup,
+            only,
+            depth,
+            hit,
+            persistent,
+            kthreads: !no_kthreads,
+            shard,
+            budget,
+            hang,
+            expect_success,
+            keep_going,
+            leaks,
+            journal,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Runs for what a pass can't reach: kernel threads, interrupts, exec, page faults, sites that come and go. Several sites are
+//! failed in one run; where that goes wrong, they are taken apart by halves.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use anyhow::Result;
+
+use super::{
+    Verdict,
+    journal::{
+        Record, Signature,
+        record::{Ended, Failed, Level, Outcome, RunEnd, Trouble},
+    },
+    oracle::Complaint,
+    search::{Search, Stopped},
+    workload,
+};
+use crate::target;
+
+/// How many sites are failed in one run.
+const BATCH: usize = 48;
+/// So many runs in a row may reach none of their sites, before those are given up.
+const BARREN: u32 = 2;
+
+impl Search<'_> {
+    /// Runs until every site that is left was failed, or does not come up any more.
+    pub(super) fn batches(&mut self) -> Result<Option<Stopped>> {
+        let mut left = self.left();
+        for site in &left {
+            self.experiment.lab.allow(*site, 0)?;
+        }
+        let mut barren = 0;
+        while !left.is_empty() {
+            if self.experiment.is_over() {
+                self.give_up(left, "the time was up")?;
+                return Ok(Some(self.over()));
+            }
+            let batch = self.next_batch(&left);
+            let (end, fired) = self.batch(&batch)?;
+            if let Some(stopped) = self.stopped(end)? {
+                return Ok(Some(stopped));
+            }
+            barren = if fired == 0 { barren + 1 } else { 0 };
+            if barren >= BARREN {
+                let batch: BTreeSet<Signature> = batch.into_iter().collect();
+                left.retain(|site| !batch.contains(site));
+                self.give_up(batch.into_iter().collect(), "did not come up again")?;
+                barren = 0;
+            }
+            let finished: BTreeSet<Signature> = self.experiment.notebook.finished_sites().into_iter().collect();
+            left.retain(|site| !finished.contains(site));
+        }
+        Ok(None)
+    }
+
+    /// The next sites in order, as many as the most suspicious of them may have beside it.
+    fn next_batch(&self, left: &[Signature]) -> Vec<Signature> {
+        let limit = |site: Signature| self.experiment.notebook.batch_limit(site).unwrap_or(BATCH);
+        let smallest = left.iter().map(|site| limit(*site)).min().unwrap_or(BATCH);
+        left.iter().copied().filter(|site| limit(*site) == smallest).take(smallest).collect()
+    }
+
+    /// A run in which these sites are failed, each once. Says how many were.
+    pub(super) fn batch(&mut self, sites: &[Signature]) -> Result<(RunEnd, usize)> {
+        for site in sites {
+            self.experiment.lab.allow(*site, u64::from(self.plan.persistent.unwrap_or(1)))?;
+        }
+        let before = self.experiment.lab.counts()?;
+        let run = self.begin_run(Level::Run, Some(sites.to_vec()), None)?;
+        let start = Instant::now();
+        let deadline = self.deadline();
+        let mut command = self.workload.start(&self.cgroup)?;
+        self.experiment.lab.arm(Level::Run, 0, self.plan.hit);
+        let mut complaints = Vec::new();
+        let watched = {
+            let Self { experiment, cgroup, .. } = self;
+            workload::watch(&mut command, cgroup, deadline, || {
+                experiment.lab.heartbeat();
+                complaints.extend(experiment.oracle.poll());
+                let broken =
+                    complaints.iter().any(|complaint: &Complaint| Verdict::from(complaint.kind) >= Verdict::Hang);
+                Ok(broken || experiment.is_interrupted())
+            })?
+        };
+        self.experiment.lab.disarm();
+        std::thread::sleep(super::clock::TICK);
+        complaints.extend(self.experiment.oracle.flush());
+        for site in self.experiment.lab.catch_up()? {
+            self.experiment.note(Record::Site(site))?;
+        }
+        let counts = self.experiment.lab.counts()?;
+        let times = |site: Signature| {
+            let count = |counts: &std::collections::BTreeMap<_, super::lab::Counts>| {
+                counts.get(&site).map_or(0, |counts: &super::lab::Counts| counts.failures)
+            };
+            count(&counts) - count(&before)
+        };
+        let fired: Vec<(Signature, u64)> =
+            sites.iter().map(|site| (*site, times(*site))).filter(|(_, times)| *times > 0).collect();
+        for site in sites {
+            self.experiment.lab.allow(*site, 0)?;
+        }
+
+        let status = watched.outcome.map(target::Outcome::code);
+        let interrupted = self.experiment.is_interrupted();
+        let failed = status != Some(self.plain_status);
+        let mut end = match watched.outcome {
+            Some(_) => RunEnd::Finished,
+            None if watched.unkillable => RunEnd::Unkillable,
+            None if interrupted => RunEnd::Interrupted,
+            None => RunEnd::TimedOut,
+        };
+        if end == RunEnd::TimedOut && complaints.is_empty() {
+            let splat = format!("the workload did not end within {} s", deadline.as_secs());
+            let title = "the workload does not end".to_owned();
+            complaints.push(Complaint { kind: super::oracle::Kind::Hang, title, splat });
+        }
+        let bad = !complaints.is_empty() || (failed && self.plan.expect_success);
+        let alone = fired.len() == 1;
+        for complaint in complaints {
+            let Complaint { kind, title, splat } = complaint;
+            let verdict = Verdict::from(kind);
+            if verdict == Verdict::Oops
+                && let Some(damaged) = self.experiment.damaged()
+            {
+                end = damaged;
+            }
+            let site = if alone { Some(fired[0].0) } else { None };
+            let suspects = fired.iter().map(|(site, _)| *site).filter(|_| !alone).collect();
+            self.experiment.note(Record::Trouble(Trouble {
+                run,
+                verdict,
+                title,
+                splat,
+                site,
+                after: None,
+                suspects,
+            }))?;
+        }
+        // Of several, nobody knows which it was: they come again, fewer at a time.
+        if (!bad || alone) && end != RunEnd::Interrupted {
+            for (site, times) in &fired {
+                let outcome =
+                    if failed { Outcome::ProgramFailed { status: status.unwrap_or(-1) } } else { Outcome::Masked };
+                let failed = Failed {
+                    run,
+                    site: *site,
+                    after: None,
+                    hit: self.plan.hit,
+                    times: u32::try_from(*times).unwrap_or(u32::MAX),
+                    level: Level::Run,
+                    call: self.experiment.lab.call(*site).cloned(),
+                    syscall: None,
+                    outcome,
+                };
+                self.experiment.note(Record::Failed(failed))?;
+            }
+        }
+        let elapsed = start.elapsed().as_secs_f64();
+        let hits = std::collections::BTreeMap::new();
+        self.experiment.sync(Record::Ended(Ended { run, end, elapsed, status, hits }))?;
+        self.experiment.progress();
+        Ok((end, fired.len()))
+    }
+}

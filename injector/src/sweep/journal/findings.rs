@@ -1,0 +1,231 @@
+//! From complaints and crashes to findings: one for each defect, however many sites lead to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::{
+    State,
+    record::{Call, Failed, Level, Outcome, Signature, Syscall},
+    state::Event,
+};
+use crate::{events::frames, sweep::Verdict};
+
+/// A defect of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Names it: 8 hexadecimal digits that depend on the title alone.
+    pub id: String,
+    /// The same for the same defect.
+    pub title: String,
+    /// The worst that came of it.
+    pub verdict: Verdict,
+    /// What the kernel said the first time.
+    pub splat: String,
+    /// Titles of what followed from the same failures.
+    pub followed_by: Vec<String>,
+    /// The failures that do it, in the order in which they were found.
+    pub failures: Vec<FindingFailure>,
+    /// Sites one of which may do it; empty where `failures` says it. The likeliest first.
+    pub suspects: Vec<Signature>,
+    /// How often these failures were tried.
+    pub tries: u32,
+    /// How often this came of it.
+    pub reproduced: u32,
+}
+
+/// A failure that leads to a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FindingFailure {
+    /// Where.
+    pub site: Signature,
+    /// With this failure before it, in the same attempt.
+    pub after: Option<Signature>,
+    /// At which hit within the attempt.
+    pub hit: u32,
+    /// How it was failed; none if the journal lost that line.
+    pub level: Option<Level>,
+    /// What was asked for; none where the machine went down before it could be written.
+    pub call: Option<Call>,
+    /// The system call.
+    pub syscall: Option<Syscall>,
+    /// What user space got; none where nothing came back.
+    pub outcome: Option<Outcome>,
+    /// How often it was tried.
+    pub tries: u32,
+    /// How often the finding came of it.
+    pub reproduced: u32,
+}
+
+/// One failure in one run.
+type Key = (usize, Option<u32>, Signature, Option<Signature>);
+
+impl Finding {
+    /// The name for a title: FNV-1a, 32 bits.
+    #[must_use]
+    pub fn id_of(title: &str) -> String {
+        let hash = title.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        format!("{hash:08x}")
+    }
+}
+
+pub(super) fn of(state: &State) -> Vec<Finding> {
+    let mut events: Vec<Event> = state.events.clone();
+    events.extend(hangs(state));
+
+    // What one failure sets off comes in several complaints. The first names the defect, the others follow from it.
+    let mut first: BTreeMap<Key, &str> = BTreeMap::new();
+    for event in &events {
+        if let Some(key) = key(event) {
+            first.entry(key).or_insert(&event.title);
+        }
+    }
+    let mut groups: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
+    for event in &events {
+        let title = key(event).and_then(|key| first.get(&key).copied()).unwrap_or(&event.title);
+        groups.entry(title).or_default().push(event);
+    }
+    let mut all: Vec<Finding> = groups.into_iter().map(|(title, events)| finding(state, title, &events)).collect();
+    all.sort_by(|a, b| b.verdict.cmp(&a.verdict).then_with(|| a.title.cmp(&b.title)));
+    all
+}
+
+fn key(event: &Event) -> Option<Key> {
+    event.culprit.map(|(site, after)| (event.section, event.run, site, after))
+}
+
+/// Failures after which something did not come to an end, of which the kernel said nothing.
+fn hangs(state: &State) -> Vec<Event> {
+    let said: BTreeSet<Key> =
+        state.events.iter().filter(|event| event.verdict >= Verdict::Hang).filter_map(key).collect();
+    let mut all = Vec::new();
+    for site in state.sites().values() {
+        for (section, failed) in &site.failures {
+            let key = (*section, Some(failed.run), failed.site, failed.after);
+            if failed.outcome != Outcome::Hang || said.contains(&key) {
+                continue;
+            }
+            let place = site.info.as_ref().and_then(|info| frames::callers(&info.stack).first());
+            let place = place.map_or_else(|| failed.site.to_string(), |frame| frames::function(frame).to_owned());
+            let title = match &failed.syscall {
+                Some(call) => format!("hang: {}() does not return after a failure in {place}", call.name),
+                None => format!("hang after a failure in {place}"),
+            };
+            all.push(Event {
+                section: *section,
+                run: Some(failed.run),
+                verdict: Verdict::Hang,
+                title,
+                splat: String::new(),
+                culprit: Some((failed.site, failed.after)),
+                suspects: Vec::new(),
+                level: Some(failed.level),
+                hit: failed.hit,
+            });
+        }
+    }
+    all
+}
+
+fn finding(state: &State, title: &str, events: &[&Event]) -> Finding {
+    let mut found = Finding {
+        id: Finding::id_of(title),
+        title: title.to_owned(),
+        verdict: events.iter().map(|event| event.verdict).max().unwrap_or_default(),
+        splat: events.iter().map(|event| &event.splat).find(|splat| !splat.is_empty()).cloned().unwrap_or_default(),
+        followed_by: Vec::new(),
+        failures: Vec::new(),
+        suspects: Vec::new(),
+        tries: 0,
+        reproduced: 0,
+    };
+    for event in events {
+        if event.title != title && !found.followed_by.contains(&event.title) {
+            found.followed_by.push(event.title.clone());
+        }
+        match event.culprit {
+            Some(culprit) => failure(state, event, culprit, events, &mut found.failures),
+            None => {
+                for suspect in &event.suspects {
+                    if !found.suspects.contains(suspect) {
+                        found.suspects.push(*suspect);
+                    }
+                }
+            }
+        }
+    }
+    for replayed in state.replayed.iter().filter(|replayed| replayed.title == title) {
+        let same = |failure: &&mut FindingFailure| (failure.site, failure.after) == (replayed.site, replayed.after);
+        match found.failures.iter_mut().find(same) {
+            Some(failure) => {
+                failure.tries += replayed.tries;
+                failure.reproduced += replayed.reproduced;
+            }
+            // A suspect that was tried, and is none.
+            None if replayed.reproduced == 0 => found.tries += replayed.tries,
+            None => found.failures.push(FindingFailure {
+                tries: replayed.tries,
+                reproduced: replayed.reproduced,
+                ..unseen(replayed.site, replayed.after)
+            }),
+        }
+    }
+    if !found.failures.is_empty() {
+        found.suspects.clear();
+    }
+    found.tries += found.failures.iter().map(|failure| failure.tries).sum::<u32>();
+    found.reproduced = found.failures.iter().map(|failure| failure.reproduced).sum();
+    found
+}
+
+fn unseen(site: Signature, after: Option<Signature>) -> FindingFailure {
+    FindingFailure {
+        site,
+        after,
+        hit: 1,
+        level: None,
+        call: None,
+        syscall: None,
+        outcome: None,
+        tries: 0,
+        reproduced: 0,
+    }
+}
+
+fn failure(
+    state: &State,
+    event: &Event,
+    (site, after): (Signature, Option<Signature>),
+    events: &[&Event],
+    failures: &mut Vec<FindingFailure>,
+) {
+    let written = state.site(site).map(|site| site.failures.as_slice()).unwrap_or_default();
+    let in_run = |event: &Event| {
+        let same = |failed: &Failed| failed.after == after && Some(failed.run) == event.run;
+        written.iter().find(|(section, failed)| *section == event.section && same(failed)).map(|(_, failed)| failed)
+    };
+    // Where the machine went down, the failure itself was never written.
+    let hit_of = |event: &Event| in_run(event).map_or(event.hit, |failed| failed.hit);
+    let hit = hit_of(event);
+    if failures.iter().any(|known| (known.site, known.after, known.hit) == (site, after, hit)) {
+        return;
+    }
+    let came = events.iter().filter(|event| event.culprit == Some((site, after)) && hit_of(event) == hit);
+    let came: BTreeSet<(usize, Option<u32>)> = came.map(|event| (event.section, event.run)).collect();
+    let same = || written.iter().filter(|(_, failed)| failed.after == after && failed.hit == hit);
+    let mut tried: BTreeSet<(usize, Option<u32>)> =
+        same().map(|(section, failed)| (*section, Some(failed.run))).collect();
+    tried.extend(&came);
+    // Another try may tell what was asked for.
+    let told = in_run(event).or_else(|| same().next_back().map(|(_, failed)| failed));
+    failures.push(FindingFailure {
+        hit,
+        level: event.level.or(told.map(|failed| failed.level)),
+        call: told.and_then(|failed| failed.call.clone()),
+        syscall: told.and_then(|failed| failed.syscall.clone()),
+        outcome: in_run(event).map(|failed| failed.outcome.clone()),
+        tries: u32::try_from(tried.len()).unwrap_or(u32::MAX),
+        reproduced: u32::try_from(came.len()).unwrap_or(u32::MAX),
+        ..unseen(site, after)
+    });
+}

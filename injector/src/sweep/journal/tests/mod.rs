@@ -1,0 +1,4 @@
+mod files;
+mod fold;
+mod merging;
+mod samples;

@@ -1,0 +1,266 @@
+//! What is attached for a sweep, and what it has seen: sites with their names, the last call that was failed at each.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{MapData, RingBuf};
+use injector_common::{
+    config::{LEVEL_ATTEMPT, LEVEL_CROWD, LEVEL_RECORD, LEVEL_RUN},
+    record,
+};
+use tracing::warn;
+
+use super::{
+    journal::record::{Call, Level, Signature, Site},
+    place,
+};
+use crate::{
+    events::{Context, Record, decode},
+    kernel::{Facts, KernelFiles, gfp::GfpBits, kallsyms::Kallsyms},
+    plan::{
+        Filter, Hook, Output, Plan, Policy, Probability, StackFilter, Target,
+        sweep::{ShardOf, SweepPlan},
+    },
+    run,
+    session::{self, Attempts, Choice, Loader, Session, Sites, Streams, Wire, monotonic_ns},
+    target::{OwnCgroup, Targets},
+};
+
+/// How long failures go on when this process is not heard of any more. The oracle may be busy for a while.
+const TTL: Duration = Duration::from_secs(20);
+
+/// The attached programs, and the names of what they see.
+pub struct Lab {
+    session: Session,
+    ring: RingBuf<MapData>,
+    symbols: Kallsyms,
+    gfp: GfpBits,
+    /// All sites that were ever seen, by signature; those of an earlier boot come from the journal.
+    sites: HashMap<Signature, Site>,
+    /// The last call that was failed, by site.
+    calls: HashMap<Signature, Call>,
+    /// Sites in the order in which they were first reached since the start, without those that were put into the table.
+    order: Vec<Signature>,
+    /// Failures of the attempt at hand or of the run, in order: what the ring said since it was last asked.
+    failed: Vec<Signature>,
+}
+
+impl Lab {
+    /// Checks the prerequisites, loads the programs, attaches them, and proves that they are called. The cgroup is the
+    /// workload's; it must outlive the programs that look for it.
+    ///
+    /// # Errors
+    /// As those of a run: see [`run::run`].
+    pub fn attach(plan: &SweepPlan) -> Result<(Self, Attempts, OwnCgroup)> {
+        let files = KernelFiles::default();
+        let loader = Loader::prepare()?;
+        let run_plan = run_plan(plan)?;
+        let facts: Facts = run::prerequisites(&files, &run_plan)?;
+        let mut targets = Targets::open(&run_plan.target)?;
+        let (mut wire, symbols) = Wire::resolve(&run_plan, &facts, &files, &targets)?;
+        let symbols = match symbols {
+            Some(symbols) => symbols,
+            None => Kallsyms::read(&files)?,
+        };
+        let sites = Sites {
+            kthreads: plan.kthreads,
+            persistent: plan.persistent.is_some(),
+            shard: plan.shard.map(|ShardOf { index, count }| (index, count)),
+        };
+        wire.choose_sites(sites, &symbols)?;
+        let (session, streams) = Session::attach(loader, &run_plan.hooks, &wire, false)?;
+        let Streams { events, attempts, log: _ } = streams;
+        let attempts = attempts.context("no attempts, though sites are chosen: a defect of the injector")?;
+        let lab = Self {
+            session,
+            ring: events,
+            symbols,
+            gfp: facts.gfp,
+            sites: HashMap::new(),
+            calls: HashMap::new(),
+            order: Vec::new(),
+            failed: Vec::new(),
+        };
+        let cgroup = targets.own.take().context("the workload has no cgroup: a defect of the injector")?;
+        Ok((lab, attempts, cgroup))
+    }
+
+    /// Begins a run: `allowed` failures at each site that [`Lab::allow`] said nothing about.
+    pub fn arm(&self, level: Level, allowed: u64, hit: u32) {
+        let level = match level {
+            Level::Record => LEVEL_RECORD,
+            Level::SystemCall => LEVEL_ATTEMPT,
+            Level::Crowd => LEVEL_CROWD,
+            Level::Run => LEVEL_RUN,
+        };
+        self.session.arm_sites(Choice { level, allowed, hit }, deadline());
+    }
+
+    /// Says that this process is alive.
+    pub fn heartbeat(&self) {
+        self.session.heartbeat(deadline());
+    }
+
+    /// Ends a run.
+    pub fn disarm(&self) {
+        self.session.disarm();
+    }
+
+    /// How many failures a site may have; between runs only.
+    ///
+    /// # Errors
+    /// When the table of sites is full.
+    pub fn allow(&mut self, site: Signature, allowed: u64) -> Result<()> {
+        self.session.allow(site.0, allowed)
+    }
+
+    /// How often each site was reached and failed since the start; between runs only.
+    ///
+    /// # Errors
+    /// When the table can't be read.
+    pub fn counts(&self) -> Result<BTreeMap<Signature, Counts>> {
+        let sites = self.session.sites()?;
+        let counts = |site: &record::Site| Counts { hits: site.hits, failures: site.count };
+        Ok(sites.iter().map(|(signature, site)| (Signature(*signature), counts(site))).collect())
+    }
+
+    /// Remembers a site of an earlier boot.
+    pub fn remember(&mut self, site: Site) {
+        self.sites.insert(site.site, site);
+    }
+
+    /// A site that was seen.
+    #[must_use]
+    pub fn site(&self, site: Signature) -> Option<&Site> {
+        self.sites.get(&site)
+    }
+
+    /// All sites that were seen.
+    pub fn sites(&self) -> impl Iterator<Item = &Site> {
+        self.sites.values()
+    }
+
+    /// Sites in the order in which they were first reached since the start, without those that [`Lab::allow`] named before.
+    #[must_use]
+    pub fn order(&self) -> &[Signature] {
+        &self.order
+    }
+
+    /// The last call that was failed at a site.
+    #[must_use]
+    pub fn call(&self, site: Signature) -> Option<&Call> {
+        self.calls.get(&site)
+    }
+
+    /// Takes what the hook has sent: returns the sites that are new.
+    pub fn drain(&mut self, after: Option<Signature>) -> Vec<Site> {
+        let mut new = Vec::new();
+        while let Some(bytes) = self.ring.next() {
+            match decode(&bytes) {
+                Ok(Record::NewSite(site)) => {
+                    self.order.push(Signature(site.signature));
+                    let site = describe(&self.symbols, &site, after);
+                    if !self.sites.contains_key(&site.site) {
+                        self.sites.insert(site.site, site.clone());
+                        new.push(site);
+                    }
+                }
+                Ok(Record::Failure(decoded)) => {
+                    let record = decoded.record;
+                    let call = Call {
+                        gfp: self.gfp.format(record.effective_gfp),
+                        order: record.order,
+                        size: record.size,
+                        cache: decoded.cache,
+                        comm: decoded.comm,
+                    };
+                    self.failed.push(Signature(record.site));
+                    self.calls.insert(Signature(record.site), call);
+                }
+                Err(error) => warn!("the ring buffer holds {error}"),
+            }
+        }
+        new
+    }
+
+    /// The failures that [`Lab::drain`] saw since this was last asked.
+    pub fn take_failed(&mut self) -> Vec<Signature> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Sites that the ring had no room for are in the table.
+    ///
+    /// # Errors
+    /// When the table can't be read.
+    pub fn catch_up(&mut self) -> Result<Vec<Site>> {
+        let mut new = self.drain(None);
+        for (signature, site) in self.session.sites()? {
+            // Without frames it was put there by us.
+            if site.frames_len > 0 && !self.sites.contains_key(&Signature(signature)) {
+                let site = describe(&self.symbols, &site, None);
+                self.sites.insert(site.site, site.clone());
+                new.push(site);
+            }
+        }
+        Ok(new)
+    }
+}
+
+/// How often a site was reached and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Reached.
+    pub hits: u64,
+    /// Failed.
+    pub failures: u64,
+}
+
+/// A site by names.
+fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -> Site {
+    let length = (site.frames_len as usize).min(site.frames.len());
+    let stack: Vec<String> = site.frames[..length]
+        .iter()
+        .map(|address| match symbols.lookup_return(*address) {
+            Some(symbol) => match symbol.module {
+                Some(module) => format!("{}+{:#x} [{module}]", symbol.name, symbol.offset),
+                None => format!("{}+{:#x}", symbol.name, symbol.offset),
+            },
+            None => format!("{address:#x}"),
+        })
+        .collect();
+    Site {
+        site: Signature(site.signature),
+        hook: session::hook(site.hook).unwrap_or(Hook::Slab),
+        context: context(site.context),
+        kthread: site.flags & record::SITE_KTHREAD != 0,
+        module: place::module(&stack),
+        place: place::place(site.context, site.flags, &stack),
+        after: after.filter(|_| site.flags & record::SITE_AFTER_FAILURE != 0),
+        stack,
+    }
+}
+
+fn context(context: u32) -> Context {
+    match context {
+        record::CONTEXT_TASK => Context::Task,
+        record::CONTEXT_SOFTIRQ => Context::Softirq,
+        record::CONTEXT_HARDIRQ => Context::Hardirq,
+        record::CONTEXT_NMI => Context::Nmi,
+        _ => Context::Unknown,
+    }
+}
+
+fn deadline() -> u64 {
+    monotonic_ns().saturating_add(u64::try_from(TTL.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The same as a plan of a run: what the hook is told of filters and target.
+fn run_plan(plan: &SweepPlan) -> Result<Plan> {
+    let filter = Filter { stack: StackFilter { any_of: plan.only.clone(), none_of: Vec::new() }, ..Filter::default() };
+    let target = Target { command: Some(plan.command.clone()), ..Target::default() };
+    let policy = Policy { probability: Probability::ALWAYS, times: None, duration: None, ttl: TTL };
+    Ok(Plan::new(vec![Hook::Slab, Hook::Page], filter, target, policy, Output::default())?)
+}

@@ -1,0 +1,338 @@
+//! What the search must know of what was: written to the journal, and folded from it, so that a sweep that is resumed
+//! goes on where it stopped.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::Result;
+
+use super::{
+    journal::{
+        Record, Signature, Writer,
+        record::{Armed, Crash, Ended, Failed, Level, Plain, Site, Trouble, Unreached},
+    },
+    verdict::Verdict,
+};
+
+/// How many failures before a crash may have been its cause.
+const RECENT: usize = 2;
+
+/// What is known, and where it is written.
+#[derive(Debug)]
+pub struct Notebook {
+    writer: Writer,
+    known: Known,
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Known {
+    next_run: u32,
+    plain: Option<Plain>,
+    sites: BTreeMap<Signature, Site>,
+    hits: HashMap<Signature, u64>,
+    /// Sites that are not failed by themselves any more: they were, or they brought the machine down.
+    finished: BTreeSet<Signature>,
+    given_up: BTreeSet<Signature>,
+    failures: u64,
+    titles: BTreeSet<String>,
+    /// The run that has not ended.
+    open: Option<Armed>,
+    /// Failures of the last run, latest first.
+    recent: Vec<Signature>,
+    /// The machine went down in a pass: what had been failed last.
+    crashed: Option<Vec<Signature>>,
+    /// Complaints that nobody knows the site of: by title, with the failures that may have been it.
+    unresolved: BTreeMap<String, Vec<Signature>>,
+    /// What came up in the last run.
+    last_titles: Vec<String>,
+    /// What the kernel said, by title.
+    splats: BTreeMap<String, String>,
+    /// Sites that were failed in a run of their own.
+    alone: BTreeSet<Signature>,
+    /// How many sites may be failed together with these: they were among those of a run that went wrong.
+    limits: HashMap<Signature, usize>,
+}
+
+impl Known {
+    /// Takes note of a record.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Begin(_) => self.given_up.clear(),
+            Record::Plain(plain) => self.plain = Some(plain.clone()),
+            Record::Site(site) => {
+                self.sites.entry(site.site).or_insert_with(|| site.clone());
+            }
+            Record::Armed(armed) => {
+                self.next_run = self.next_run.max(armed.run + 1);
+                self.recent.clear();
+                self.last_titles.clear();
+                match armed.sites.as_deref() {
+                    None if armed.level != Level::Record => self.crashed = None,
+                    Some([site]) => {
+                        self.alone.insert(*site);
+                    }
+                    _ => {}
+                }
+                self.open = Some(armed.clone());
+            }
+            Record::Failed(Failed { site, .. }) => {
+                self.failures += 1;
+                self.finished.insert(*site);
+                self.recent.insert(0, *site);
+                self.recent.truncate(RECENT);
+            }
+            Record::Trouble(Trouble { title, site, suspects, splat, .. }) => {
+                self.titles.insert(title.clone());
+                self.last_titles.push(title.clone());
+                self.splats.entry(title.clone()).or_insert_with(|| splat.clone());
+                match site {
+                    Some(site) => {
+                        self.finished.insert(*site);
+                        self.unresolved.remove(title);
+                    }
+                    None => {
+                        let batch = self.open.as_ref().is_some_and(|armed| armed.level == Level::Run);
+                        if batch {
+                            self.suspect(suspects);
+                        } else {
+                            self.unresolved.insert(title.clone(), suspects.clone());
+                        }
+                    }
+                }
+            }
+            Record::Ended(Ended { hits, .. }) => {
+                for (site, hits) in hits {
+                    let most = self.hits.entry(*site).or_default();
+                    *most = (*most).max(*hits);
+                }
+                self.open = None;
+            }
+            Record::Crash(crash) => self.crash(crash),
+            Record::Unreached(Unreached { sites, .. }) => self.given_up.extend(sites),
+            Record::Replayed(_) | Record::End(_) => {}
+        }
+    }
+
+    fn crash(&mut self, crash: &Crash) {
+        self.titles.insert(crash.title.clone());
+        let Some(armed) = self.open.take_if(|open| crash.run.is_none_or(|run| run == open.run)) else { return };
+        match armed.sites.as_deref() {
+            Some([site]) => {
+                self.finished.insert(*site);
+            }
+            Some(sites) => {
+                let left: Vec<Signature> = sites.iter().copied().filter(|site| !self.finished.contains(site)).collect();
+                self.suspect(&left);
+            }
+            None if armed.level != Level::Record => self.crashed = Some(self.recent.clone()),
+            None => {}
+        }
+    }
+
+    /// One of these did it: next time half as many of them together.
+    fn suspect(&mut self, sites: &[Signature]) {
+        for site in sites {
+            let limit = self.limits.entry(*site).or_insert(usize::MAX);
+            *limit = (*limit).min(sites.len() / 2).max(1);
+        }
+    }
+}
+
+impl Notebook {
+    /// Writes to `writer`, with what is known already.
+    #[must_use]
+    pub fn new(writer: Writer, known: Known) -> Self {
+        Self { writer, known }
+    }
+
+    /// Writes a record; `sync`: and returns when it can't be lost any more.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write(&mut self, record: Record, sync: bool) -> Result<()> {
+        if sync {
+            self.writer.sync(&record)?;
+        } else {
+            self.writer.write(&record)?;
+        }
+        self.known.apply(&record);
+        Ok(())
+    }
+
+    /// The number of the next run.
+    #[must_use]
+    pub fn next_run(&self) -> u32 {
+        self.known.next_run
+    }
+
+    /// How the workload was by itself.
+    #[must_use]
+    pub fn plain(&self) -> Option<&Plain> {
+        self.known.plain.as_ref()
+    }
+
+    /// The run that began and did not end.
+    #[must_use]
+    pub fn open_run(&self) -> Option<u32> {
+        self.known.open.as_ref().map(|armed| armed.run)
+    }
+
+    /// How many sites were seen.
+    #[must_use]
+    pub fn sites(&self) -> usize {
+        self.known.sites.len()
+    }
+
+    /// Sites that were seen.
+    pub fn known_sites(&self) -> impl Iterator<Item = Site> {
+        self.known.sites.values().cloned()
+    }
+
+    /// Sites that are not failed by themselves any more.
+    #[must_use]
+    pub fn finished_sites(&self) -> Vec<Signature> {
+        self.known.finished.union(&self.known.given_up).copied().collect()
+    }
+
+    /// How often a site was reached in a run, at most.
+    #[must_use]
+    pub fn hits(&self, site: Signature) -> u64 {
+        self.known.hits.get(&site).copied().unwrap_or(0)
+    }
+
+    /// How many failures were injected.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.known.failures
+    }
+
+    /// How many sites are done.
+    #[must_use]
+    pub fn done(&self) -> usize {
+        self.known.finished.len()
+    }
+
+    /// How many different complaints there were.
+    #[must_use]
+    pub fn findings(&self) -> usize {
+        self.known.titles.len()
+    }
+
+    /// Of how many sites a batch with this one may be; none: as many as one likes.
+    #[must_use]
+    pub fn batch_limit(&self, site: Signature) -> Option<usize> {
+        self.known.limits.get(&site).copied()
+    }
+
+    /// Sites that may be the cause of a complaint and were not failed by themselves yet, with its title.
+    #[must_use]
+    pub fn suspects(&self) -> Vec<(String, Vec<Signature>)> {
+        let not_alone = |sites: &[Signature]| -> Vec<Signature> {
+            sites.iter().copied().filter(|site| !self.known.alone.contains(site)).collect()
+        };
+        let unresolved = self.known.unresolved.iter().map(|(title, sites)| (title.clone(), not_alone(sites)));
+        unresolved.filter(|(_, sites)| !sites.is_empty()).collect()
+    }
+
+    /// What the kernel said under a title, the first time.
+    #[must_use]
+    pub fn splat(&self, title: &str) -> Option<&str> {
+        self.known.splats.get(title).map(String::as_str)
+    }
+
+    /// The titles of what came up in the last run.
+    #[must_use]
+    pub fn last_titles(&self) -> &[String] {
+        &self.known.last_titles
+    }
+
+    /// Whether a complaint has no site yet.
+    #[must_use]
+    pub fn is_unresolved(&self, title: &str) -> bool {
+        self.known.unresolved.contains_key(title)
+    }
+
+    /// After the machine went down in a pass: what had been failed last.
+    #[must_use]
+    pub fn crashed(&self) -> Option<&[Signature]> {
+        self.known.crashed.as_deref()
+    }
+}
+
+impl From<super::oracle::Kind> for Verdict {
+    fn from(kind: super::oracle::Kind) -> Self {
+        match kind {
+            super::oracle::Kind::Warning => Self::Warning,
+            super::oracle::Kind::Hang => Self::Hang,
+            super::oracle::Kind::Leak => Self::Leak,
+            super::oracle::Kind::Oops => Self::Oops,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::journal::record::{CrashKind, Outcome};
+
+    fn sites(numbers: &[u64]) -> Vec<Signature> {
+        numbers.iter().copied().map(Signature).collect()
+    }
+
+    fn armed(run: u32, level: Level, sites: Option<Vec<Signature>>) -> Record {
+        Record::Armed(Armed { run, level, sites, first: None })
+    }
+
+    fn failed(run: u32, site: u64) -> Record {
+        Record::Failed(Failed {
+            run,
+            site: Signature(site),
+            after: None,
+            hit: 1,
+            times: 1,
+            level: Level::SystemCall,
+            call: None,
+            syscall: None,
+            outcome: Outcome::Clean,
+        })
+    }
+
+    fn crash(run: u32) -> Record {
+        Record::Crash(Crash { run: Some(run), kind: CrashKind::Panic, title: "panic".into(), splat: String::new() })
+    }
+
+    fn known(records: &[Record]) -> Known {
+        let mut known = Known::default();
+        for record in records {
+            known.apply(record);
+        }
+        known
+    }
+
+    #[test]
+    fn a_crash_of_one_site_finishes_it() {
+        let known = known(&[armed(3, Level::SystemCall, Some(sites(&[7]))), crash(3)]);
+        assert!(known.finished.contains(&Signature(7)));
+        assert_eq!((known.next_run, known.crashed, known.open), (4, None, None));
+    }
+
+    #[test]
+    fn a_crash_of_many_makes_smaller_batches() {
+        let known = known(&[armed(0, Level::Run, Some(sites(&[1, 2, 3, 4, 5]))), crash(0)]);
+        assert!(known.finished.is_empty());
+        assert_eq!(known.limits[&Signature(5)], 2);
+        let smaller = [armed(0, Level::Run, Some(sites(&[1, 2]))), crash(0)];
+        let known = self::known(&smaller);
+        assert_eq!(known.limits[&Signature(1)], 1, "the next crash names it");
+    }
+
+    #[test]
+    fn a_crash_in_a_pass_has_suspects_until_the_next() {
+        let mut known = known(&[armed(0, Level::SystemCall, None), failed(0, 1), failed(0, 2), failed(0, 3), crash(0)]);
+        assert_eq!(known.crashed, Some(sites(&[3, 2])));
+        known.apply(&armed(1, Level::SystemCall, Some(sites(&[9]))));
+        assert!(known.crashed.is_some(), "one site by itself");
+        known.apply(&armed(2, Level::SystemCall, None));
+        assert_eq!(known.crashed, None);
+    }
+}

@@ -1,0 +1,273 @@
+//! A finding again, by itself: the same failure at the same hit, and does the same come of it? And from several failures that
+//! together do it, the fewest.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use injector_guest::port::DataPort;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{
+    journal::{
+        self, Begin, Finding, Journal, Record, Signature, State, Writer, differences,
+        record::{Level, Replayed, RunEnd, Site},
+    },
+    lab::Lab,
+    notebook::{Known, Notebook},
+    search::{Search, Stopped},
+    start::{self, JournalError},
+    workload::Workload,
+};
+use crate::{
+    kernel::KernelFiles,
+    plan::{
+        StackPattern,
+        sweep::{self as plan, Leaks, SweepPlan},
+    },
+    sinks,
+};
+
+/// What is to be done again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayPlan {
+    /// Where the finding is written down.
+    pub journal: PathBuf,
+    /// Its id, or the beginning of its title.
+    pub finding: String,
+    /// How often.
+    pub tries: u32,
+    /// Only these failures instead of the finding's.
+    pub sites: Vec<Signature>,
+    /// A task that does not come back for this long hangs.
+    pub hang: Duration,
+    /// Go on with a kernel that has crashed a task.
+    pub keep_going: bool,
+    /// Results go to the host, through its port.
+    pub port: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How often it was tried.
+    pub tries: u32,
+    /// How often the same came of it.
+    pub reproduced: u32,
+    /// Why it ended early.
+    pub stopped: Option<Stopped>,
+}
+
+/// A finding with what is needed to get it again.
+pub struct Again {
+    /// The finding.
+    pub finding: Finding,
+    /// The sweep that found it.
+    pub begin: Begin,
+    /// The sites of the failures.
+    pub sites: Vec<Signature>,
+    level: Level,
+    hit: u32,
+    known: Vec<Site>,
+}
+
+impl Again {
+    /// Looks a finding up.
+    ///
+    /// # Errors
+    /// There is no such finding, or several.
+    pub fn find(journal: &Journal, name: &str) -> Result<Self, JournalError> {
+        let state = State::of(journal);
+        let all = state.findings();
+        let mut matching = all.iter().filter(|finding| finding.id == name || finding.title.starts_with(name));
+        let finding = match (matching.next(), matching.next()) {
+            (Some(finding), None) => finding.clone(),
+            (Some(_), Some(_)) => return Err(JournalError(format!("several findings begin with `{name}`; use an id"))),
+            (None, _) => {
+                let list: Vec<String> = all.iter().map(|finding| format!("{} {}", finding.id, finding.title)).collect();
+                let list = if list.is_empty() { "it has none".to_owned() } else { list.join("; ") };
+                return Err(JournalError(format!("{} has no finding `{name}`: {list}", journal.name)));
+            }
+        };
+        // The first failure that did it, with the one before it.
+        let best = finding.failures.iter().max_by_key(|failure| failure.reproduced);
+        let (sites, level, hit) = match best {
+            Some(failure) => {
+                let sites = failure.after.into_iter().chain([failure.site]).collect();
+                (sites, failure.level.unwrap_or(Level::SystemCall), failure.hit.max(1))
+            }
+            None => (finding.suspects.clone(), Level::Crowd, 1),
+        };
+        let fits = |begin: &&Begin| begin.options.hit == hit;
+        let begin = state.begins().iter().find(fits).or(state.begins().first());
+        let begin = begin.cloned().ok_or_else(|| JournalError(format!("{} is empty", journal.name)))?;
+        let known = sites.iter().filter_map(|site| state.site(*site)?.info.clone()).collect();
+        Ok(Self { finding, begin, sites, level, hit, known })
+    }
+
+    /// The sweep that this is a part of.
+    fn sweep_plan(&self, plan: &ReplayPlan) -> Result<SweepPlan> {
+        let Begin { workload, options, .. } = &self.begin;
+        let only: Result<Vec<StackPattern>, _> = options.only.iter().map(|pattern| pattern.parse()).collect();
+        Ok(SweepPlan {
+            command: workload.command.iter().map(Into::into).collect(),
+            setup: workload.setup.clone(),
+            cleanup: workload.cleanup.clone(),
+            only: only.context("the journal's --only")?,
+            depth: options.depth,
+            hit: self.hit,
+            persistent: options.persistent,
+            kthreads: options.kthreads,
+            shard: None,
+            budget: None,
+            hang: plan.hang,
+            expect_success: options.expect_success,
+            keep_going: plan.keep_going,
+            leaks: Leaks::Auto,
+            journal: plan::Journal::Resume(plan.journal.clone()),
+        })
+    }
+}
+
+/// Tries a finding again. What comes of it is said, and added to the journal.
+///
+/// # Errors
+/// [`JournalError`] when there is no such finding, or the journal is of another kernel or workload; those of a sweep.
+pub fn replay(plan: &ReplayPlan) -> Result<Tally> {
+    let journal = journal::read(&plan.journal)?;
+    let mut again = Again::find(&journal, &plan.finding)?;
+    if !plan.sites.is_empty() {
+        again.sites.clone_from(&plan.sites);
+    }
+    let sweep = again.sweep_plan(plan)?;
+    let files = KernelFiles::default();
+    let here = start::begin(&sweep, &files)?;
+    let here = Begin { options: again.begin.options.clone(), shard: again.begin.shard, ..here };
+    let differences: Vec<String> = differences(&again.begin, &here)
+        .iter()
+        .map(|difference| difference.line(&journal.name, "this machine"))
+        .collect();
+    if !differences.is_empty() {
+        return Err(JournalError(format!("can't replay: {}", differences.join("; "))).into());
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("can't handle signals")?;
+    }
+    let lab = Lab::attach(&sweep)?;
+    let workload = Workload::new(&sweep)?;
+    let mut known = Known::default();
+    for site in &again.known {
+        known.apply(&Record::Site(site.clone()));
+    }
+    let elapsed = State::of(&journal).plain_time().unwrap_or(1.0);
+    known.apply(&Record::Plain(journal::record::Plain { elapsed, status: 0 }));
+    // The tries are no part of the sweep: what the journal gets is their outcome.
+    let notebook = Notebook::new(Writer::port(Box::new(std::io::sink())), known);
+    let mut search = Search::new(&sweep, lab, workload, notebook, Instant::now(), interrupted)?;
+    search.prepare()?;
+    let mut out = outcome_writer(plan, &journal)?;
+    let mut tally = Tally::default();
+    for number in 1..=plan.tries {
+        let (end, titles) = search.trial(&again.sites, again.level)?;
+        if end == RunEnd::Interrupted {
+            tally.stopped = Some(search.over());
+            break;
+        }
+        let reproduced = titles.iter().any(|title| *title == again.finding.title);
+        let what = if reproduced {
+            "reproduced".to_owned()
+        } else if titles.is_empty() {
+            "nothing happened".to_owned()
+        } else {
+            format!("something else: {}", titles.join("; "))
+        };
+        sinks::announce(format_args!("try {number} of {}: {what}", plan.tries));
+        tally.tries += 1;
+        tally.reproduced += u32::from(reproduced);
+        let site = *again.sites.last().context("a finding without a site")?;
+        let after = (again.sites.len() > 1).then(|| again.sites[0]);
+        let title = again.finding.title.clone();
+        out.sync(&Record::Replayed(Replayed { title, site, after, tries: 1, reproduced: reproduced.into() }))?;
+        tally.stopped = search.stopped(end)?;
+        if tally.stopped.is_some() {
+            break;
+        }
+    }
+    search.finish()?;
+    Ok(tally)
+}
+
+fn outcome_writer(plan: &ReplayPlan, journal: &Journal) -> Result<Writer> {
+    Ok(if plan.port {
+        Writer::port(Box::new(DataPort::open().context("can't open the port to the host's journal")?))
+    } else {
+        Writer::resume(&plan.journal, &journal.tail)?
+    })
+}
+
+/// The fewest of some sites that still do it: `does` tries a set. Delta debugging by halves and complements (Zeller and
+/// Hildebrandt, 2002). No subset of what is returned that leaves one out does it, as far as `does` can be relied on.
+///
+/// # Errors
+/// Those of `does`.
+pub fn fewest<T: Clone, E>(all: &[T], mut does: impl FnMut(&[T]) -> Result<bool, E>) -> Result<Vec<T>, E> {
+    let mut set = all.to_vec();
+    let mut parts = 2;
+    while set.len() > 1 {
+        let size = set.len().div_ceil(parts);
+        let mut smaller = None;
+        for start in (0..set.len()).step_by(size) {
+            let end = (start + size).min(set.len());
+            let part = set[start..end].to_vec();
+            let rest: Vec<T> = set[..start].iter().chain(&set[end..]).cloned().collect();
+            if does(&part)? {
+                smaller = Some((part, 2));
+                break;
+            }
+            if parts > 2 && !rest.is_empty() && does(&rest)? {
+                smaller = Some((rest, parts - 1));
+                break;
+            }
+        }
+        match smaller {
+            Some((less, next)) => (set, parts) = (less, next.max(2)),
+            None if size == 1 => break,
+            None => parts = (parts * 2).min(set.len()),
+        }
+    }
+    Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_fewest_are_found(size in 1usize..40, needed in proptest::collection::btree_set(0usize..40, 1..4)) {
+            let all: Vec<usize> = (0..size.max(40)).collect();
+            let mut tries = 0;
+            let found = fewest(&all, |set| {
+                tries += 1;
+                Ok::<_, Infallible>(needed.iter().all(|site| set.contains(site)))
+            });
+            prop_assert_eq!(found.unwrap(), needed.into_iter().collect::<Vec<_>>());
+            prop_assert!(tries < 200, "{}", tries);
+        }
+    }
+
+    #[test]
+    fn nothing_smaller_is_all() {
+        let all = [1, 2, 3];
+        assert_eq!(fewest(&all, |set| Ok::<_, Infallible>(set.len() == 3)), Ok(all.to_vec()));
+        assert_eq!(fewest(&[7], |_| Ok::<_, Infallible>(false)), Ok(vec![7]));
+    }
+}

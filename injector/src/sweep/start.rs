@@ -1,0 +1,173 @@
+//! A sweep from its plan to its end: journal, attach, search.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+use injector_guest::port::DataPort;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{
+    identity,
+    journal::{
+        self, Begin, Journal, Record, Writer, differences,
+        record::{Crash, CrashKind, Options, Plain, SCHEMA, Shard},
+    },
+    lab::Lab,
+    notebook::{Known, Notebook},
+    search::{Search, Stopped},
+    workload::Workload,
+};
+use crate::{
+    kernel::KernelFiles,
+    plan::sweep::{self as plan, SweepPlan},
+    sinks,
+};
+
+/// A journal that does not belong here: bad input.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct JournalError(pub String);
+
+/// How a sweep ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// None: it came to its end.
+    pub stopped: Option<Stopped>,
+    /// Its journal, to be read again.
+    pub journal: PathBuf,
+}
+
+/// Sweeps.
+///
+/// # Errors
+/// [`JournalError`], [`super::WorkloadError`]: bad input; those of [`crate::run::run`]; anything else is an error of
+/// ours or of the kernel.
+pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
+    let start = Instant::now();
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("can't handle signals")?;
+    }
+    let files = KernelFiles::default();
+    let mut begin = begin(plan, &files)?;
+
+    // All that can be wrong with the journal comes before anything is attached, all that can be wrong with the machine or the
+    // workload before the journal is touched.
+    let earlier = earlier(&plan.journal)?;
+    let mut known = Known::default();
+    if let Some(journal) = &earlier {
+        adopt(journal, &mut begin, &mut known)?;
+    }
+    let (lab, attempts, cgroup) = Lab::attach(plan)?;
+    let mut workload = Workload::new(plan)?;
+    workload.clean_up()?;
+    workload.set_up()?;
+    let mut plain = None;
+    if earlier.is_none() {
+        let interrupted = || interrupted.load(Ordering::Relaxed);
+        let elapsed = workload.by_itself(&cgroup, plan.hang * 10, interrupted)?.as_secs_f64();
+        sinks::announce(format_args!("the workload takes {elapsed:.2} s by itself"));
+        plain = Some(Plain { elapsed, status: 0 });
+    }
+
+    let mut notebook = Notebook::new(writer(&plan.journal, earlier.as_ref())?, known);
+    let open = notebook.open_run();
+    let rebooted = earlier.as_ref().is_some_and(|journal| last_boot(journal) != begin.boot.as_deref());
+    notebook.write(Record::Begin(Box::new(begin)), true)?;
+    if let Some(run) = open.filter(|_| rebooted) {
+        let title = "the machine went down".to_owned();
+        let splat = String::new();
+        notebook.write(Record::Crash(Crash { run: Some(run), kind: CrashKind::Unknown, title, splat }), true)?;
+    }
+    if let Some(plain) = plain {
+        notebook.write(Record::Plain(plain), true)?;
+    }
+    let mut search = Search::new(plan, (lab, attempts, cgroup), workload, notebook, start, interrupted)?;
+    let stopped = search.run()?;
+    Ok(Ended { stopped, journal: path(&plan.journal).to_owned() })
+}
+
+/// The first line of a new journal.
+pub(super) fn begin(plan: &SweepPlan, files: &KernelFiles) -> Result<Begin> {
+    let boot = files.read_text("proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned());
+    let name = files.read_text("proc/sys/kernel/random/uuid").context("the kernel has no random names")?;
+    Ok(Begin {
+        schema: SCHEMA,
+        sweep: name.trim().replace('-', ""),
+        part: 0,
+        boot,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+        kernel: identity::kernel(files)?,
+        workload: identity::workload(&plan.command, plan.setup.as_deref(), plan.cleanup.as_deref()),
+        options: Options {
+            depth: plan.depth,
+            hit: plan.hit,
+            persistent: plan.persistent,
+            kthreads: plan.kthreads,
+            only: plan.only.iter().map(ToString::to_string).collect(),
+            expect_success: plan.expect_success,
+        },
+        shard: plan.shard.map(|plan::ShardOf { index, count }| Shard { index, count }),
+    })
+}
+
+/// Reads the journal that is to be gone on with; none where a new one begins.
+fn earlier(journal: &plan::Journal) -> Result<Option<Journal>> {
+    let journal = match journal {
+        plan::Journal::New(path) if path.exists() => {
+            return Err(journal::WriteError::Exists(path.clone()).into());
+        }
+        plan::Journal::New(_) => return Ok(None),
+        plan::Journal::Resume(path) | plan::Journal::Port { so_far: path } => journal::read(path)?,
+    };
+    for remark in &journal.remarks {
+        sinks::announce(format_args!("{}: {remark}", journal.name));
+    }
+    Ok((!journal.sections.is_empty()).then_some(journal))
+}
+
+/// Goes on with what a journal knows, if it is of this kernel and workload.
+fn adopt(journal: &Journal, begin: &mut Begin, known: &mut Known) -> Result<(), JournalError> {
+    let [section] = journal.sections.as_slice() else {
+        let message = format!("{} holds several sweeps; only the journal of one can be resumed", journal.name);
+        return Err(JournalError(message));
+    };
+    let differences = differences(&section.begin, begin);
+    if !differences.is_empty() {
+        let lines: Vec<String> =
+            differences.iter().map(|difference| difference.line(&journal.name, "this sweep")).collect();
+        return Err(JournalError(format!("can't resume: {}", lines.join("; "))));
+    }
+    begin.sweep.clone_from(&section.begin.sweep);
+    begin.part = section.begins().map(|begin| begin.part).max().unwrap_or(0) + 1;
+    for record in &section.records {
+        known.apply(record);
+    }
+    Ok(())
+}
+
+/// The boot in which a journal was last written to.
+fn last_boot(journal: &Journal) -> Option<&str> {
+    journal.sections.last()?.begins().last()?.boot.as_deref()
+}
+
+fn path(journal: &plan::Journal) -> &Path {
+    match journal {
+        plan::Journal::New(path) | plan::Journal::Resume(path) | plan::Journal::Port { so_far: path } => path,
+    }
+}
+
+fn writer(journal: &plan::Journal, earlier: Option<&Journal>) -> Result<Writer> {
+    Ok(match journal {
+        plan::Journal::New(path) => Writer::create(path)?,
+        plan::Journal::Resume(path) => Writer::resume(path, &earlier.map(|journal| journal.tail).unwrap_or_default())?,
+        plan::Journal::Port { .. } => {
+            Writer::port(Box::new(DataPort::open().context("can't open the port to the host's journal")?))
+        }
+    })
+}

@@ -1,0 +1,127 @@
+//! System calls: their names, and which of them can be made again.
+
+use std::mem::MaybeUninit;
+
+use nix::{errno::Errno, unistd::Pid};
+use syscalls::Sysno;
+
+use crate::sweep::step;
+
+/// A system call by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Call(pub u64);
+
+impl Call {
+    /// Its name: `openat`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self.sysno() {
+            Some(sysno) => sysno.name().to_owned(),
+            None => format!("call {}", self.0),
+        }
+    }
+
+    fn sysno(self) -> Option<Sysno> {
+        Sysno::new(usize::try_from(self.0).ok()?)
+    }
+
+    /// Replaces the program: its failures come back as anything, and past the point of no return the task is killed.
+    pub(super) fn is_exec(self) -> bool {
+        matches!(self.sysno(), Some(Sysno::execve | Sysno::execveat))
+    }
+
+    /// Whether it can be made again when it returned an error. Those that can't have done their work all the same.
+    pub(super) fn can_be_repeated(self) -> bool {
+        !matches!(
+            self.sysno(),
+            Some(
+                Sysno::close
+                    | Sysno::close_range
+                    | Sysno::rt_sigreturn
+                    | Sysno::exit
+                    | Sysno::exit_group
+                    | Sysno::execve
+                    | Sysno::execveat
+            )
+        )
+    }
+
+    /// What a step of a script asks of us, if it is that.
+    pub(super) fn step(self, arguments: &[u64; 6]) -> Option<u64> {
+        (self.sysno() == Some(Sysno::prctl) && arguments[0] == step::MAGIC).then_some(arguments[1])
+    }
+
+    /// Waits for another process.
+    pub(super) fn waits_for_children(self) -> bool {
+        matches!(self.sysno(), Some(Sysno::wait4 | Sysno::waitid))
+    }
+}
+
+/// Where a task has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    /// Before a system call, with its arguments.
+    Entry(Call, [u64; 6]),
+    /// After one, with what it returned.
+    Exit(i64),
+    /// Elsewhere.
+    None,
+}
+
+/// Asks the kernel where a task has stopped (PTRACE_GET_SYSCALL_INFO, since 5.3).
+pub(super) fn position(pid: Pid) -> Result<Position, Errno> {
+    let mut info = MaybeUninit::<libc::ptrace_syscall_info>::zeroed();
+    // SAFETY: the kernel writes at most as many bytes as it is told that there are.
+    let result = unsafe {
+        libc::ptrace(
+            libc::PTRACE_GET_SYSCALL_INFO,
+            pid.as_raw(),
+            size_of::<libc::ptrace_syscall_info>(),
+            info.as_mut_ptr(),
+        )
+    };
+    Errno::result(result)?;
+    // SAFETY: all bytes zero is a valid value, and the kernel wrote over it.
+    let info = unsafe { info.assume_init() };
+    Ok(match info.op {
+        libc::PTRACE_SYSCALL_INFO_ENTRY => {
+            // SAFETY: `op` says which member of the union it is.
+            let entry = unsafe { info.u.entry };
+            Position::Entry(Call(entry.nr), entry.args)
+        }
+        // SAFETY: as above.
+        libc::PTRACE_SYSCALL_INFO_EXIT => Position::Exit(unsafe { info.u.exit.sval }),
+        _ => Position::None,
+    })
+}
+
+/// Makes a task that has stopped after a system call make it again.
+pub(super) fn repeat(pid: Pid) -> Result<(), Errno> {
+    /// `syscall`, and `int $0x80`, have two bytes.
+    const INSTRUCTION: u64 = 2;
+    let mut registers = nix::sys::ptrace::getregs(pid)?;
+    registers.rip -= INSTRUCTION;
+    registers.rax = registers.orig_rax;
+    nix::sys::ptrace::setregs(pid, registers)
+}
+
+/// Has the system call that a task has stopped after return something else.
+pub(super) fn answer(pid: Pid, result: u64) -> Result<(), Errno> {
+    let mut registers = nix::sys::ptrace::getregs(pid)?;
+    registers.rax = result;
+    nix::sys::ptrace::setregs(pid, registers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(Call(257).name(), "openat");
+        assert_eq!(Call(9999).name(), "call 9999");
+        assert!(Call(59).is_exec() && !Call(59).can_be_repeated());
+        assert!(!Call(3).can_be_repeated(), "close");
+        assert!(Call(257).can_be_repeated());
+    }
+}

@@ -1,0 +1,317 @@
+//! Runs the workload under ptrace, opens an attempt for each of its system calls, and makes a call again that a failure was
+//! injected into and that returned an error: the program never learns of it, and one pass over an unmodified script walks all
+//! sites of every call.
+//!
+//! At the exit stop of a failed call, the instruction pointer goes back by the length of the system-call instruction and
+//! the accumulator gets the call's number back; all other registers still hold the arguments (arch/x86/entry/entry_64.S,
+//! 6.12: only rcx and r11 are clobbered).
+
+mod calls;
+mod stops;
+
+use std::{
+    collections::HashMap,
+    io,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use injector_common::attempt::Attempt;
+use nix::{
+    errno::Errno,
+    sys::{
+        ptrace,
+        signal::Signal,
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::Pid,
+};
+
+use super::{
+    clock::Ticker,
+    journal::record::{Outcome, RunEnd},
+};
+use crate::{
+    session::Attempts,
+    target::{self, Command, OwnCgroup},
+};
+
+pub use calls::Call;
+
+/// After this long a workload that was killed is given up.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a pass makes its attempts.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// How many failures an attempt may have by itself; 0: the workload is only watched.
+    pub limit: u32,
+    /// What is failed first may be failed again to get at what lies behind it: up to so many failures in an attempt.
+    pub depth: u32,
+    /// Whatever may be failed in an attempt is, up to the limit.
+    pub crowd: bool,
+    /// A task that has not come back from a call for this long hangs.
+    pub hang: Duration,
+    /// The whole run may take this long.
+    pub deadline: Duration,
+}
+
+/// A failure, or two, of one attempt, with what came of it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The failures.
+    pub attempt: Attempt,
+    /// The call.
+    pub call: Option<Call>,
+    /// What the call returned.
+    pub result: Option<i64>,
+    /// What that means.
+    pub outcome: Outcome,
+}
+
+/// Who is told what the tracer sees, and may end the run.
+pub trait Watcher {
+    /// An attempt in which something was failed is over: the moment to look at the kernel.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn failed(&mut self, attempt: &Attempt, call: Option<Call>) -> Result<Option<RunEnd>>;
+    /// What came of it is known.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn outcome(&mut self, result: Failure) -> Result<()>;
+    /// A call returned an error, and nothing had been failed in it.
+    fn error(&mut self, call: Call, error: Errno) -> Option<RunEnd>;
+    /// A task hangs: with a failure in the call that it is in, or without one of its own.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn hangs(&mut self, tid: u32, attempt: Option<&Attempt>, call: Option<Call>) -> Result<()>;
+    /// Some time has passed.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn tick(&mut self) -> Result<Option<RunEnd>>;
+}
+
+/// How a traced run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// Why.
+    pub end: RunEnd,
+    /// Of the workload itself.
+    pub outcome: Option<target::Outcome>,
+}
+
+/// A task of the workload.
+#[derive(Debug)]
+struct Task {
+    /// The call it is in.
+    call: Option<Call>,
+    /// The last one it was in, for what happens on its way back.
+    last: Option<Call>,
+    /// What was failed in the attempt before, and is made again now.
+    pending: Option<Pending>,
+    /// To be failed first in the next attempt, and how many failures that may have.
+    repeat: Option<u64>,
+    /// Since when it runs without a stop.
+    since: Instant,
+    /// It is new: its first stop is not a signal.
+    fresh: bool,
+    /// The step of the script that it belongs to: the process that repeats it. That one is itself never failed.
+    step: Option<i32>,
+    /// What it has asked of us, to be answered after the call.
+    asked: Option<u64>,
+}
+
+/// A failed attempt whose call is being made again.
+#[derive(Debug)]
+struct Pending {
+    attempt: Attempt,
+    error: Errno,
+}
+
+impl Task {
+    fn new() -> Self {
+        Self {
+            call: None,
+            last: None,
+            pending: None,
+            repeat: None,
+            since: Instant::now(),
+            fresh: true,
+            step: None,
+            asked: None,
+        }
+    }
+}
+
+/// A workload under ptrace.
+pub struct Tracer<'a, W> {
+    attempts: &'a mut Attempts,
+    watcher: &'a mut W,
+    manner: Manner,
+    tasks: HashMap<i32, Task>,
+    root: Pid,
+    outcome: Option<target::Outcome>,
+    /// Steps that are being repeated as a whole, by the process that does it: failures of the current attempt.
+    steps: HashMap<i32, u32>,
+    /// Why the run is being ended, and since when.
+    ending: Option<(RunEnd, Instant)>,
+    last_event: Instant,
+}
+
+/// Runs a command that has been started and is stopped, to its end and that of all that it started.
+///
+/// # Errors
+/// When the watcher ends it, or the kernel does not let us trace.
+pub fn run<W: Watcher>(
+    command: &mut Command,
+    cgroup: &OwnCgroup,
+    attempts: &mut Attempts,
+    watcher: &mut W,
+    manner: Manner,
+) -> Result<Traced> {
+    let root = Pid::from_raw(command.pid());
+    let options = ptrace::Options::PTRACE_O_TRACESYSGOOD
+        | ptrace::Options::PTRACE_O_TRACEFORK
+        | ptrace::Options::PTRACE_O_TRACEVFORK
+        | ptrace::Options::PTRACE_O_TRACECLONE
+        | ptrace::Options::PTRACE_O_TRACEEXEC
+        | ptrace::Options::PTRACE_O_EXITKILL;
+    ptrace::setoptions(root, options).context("can't trace the workload")?;
+    let mut tracer = Tracer {
+        attempts,
+        watcher,
+        manner,
+        tasks: HashMap::new(),
+        steps: HashMap::new(),
+        root,
+        outcome: None,
+        ending: None,
+        last_event: Instant::now(),
+    };
+    tracer.tasks.insert(root.as_raw(), Task { fresh: false, ..Task::new() });
+    // Makes waitpid() return now and then.
+    let _ticker = Ticker::start()?;
+    let result = tracer.go(cgroup);
+    let (tasks, outcome) = (std::mem::take(&mut tracer.tasks), tracer.outcome);
+    for tid in tasks.keys() {
+        tracer.attempts.forget(tid.unsigned_abs());
+    }
+    if let Some(outcome) = outcome {
+        command.has_ended(outcome);
+    }
+    if result.is_err() {
+        cgroup.kill();
+    }
+    result
+}
+
+impl<W: Watcher> Tracer<'_, W> {
+    fn go(&mut self, cgroup: &OwnCgroup) -> Result<Traced> {
+        let start = Instant::now();
+        self.resume(self.root, None);
+        let mut last_tick = Instant::now();
+        loop {
+            match waitpid(None, Some(WaitPidFlag::__WALL)) {
+                Ok(status) => {
+                    self.last_event = Instant::now();
+                    if let Some(end) = self.stop(status)? {
+                        self.end(end, cgroup);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECHILD) => break,
+                Err(error) => return Err(error).context("can't wait for the workload"),
+            }
+            // What a workload leaves running has no more to say.
+            if self.outcome.is_some() && !self.tasks.is_empty() {
+                self.end(RunEnd::Finished, cgroup);
+            }
+            if last_tick.elapsed() >= super::clock::TICK {
+                last_tick = Instant::now();
+                if let Some(end) = self.tick(start)? {
+                    self.end(end, cgroup);
+                }
+            }
+            if let Some((_, since)) = self.ending
+                && since.elapsed() > KILL_PATIENCE
+            {
+                return Ok(Traced { end: RunEnd::Unkillable, outcome: self.outcome });
+            }
+        }
+        Ok(Traced { end: self.ending.map_or(RunEnd::Finished, |(end, _)| end), outcome: self.outcome })
+    }
+
+    fn end(&mut self, end: RunEnd, cgroup: &OwnCgroup) {
+        if self.ending.is_none() {
+            self.ending = Some((end, Instant::now()));
+            cgroup.kill();
+        }
+    }
+
+    fn tick(&mut self, start: Instant) -> Result<Option<RunEnd>> {
+        if self.ending.is_some() {
+            return Ok(None);
+        }
+        let hang = self.manner.hang;
+        let hanging = self.tasks.iter().find_map(|(tid, task)| {
+            let attempt = self.attempts.look(tid.unsigned_abs());
+            (task.call.is_some() && attempt.failed > 0 && task.since.elapsed() > hang)
+                .then_some((*tid, attempt, task.call))
+        });
+        if let Some((tid, attempt, call)) = hanging {
+            self.watcher.hangs(tid.unsigned_abs(), Some(&attempt), call)?;
+            return Ok(Some(RunEnd::TimedOut));
+        }
+        if self.last_event.elapsed() > hang || start.elapsed() > self.manner.deadline {
+            // Whoever waits for a child is not the one that hangs.
+            let waits = |task: &Task| task.call.is_some_and(Call::waits_for_children);
+            let blocked = self.tasks.iter().min_by_key(|(_, task)| (waits(task), task.since));
+            if let Some((tid, task)) = blocked {
+                let (tid, call) = (tid.unsigned_abs(), task.call);
+                self.watcher.hangs(tid, None, call)?;
+            }
+            return Ok(Some(RunEnd::TimedOut));
+        }
+        self.watcher.tick()
+    }
+
+    /// Lets a stopped task go on. One that is gone meanwhile needs nothing.
+    fn resume(&mut self, pid: Pid, signal: Option<Signal>) {
+        if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+            task.since = Instant::now();
+        }
+        let _ = ptrace::syscall(pid, signal);
+    }
+}
+
+/// What a system call returned, if that is an error. One that is to be restarted after a signal has not failed.
+fn error_of(result: i64) -> Option<Errno> {
+    const RESTART: std::ops::RangeInclusive<i64> = -516..=-512; // ERESTARTSYS… (include/linux/errno.h, 6.12)
+    ((-4095..0).contains(&result) && !RESTART.contains(&result))
+        .then(|| Errno::from_raw(i32::try_from(-result).unwrap_or(0)))
+}
+
+/// Names as in the manual pages: `ENOMEM`.
+#[must_use]
+pub fn error_name(error: Errno) -> String {
+    format!("{error:?}")
+}
+
+/// The parent of a process.
+fn parent(pid: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// The kernel stack of a task, innermost first; empty when it can't be had.
+#[must_use]
+pub fn kernel_stack(tid: u32) -> Vec<String> {
+    let read = || -> io::Result<String> { std::fs::read_to_string(format!("/proc/{tid}/stack")) };
+    let text = read().unwrap_or_default();
+    // `[<0>] schedule+0x5b/0x110`
+    text.lines().filter_map(|line| line.split_once("] ").map(|(_, frame)| frame.to_owned())).collect()
+}

@@ -1,0 +1,232 @@
+//! What a task's stop means, and what follows from it.
+
+use anyhow::Result;
+use injector_common::attempt::Attempt;
+use nix::{
+    errno::Errno,
+    sys::{signal::Signal, wait::WaitStatus},
+    unistd::Pid,
+};
+
+use super::{
+    Call, Failure, Manner, Pending, Task, Tracer, Watcher,
+    calls::{self, Position},
+    error_name, error_of, parent,
+};
+use crate::{
+    session,
+    sweep::{
+        journal::record::{Outcome, RunEnd},
+        step,
+    },
+    target,
+};
+
+impl<W: Watcher> Tracer<'_, W> {
+    /// Takes a stop, or an end, and lets the task go on. Some: the run is to be ended.
+    pub(super) fn stop(&mut self, status: WaitStatus) -> Result<Option<RunEnd>> {
+        match status {
+            WaitStatus::Exited(pid, code) => self.gone(pid, target::Outcome::Exited(code)),
+            WaitStatus::Signaled(pid, signal, _) => self.gone(pid, target::Outcome::Killed(signal)),
+            WaitStatus::PtraceSyscall(pid) => {
+                let end = self.at_call(pid);
+                self.resume(pid, None);
+                end
+            }
+            WaitStatus::PtraceEvent(pid, _, _) => {
+                self.resume(pid, None);
+                Ok(None)
+            }
+            WaitStatus::Stopped(pid, signal) => {
+                // The first stop of a new task is the kernel's doing; it may come before we hear of the fork.
+                if !self.tasks.contains_key(&pid.as_raw()) {
+                    self.adopt(pid);
+                }
+                let task = self.tasks.entry(pid.as_raw()).or_insert_with(Task::new);
+                let first = std::mem::replace(&mut task.fresh, false);
+                self.resume(pid, (!(first && signal == Signal::SIGSTOP)).then_some(signal));
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn gone(&mut self, pid: Pid, outcome: target::Outcome) -> Result<Option<RunEnd>> {
+        if pid == self.root {
+            self.outcome = Some(outcome);
+        }
+        let tid = pid.as_raw().unsigned_abs();
+        let attempt = self.attempts.close(tid);
+        self.attempts.forget(tid);
+        let task = self.tasks.remove(&pid.as_raw());
+        let mut end = None;
+        if let Some(task) = task {
+            let call = task.call.or(task.last);
+            if let Some(pending) = task.pending {
+                self.settle(pending, call, None)?;
+            }
+            if attempt.failed > 0 {
+                self.count_step(task.step, &attempt);
+                end = self.watcher.failed(&attempt, call)?;
+                // Nobody is left who could be told.
+                self.watcher.outcome(Failure { attempt, call, result: None, outcome: Outcome::Masked })?;
+            }
+        }
+        Ok(end)
+    }
+
+    fn at_call(&mut self, pid: Pid) -> Result<Option<RunEnd>> {
+        match calls::position(pid) {
+            Ok(Position::Entry(call, arguments)) => self.entry(pid, call, &arguments),
+            Ok(Position::Exit(result)) => self.exit(pid, result),
+            // Killed while it was stopped.
+            Ok(Position::None) | Err(_) => Ok(None),
+        }
+    }
+
+    /// A task is about to make a call: what it did since the last one is over, a new attempt begins.
+    fn entry(&mut self, pid: Pid, call: Call, arguments: &[u64; 6]) -> Result<Option<RunEnd>> {
+        let tid = pid.as_raw().unsigned_abs();
+        let end = self.close_tail(pid)?;
+        let manner = self.manner;
+        let task = self.tasks.entry(pid.as_raw()).or_insert_with(Task::new);
+        task.call = Some(call);
+        task.asked = call.step(arguments);
+        let step = task.step;
+        if task.asked.is_none()
+            && manner.limit > 0
+            && self.ending.is_none()
+            && !call.is_exec()
+            && self.may_fail(pid, step)
+        {
+            let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return Ok(end) };
+            let repeat = task.repeat.take();
+            let limit = if repeat.is_some() { manner.depth } else { manner.limit };
+            self.attempts.open(tid, session::Manner { limit, repeat, crowd: manner.crowd });
+        }
+        Ok(end)
+    }
+
+    /// A task that we did not know: a child of one that we do.
+    fn adopt(&mut self, pid: Pid) {
+        let mut task = Task::new();
+        if !self.steps.is_empty() {
+            let parent = parent(pid.as_raw());
+            task.step = parent.and_then(|parent| {
+                let step = self.tasks.get(&parent).and_then(|task| task.step);
+                step.or_else(|| self.steps.contains_key(&parent).then_some(parent))
+            });
+        }
+        self.tasks.insert(pid.as_raw(), task);
+    }
+
+    /// A step has one failure at a time; who repeats it has none.
+    fn may_fail(&self, pid: Pid, step: Option<i32>) -> bool {
+        let spent = step.and_then(|step| self.steps.get(&step)).is_some_and(|failures| *failures >= self.manner.limit);
+        !spent && !self.steps.contains_key(&pid.as_raw())
+    }
+
+    fn count_step(&mut self, step: Option<i32>, attempt: &Attempt) {
+        if let Some(failures) = step.and_then(|step| self.steps.get_mut(&step)) {
+            *failures += attempt.failed;
+        }
+    }
+
+    /// Between two calls a task drops its last references, which may be a whole file system's end: that is an attempt
+    /// too, but there is nothing that could be made again.
+    fn close_tail(&mut self, pid: Pid) -> Result<Option<RunEnd>> {
+        let attempt = self.attempts.close(pid.as_raw().unsigned_abs());
+        if attempt.failed == 0 {
+            return Ok(None);
+        }
+        let task = self.tasks.get(&pid.as_raw());
+        let (call, step) = task.map_or((None, None), |task| (task.last, task.step));
+        self.count_step(step, &attempt);
+        let end = self.watcher.failed(&attempt, call)?;
+        self.watcher.outcome(Failure { attempt, call, result: None, outcome: Outcome::Masked })?;
+        Ok(end)
+    }
+
+    fn exit(&mut self, pid: Pid, result: i64) -> Result<Option<RunEnd>> {
+        let tid = pid.as_raw().unsigned_abs();
+        let attempt = self.attempts.close(tid);
+        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return Ok(None) };
+        let Some(call) = task.call.take() else { return Ok(None) };
+        task.last = Some(call);
+        if let Some(asked) = task.asked.take() {
+            let failures = self.steps.insert(pid.as_raw(), 0).unwrap_or(0);
+            if asked == step::END {
+                self.steps.remove(&pid.as_raw());
+            }
+            let _ = calls::answer(pid, failures.into());
+            return Ok(None);
+        }
+        let step = task.step;
+        let pending = task.pending.take();
+        let error = error_of(result);
+        let mut end = None;
+
+        if let Some(pending) = pending {
+            // A failure further on says that the call got past the first one.
+            self.settle(pending, Some(call), error.filter(|_| attempt.failed == 0))?;
+        } else if let Some(error) = error
+            && attempt.failed == 0
+        {
+            end = self.watcher.error(call, error);
+        }
+        if attempt.failed > 0 {
+            self.count_step(step, &attempt);
+            let seen = self.watcher.failed(&attempt, Some(call))?;
+            end = end.or(seen);
+            match error {
+                Some(error) if step.is_none() && call.can_be_repeated() && end.is_none() && self.ending.is_none() => {
+                    return self.again(pid, attempt, call, error);
+                }
+                _ => {
+                    let outcome = error.map_or(Outcome::Masked, reported);
+                    self.watcher.outcome(Failure { attempt, call: Some(call), result: Some(result), outcome })?;
+                }
+            }
+        }
+        if self.manner.limit > 0 && self.ending.is_none() && !call.is_exec() && self.may_fail(pid, step) {
+            let Manner { limit, crowd, .. } = self.manner;
+            self.attempts.open(tid, session::Manner { limit, repeat: None, crowd });
+        }
+        Ok(end)
+    }
+
+    /// Has the call made again. With the same failure before it, if that leads to sites that nothing else leads to.
+    fn again(&mut self, pid: Pid, attempt: Attempt, call: Call, error: Errno) -> Result<Option<RunEnd>> {
+        if calls::repeat(pid).is_err() {
+            // Killed while it was stopped.
+            let outcome = reported(error);
+            self.watcher.outcome(Failure { attempt, call: Some(call), result: None, outcome })?;
+            return Ok(None);
+        }
+        let depth = self.manner.depth;
+        if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+            task.repeat = (attempt.fresh > 0 && depth > 1).then_some(attempt.sites[0]);
+            task.pending = Some(Pending { attempt, error });
+        }
+        Ok(None)
+    }
+
+    /// What came of a failed attempt is known when its call has been made again, and then returned the error `then`, if any.
+    fn settle(&mut self, pending: Pending, call: Option<Call>, then: Option<Errno>) -> Result<()> {
+        let Pending { attempt, error } = pending;
+        let outcome = match then {
+            Some(then) => Outcome::NotRepeatable { error: error_name(error), then: error_name(then) },
+            None => reported(error),
+        };
+        let result = Some(-i64::from(error as i32));
+        self.watcher.outcome(Failure { attempt, call, result, outcome })
+    }
+}
+
+/// What an error says of a failure. ENOBUFS is what the network says for ENOMEM.
+fn reported(error: Errno) -> Outcome {
+    match error {
+        Errno::ENOMEM | Errno::ENOBUFS => Outcome::Clean,
+        error => Outcome::Misreported { error: error_name(error) },
+    }
+}

@@ -1,0 +1,192 @@
+//! The workload: started, watched, taken down.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    process,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::clock::Ticker;
+use crate::{
+    plan::sweep::SweepPlan,
+    target::{Command, Outcome, OwnCgroup},
+};
+
+/// A workload that does not do by itself what it should: bad input.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WorkloadError(pub String);
+
+/// How much of a workload's output is shown.
+const SHOWN: usize = 40;
+
+/// The commands of a sweep.
+#[derive(Debug)]
+pub struct Workload {
+    command: Vec<OsString>,
+    setup: Option<String>,
+    cleanup: Option<String>,
+    output: File,
+}
+
+impl Workload {
+    /// Takes them from the plan.
+    ///
+    /// # Errors
+    /// When there can be no file for their output.
+    pub fn new(plan: &SweepPlan) -> Result<Self> {
+        Ok(Self {
+            command: plan.command.clone(),
+            setup: plan.setup.clone(),
+            cleanup: plan.cleanup.clone(),
+            output: tempfile::tempfile().context("can't make a file for the workload's output")?,
+        })
+    }
+
+    /// Starts it, stopped at its first instruction.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start(&mut self, cgroup: &OwnCgroup) -> Result<Command> {
+        self.rewind()?;
+        Ok(Command::start(&self.command, cgroup, Some(&self.output))?)
+    }
+
+    /// Prepares what it needs.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn set_up(&mut self) -> Result<()> {
+        let Some(setup) = self.setup.clone() else { return Ok(()) };
+        match self.shell(&setup)? {
+            Some(status) if status.success() => Ok(()),
+            status => {
+                let status = status.map_or("can't be started".to_owned(), |status| status.to_string());
+                Err(WorkloadError(format!("--setup `{setup}`: {status}{}", self.said())).into())
+            }
+        }
+    }
+
+    /// Takes down what it leaves. True if that went well.
+    ///
+    /// # Errors
+    /// When there can be no output.
+    pub fn clean_up(&mut self) -> Result<bool> {
+        let Some(cleanup) = self.cleanup.clone() else { return Ok(true) };
+        Ok(self.shell(&cleanup)?.is_some_and(|status| status.success()))
+    }
+
+    fn shell(&mut self, command: &str) -> Result<Option<process::ExitStatus>> {
+        self.rewind()?;
+        let output = || self.output.try_clone().context("can't share the output");
+        let mut shell = process::Command::new("/bin/sh");
+        shell.arg("-c").arg(command).stdin(process::Stdio::null()).stdout(output()?).stderr(output()?);
+        Ok(shell.status().ok())
+    }
+
+    fn rewind(&mut self) -> Result<()> {
+        self.output
+            .set_len(0)
+            .and_then(|()| self.output.seek(SeekFrom::Start(0)))
+            .context("can't rewind the output")?;
+        Ok(())
+    }
+
+    /// The last lines of what it wrote, ready to follow a message.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let read = || -> std::io::Result<String> {
+            let mut file = self.output.try_clone()?;
+            let mut bytes = Vec::new();
+            file.seek(SeekFrom::Start(0))?;
+            file.read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let text = read().unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let skipped = lines.len().saturating_sub(SHOWN);
+        let mut said = String::new();
+        for line in &lines[skipped..] {
+            said.push_str("\n  | ");
+            said.push_str(line);
+        }
+        if said.is_empty() { "; it wrote nothing".to_owned() } else { format!("; it wrote:{said}") }
+    }
+}
+
+impl Workload {
+    /// Runs it without any injection: it must work, or nothing that follows would mean anything. Says how long it took.
+    ///
+    /// # Errors
+    /// It fails, or does not end within `limit`.
+    pub fn by_itself(
+        &mut self,
+        cgroup: &OwnCgroup,
+        limit: Duration,
+        interrupted: impl Fn() -> bool,
+    ) -> Result<Duration> {
+        let mut command = self.start(cgroup)?;
+        let watched = watch(&mut command, cgroup, limit, || Ok(interrupted()))?;
+        let why = match watched.outcome {
+            Some(Outcome::Exited(0)) => return Ok(watched.elapsed),
+            Some(Outcome::Exited(status)) => format!("fails (status {status})"),
+            Some(Outcome::Killed(signal)) => format!("is killed by {signal}"),
+            None if interrupted() => "was interrupted".to_owned(),
+            None => format!("does not end within {} s", limit.as_secs()),
+        };
+        Err(WorkloadError(format!("the workload {why} without any injection{}", self.said())).into())
+    }
+}
+
+/// How an untraced run ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Watched {
+    /// None: it did not end in time and was killed.
+    pub outcome: Option<Outcome>,
+    /// It could not even be killed.
+    pub unkillable: bool,
+    /// From its first instruction on.
+    pub elapsed: Duration,
+}
+
+/// Lets a stopped command go and waits for its end, then ends what it left. `tick` is called now and then; when it returns
+/// true, the command is killed.
+///
+/// # Errors
+/// When it can't be waited for.
+pub fn watch(
+    command: &mut Command,
+    cgroup: &OwnCgroup,
+    limit: Duration,
+    mut tick: impl FnMut() -> Result<bool>,
+) -> Result<Watched> {
+    const KILL_PATIENCE: Duration = Duration::from_secs(10);
+    const POLL: Duration = Duration::from_millis(5);
+    let start = Instant::now();
+    let _ticker = Ticker::start()?;
+    command.go().context("the workload is gone before it began")?;
+    let mut killed: Option<Instant> = None;
+    let mut last_tick = start;
+    loop {
+        if let Some(outcome) = command.outcome().context("can't wait for the workload")? {
+            let elapsed = start.elapsed();
+            cgroup.kill();
+            return Ok(Watched { outcome: killed.is_none().then_some(outcome), unkillable: false, elapsed });
+        }
+        if last_tick.elapsed() > super::clock::TICK {
+            last_tick = Instant::now();
+            if killed.is_none() && (tick()? || start.elapsed() > limit) {
+                killed = Some(Instant::now());
+                cgroup.kill();
+            }
+        }
+        if killed.is_some_and(|since| since.elapsed() > KILL_PATIENCE) {
+            return Ok(Watched { outcome: None, unkillable: true, elapsed: start.elapsed() });
+        }
+        std::thread::sleep(POLL);
+    }
+}
