@@ -1,5 +1,7 @@
 //! The `injector` program: parse, log, run, exit code.
 
+mod verbs;
+
 use std::{
     io::{self, Write},
     process::exit,
@@ -8,13 +10,13 @@ use std::{
 use anyhow::Result;
 use injector::{
     check::{self, Caller, Needs},
-    cli::{self, Command, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_MISSING, EXIT_OK, EXIT_REBOOT, EXIT_USAGE, RunOptions},
+    cli::{self, Command, EXIT_INTERNAL, EXIT_MISSING, EXIT_OK, EXIT_USAGE, RunOptions},
     kernel::{KernelFiles, Survey},
-    plan::{Plan, sweep::SweepPlan},
+    plan::Plan,
     run::{self, MissingPrerequisites},
     session::{CanaryError, ResolveError},
     sinks::OpenError,
-    sweep::{self, JournalError, WorkloadError, journal, search::Stopped},
+    sweep::{JournalError, WorkloadError, journal, vm::VmError},
     target::TargetError,
 };
 use tokio::{runtime, task::LocalSet};
@@ -27,14 +29,33 @@ fn main() {
     }
     let code = match cli::parse(std::env::args_os()) {
         Ok(Command::Check { json }) => check(json).unwrap_or_else(report),
-        Ok(Command::Sweep(plan, options)) => sweep(&plan, options).unwrap_or_else(report),
+        Ok(Command::Sweep { plan, guests, reports, options }) => {
+            log(options);
+            verbs::sweep(&plan, guests.as_ref(), &reports).unwrap_or_else(report)
+        }
         Ok(Command::Run(plan, options)) => run(&plan, options).unwrap_or_else(report),
+        Ok(Command::Step(command)) => verbs::step(&command).unwrap_or_else(report),
+        Ok(other) => {
+            log(RunOptions::default());
+            verb(&other).unwrap_or_else(report)
+        }
         Err(exit) => {
             let _ = if exit.code == EXIT_OK { write!(io::stdout(), "{exit}") } else { write!(io::stderr(), "{exit}") };
             exit.code
         }
     };
     exit(code);
+}
+
+fn verb(command: &Command) -> Result<i32> {
+    match command {
+        Command::Sites { source, stacks } => verbs::sites(source, *stacks),
+        Command::Replay(plan, guests) => verbs::replay(plan, guests.as_ref()),
+        Command::Minimize(plan, guests) => verbs::minimize(plan, guests.as_ref()),
+        Command::Merge { journals, output } => verbs::merge(journals, output.as_deref()),
+        Command::Report(journal, reports) => verbs::report(journal, reports),
+        Command::Check { .. } | Command::Run(..) | Command::Sweep { .. } | Command::Step(_) => Ok(EXIT_INTERNAL),
+    }
 }
 
 fn check(json: bool) -> Result<i32> {
@@ -50,16 +71,6 @@ fn run(plan: &Plan, options: RunOptions) -> Result<i32> {
     // One thread: what the daemon does is wait. And one tracer, since the command stops for the thread that started it.
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, run::run(plan, options.ebpf_log))
-}
-
-fn sweep(plan: &SweepPlan, options: RunOptions) -> Result<i32> {
-    log(options);
-    let ended = sweep::sweep(plan)?;
-    Ok(match ended.stopped {
-        Some(Stopped::Interrupted) => EXIT_INTERRUPTED,
-        Some(Stopped::Damaged) => EXIT_REBOOT,
-        Some(Stopped::Budget) | None => EXIT_OK,
-    })
 }
 
 /// Diagnostics go to standard error; `RUST_LOG` says which, if it is set.
@@ -80,6 +91,9 @@ fn report(error: anyhow::Error) -> i32 {
 
 /// Exit code of an error: whose fault it is.
 fn code_of(error: &anyhow::Error) -> i32 {
+    if let Some(error) = error.downcast_ref::<VmError>() {
+        return error.exit_code();
+    }
     if error.is::<TargetError>()
         || error.is::<ResolveError>()
         || error.is::<OpenError>()
@@ -87,6 +101,7 @@ fn code_of(error: &anyhow::Error) -> i32 {
         || error.is::<WorkloadError>()
         || error.is::<journal::WriteError>()
         || error.is::<journal::ReadError>()
+        || error.is::<journal::Incompatible>()
     {
         EXIT_USAGE
     } else if error.is::<MissingPrerequisites>() || error.is::<CanaryError>() {

@@ -2,17 +2,23 @@
 
 mod check;
 mod help;
+mod journals;
+mod reports;
 mod run;
 mod sweep;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::plan::Plan;
-use crate::plan::sweep::SweepPlan;
+use crate::plan::sweep::{Guests, Journal, SweepPlan};
+use crate::sweep::replay::ReplayPlan;
+
+pub use reports::Reports;
 
 /// Exit code: everything went as it should.
 pub const EXIT_OK: i32 = 0;
@@ -35,12 +41,52 @@ pub enum Command {
     /// Inject.
     Run(Box<Plan>, RunOptions),
     /// Fail every site that a workload reaches.
-    Sweep(Box<SweepPlan>, RunOptions),
+    Sweep {
+        /// How.
+        plan: Box<SweepPlan>,
+        /// In guests.
+        guests: Option<Guests>,
+        /// What is wanted in the end.
+        reports: Reports,
+        /// Beside that.
+        options: RunOptions,
+    },
+    /// Show sites: of a journal, or of a workload.
+    Sites {
+        /// Where they are written down.
+        source: SitesOf,
+        /// With stacks.
+        stacks: bool,
+    },
+    /// Try a finding again.
+    Replay(ReplayPlan, Option<Guests>),
+    /// Find the fewest failures that do it.
+    Minimize(ReplayPlan, Option<Guests>),
+    /// Put journals together.
+    Merge {
+        /// Of several machines.
+        journals: Vec<PathBuf>,
+        /// None: standard output.
+        output: Option<PathBuf>,
+    },
+    /// Show what a sweep found.
+    Report(PathBuf, Reports),
+    /// Run a command of a script, which a sweep repeats.
+    Step(Vec<OsString>),
     /// Say what is there and what is missing.
     Check {
         /// As JSON.
         json: bool,
     },
+}
+
+/// Where sites are looked up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SitesOf {
+    /// A journal.
+    Journal(PathBuf),
+    /// A workload, which is run.
+    Workload(Box<SweepPlan>),
 }
 
 /// How to run, beside the plan.
@@ -91,6 +137,13 @@ struct Cli {
 enum Verb {
     Check(check::CheckArgs),
     Sweep(Box<sweep::SweepArgs>),
+    Sites(journals::SitesArgs),
+    Replay(Box<journals::ReplayArgs>),
+    /// Find the fewest of several failures that lead to a finding
+    Minimize(Box<journals::ReplayArgs>),
+    Merge(journals::MergeArgs),
+    Report(journals::ReportArgs),
+    Step(journals::StepArgs),
 }
 
 /// Reads a command line; the first argument is the program's name.
@@ -107,8 +160,30 @@ where
         Some(Verb::Check(check::CheckArgs { json })) => Ok(Command::Check { json }),
         Some(Verb::Sweep(sweep)) => {
             let options = sweep.options();
-            Ok(Command::Sweep(Box::new(sweep.into_plan()), options))
+            let (plan, guests, reports) = sweep.into_plan();
+            Ok(Command::Sweep { plan: Box::new(plan), guests, reports, options })
         }
+        Some(Verb::Sites(journals::SitesArgs { journal, verbose: stacks, no_kthreads, command })) => {
+            let source = match journal {
+                Some(journal) => SitesOf::Journal(journal),
+                None => {
+                    let plan = SweepPlan::new(command, Journal::Port { so_far: None });
+                    SitesOf::Workload(Box::new(SweepPlan { kthreads: !no_kthreads, failing: false, ..plan }))
+                }
+            };
+            Ok(Command::Sites { source, stacks })
+        }
+        Some(Verb::Replay(replay)) => {
+            let (plan, guests) = replay.into_plan();
+            Ok(Command::Replay(plan, guests))
+        }
+        Some(Verb::Minimize(replay)) => {
+            let (plan, guests) = replay.into_plan();
+            Ok(Command::Minimize(plan, guests))
+        }
+        Some(Verb::Merge(journals::MergeArgs { journals, output })) => Ok(Command::Merge { journals, output }),
+        Some(Verb::Report(journals::ReportArgs { journal, reports })) => Ok(Command::Report(journal, reports)),
+        Some(Verb::Step(journals::StepArgs { command })) => Ok(Command::Step(command)),
         None => {
             let options = run.options();
             let plan = run.into_plan().map_err(|error| refuse(&error.to_string()))?;

@@ -2,19 +2,21 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::RunOptions;
+use super::reports::Reports;
 use crate::plan::StackPattern;
 use crate::plan::duration;
-use crate::plan::sweep::{Journal, Leaks, ShardOf, SweepPlan};
+use crate::plan::sweep::{Guests, Journal, Leaks, ShardOf, SweepPlan};
 
 const SEARCH: &str = "Search";
 const WORKLOAD: &str = "Workload";
 const RECORD: &str = "Journal";
-const REPORTS: &str = "Reports";
+const GUESTS: &str = "Guests (QEMU, on this machine)";
 
 pub(super) const AFTER: &str = "\
 How it works: the workload runs once by itself, then to record every allocation site that it reaches, then under ptrace: \
@@ -27,6 +29,8 @@ Examples:
     injector sweep -- ./ext4-test.sh
   NFS only, for ten minutes, and a page to look at:
     injector sweep --only 'nfs*' --only 'rpc_*' --budget 10m --html nfs.html -- ./nfs-test.sh
+  In guests, across kernel panics, with nobody present:
+    injector sweep --vm bzImage --jobs 2 -- ./ext4-test.sh
   After a crash of the machine:
     injector sweep --resume -- ./ext4-test.sh
   One of four machines:
@@ -110,12 +114,18 @@ pub(super) struct SweepArgs {
     #[arg(long, help_heading = RECORD)]
     resume: bool,
 
-    /// The journal is the host's; FILE is what it has so far
-    #[arg(long, value_name = "FILE", hide = true, conflicts_with = "resume")]
-    journal_port: Option<PathBuf>,
+    /// The journal is the host's; with --resume, --journal is what it has so far
+    #[arg(long, hide = true)]
+    journal_port: bool,
+
+    #[command(flatten)]
+    guests: GuestArgs,
+
+    #[command(flatten)]
+    reports: Reports,
 
     /// Say more of what is being done
-    #[arg(short, long, help_heading = REPORTS)]
+    #[arg(short, long, help_heading = "Reports")]
     verbose: bool,
 
     /// The workload: a program or script that works, and cleans up after itself
@@ -128,7 +138,7 @@ impl SweepArgs {
         RunOptions { ebpf_log: false, verbose: self.verbose }
     }
 
-    pub(super) fn into_plan(self) -> SweepPlan {
+    pub(super) fn into_plan(self) -> (SweepPlan, Option<Guests>, Reports) {
         let Self {
             only,
             depth,
@@ -146,15 +156,17 @@ impl SweepArgs {
             journal,
             resume,
             journal_port,
+            guests,
+            reports,
             verbose: _,
             command,
         } = self;
-        let journal = match journal_port {
-            Some(so_far) => Journal::Port { so_far },
-            None if resume => Journal::Resume(journal),
-            None => Journal::New(journal),
+        let journal = match (journal_port, resume) {
+            (true, resume) => Journal::Port { so_far: resume.then_some(journal) },
+            (false, true) => Journal::Resume(journal),
+            (false, false) => Journal::New(journal),
         };
-        SweepPlan {
+        let plan = SweepPlan {
             command,
             setup,
             cleanup,
@@ -170,6 +182,74 @@ impl SweepArgs {
             keep_going,
             leaks,
             journal,
+            failing: true,
+        };
+        (plan, guests.into_guests(), reports)
+    }
+}
+
+/// Where guests come into it.
+#[derive(Args)]
+pub(super) struct GuestArgs {
+    /// Do it in guests with this kernel; they may crash, it goes on
+    #[arg(long, value_name = "BZIMAGE", help_heading = GUESTS)]
+    vm: Option<PathBuf>,
+
+    /// How many guests at a time; each does a part of the sites
+    #[arg(long, value_name = "N", default_value = "1", requires = "vm", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = GUESTS)]
+    jobs: u32,
+
+    /// Memory of a guest, MiB; its root is in it
+    #[arg(long, value_name = "MB", default_value = "2048", requires = "vm", help_heading = GUESTS)]
+    memory: u32,
+
+    /// Processors of a guest
+    #[arg(long, value_name = "N", default_value = "2", requires = "vm", help_heading = GUESTS)]
+    cpus: u32,
+
+    /// A file (with its libraries) or directory of this machine for the guests; repeatable
+    #[arg(long, value_name = "FILE[:GUESTPATH]", requires = "vm", help_heading = GUESTS)]
+    add: Vec<Added>,
+
+    /// A program of this machine for the guests; repeatable
+    #[arg(long, value_name = "PROGRAM", requires = "vm", help_heading = GUESTS)]
+    with: Vec<String>,
+
+    /// A word for the guest kernel's command line; repeatable
+    #[arg(long, value_name = "WORD", requires = "vm", help_heading = GUESTS)]
+    append: Vec<String>,
+}
+
+/// `FILE[:GUESTPATH]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Added(PathBuf, String);
+
+impl FromStr for Added {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (file, place) = match text.split_once(':') {
+            Some((file, place)) => (PathBuf::from(file), place.to_owned()),
+            None => {
+                let file = PathBuf::from(text);
+                let absolute = std::path::absolute(&file).map_err(|error| format!("`{text}`: {error}"))?;
+                (file, absolute.to_string_lossy().into_owned())
+            }
+        };
+        if !place.starts_with('/') {
+            return Err(format!("`{text}`: the path in the guest must be absolute"));
         }
+        if !file.exists() {
+            return Err(format!("`{text}`: there is no {}", file.display()));
+        }
+        Ok(Self(file, place))
+    }
+}
+
+impl GuestArgs {
+    pub(super) fn into_guests(self) -> Option<Guests> {
+        let Self { vm, jobs, memory, cpus, add, with, append } = self;
+        let added = add.into_iter().map(|Added(file, place)| (file, place)).collect();
+        vm.map(|image| Guests { image, jobs, memory_mb: memory, cpus, added, programs: with, append })
     }
 }

@@ -37,6 +37,105 @@ pub struct SweepPlan {
     pub leaks: Leaks,
     /// Where the journal goes.
     pub journal: Journal,
+    /// Else sites are only recorded.
+    pub failing: bool,
+}
+
+impl SweepPlan {
+    /// A command with the defaults of everything.
+    #[must_use]
+    pub fn new(command: Vec<OsString>, journal: Journal) -> Self {
+        Self {
+            command,
+            setup: None,
+            cleanup: None,
+            only: Vec::new(),
+            depth: 2,
+            hit: 1,
+            persistent: None,
+            kthreads: true,
+            shard: None,
+            budget: None,
+            hang: Duration::from_secs(20),
+            expect_success: false,
+            keep_going: false,
+            leaks: Leaks::Auto,
+            journal,
+            failing: true,
+        }
+    }
+
+    /// The options that make the same plan, but for journal, shard and command.
+    #[must_use]
+    pub fn options(&self) -> Vec<String> {
+        let Self {
+            command: _,
+            setup,
+            cleanup,
+            only,
+            depth,
+            hit,
+            persistent,
+            kthreads,
+            shard: _,
+            budget,
+            hang,
+            expect_success,
+            keep_going,
+            leaks,
+            journal: _,
+            failing: _,
+        } = self;
+        let mut words = Vec::new();
+        let mut option = |name: &str, value: Option<String>| {
+            words.push(format!("--{name}"));
+            words.extend(value);
+        };
+        for (name, command) in [("setup", setup), ("cleanup", cleanup)] {
+            if let Some(command) = command {
+                option(name, Some(command.clone()));
+            }
+        }
+        for pattern in only {
+            option("only", Some(pattern.to_string()));
+        }
+        option("depth", Some(depth.to_string()));
+        option("hit", Some(hit.to_string()));
+        if let Some(times) = persistent {
+            option("persistent", Some(times.to_string()));
+        }
+        if let Some(budget) = budget {
+            option("budget", Some(format!("{}ms", budget.as_millis())));
+        }
+        option("hang", Some(format!("{}ms", hang.as_millis())));
+        option("leaks", Some(leaks.name().to_owned()));
+        for (name, on) in [("no-kthreads", !kthreads), ("expect-success", *expect_success), ("keep-going", *keep_going)]
+        {
+            if on {
+                option(name, None);
+            }
+        }
+        words
+    }
+}
+
+/// Guests that a sweep is done in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guests {
+    /// The kernel.
+    pub image: PathBuf,
+    /// How many at a time.
+    pub jobs: u32,
+    /// Memory of each, MiB.
+    pub memory_mb: u32,
+    /// Processors of each.
+    pub cpus: u32,
+    /// Files and directories of this machine, and where they go.
+    pub added: Vec<(PathBuf, String)>,
+    /// Programs of this machine.
+    pub programs: Vec<String>,
+    /// Words for the kernel's command line.
+    pub append: Vec<String>,
 }
 
 /// Where a sweep's journal is.
@@ -46,10 +145,10 @@ pub enum Journal {
     New(PathBuf),
     /// A file that is there.
     Resume(PathBuf),
-    /// The host's, through a port; what it has so far lies in a file.
+    /// The host's, through a port.
     Port {
-        /// The journal up to now; may be empty.
-        so_far: PathBuf,
+        /// The file that has what the host has so far, if it has something.
+        so_far: Option<PathBuf>,
     },
 }
 
@@ -63,6 +162,18 @@ pub enum Leaks {
     Slab,
     /// Not at all.
     Off,
+}
+
+impl Leaks {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Slab => "slab",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// There is no such way.

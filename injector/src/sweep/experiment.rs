@@ -15,9 +15,9 @@ use super::{
     journal::{Record, Signature, record::RunEnd},
     lab::Lab,
     notebook::Notebook,
-    oracle::kmsg::KernelLog,
+    oracle::{kmsg::KernelLog, rearm},
 };
-use crate::plan::sweep::SweepPlan;
+use crate::{kernel::KernelFiles, plan::sweep::SweepPlan};
 
 /// How often progress is shown, on a terminal and elsewhere.
 const PROGRESS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
@@ -36,6 +36,7 @@ pub struct Experiment {
     interrupted: Arc<AtomicBool>,
     shown: Option<Instant>,
     first_failures: u64,
+    files: KernelFiles,
 }
 
 impl Experiment {
@@ -50,7 +51,18 @@ impl Experiment {
     ) -> Self {
         let first_failures = notebook.failures();
         let (budget, keep_going) = (plan.budget, plan.keep_going);
-        Self { lab, oracle, notebook, start, budget, keep_going, interrupted, shown: None, first_failures }
+        Self {
+            lab,
+            oracle,
+            notebook,
+            start,
+            budget,
+            keep_going,
+            interrupted,
+            shown: None,
+            first_failures,
+            files: KernelFiles::default(),
+        }
     }
 
     /// Writes a record that the next synced one takes along.
@@ -78,6 +90,12 @@ impl Experiment {
             self.note(Record::Site(site))?;
         }
         Ok(())
+    }
+
+    /// Has checks that speak once speak again. It costs a tenth of a millisecond.
+    pub fn rearm(&mut self) {
+        // Without debugfs, or before 4.15, they stay silent.
+        let _ = rearm::warn_once(&self.files);
     }
 
     /// Whether the time is up, or the user wants an end.

@@ -48,18 +48,45 @@ pub struct Lab {
     failed: Vec<Signature>,
 }
 
-impl Lab {
-    /// Checks the prerequisites, loads the programs, attaches them, and proves that they are called. The cgroup is the
-    /// workload's; it must outlive the programs that look for it.
+/// What is there before anything is attached: the prerequisites, and the workload's cgroup.
+pub struct Ground {
+    plan: Plan,
+    targets: Targets,
+}
+
+impl Ground {
+    /// Checks the prerequisites, and makes the cgroup.
     ///
     /// # Errors
     /// As those of a run: see [`run::run`].
-    pub fn attach(plan: &SweepPlan) -> Result<(Self, Attempts, OwnCgroup)> {
+    pub fn prepare(plan: &SweepPlan) -> Result<Self> {
+        let plan = run_plan(plan)?;
+        run::prerequisites(&KernelFiles::default(), &plan)?;
+        let targets = Targets::open(&plan.target)?;
+        Ok(Self { plan, targets })
+    }
+
+    /// The workload's.
+    ///
+    /// # Errors
+    /// There is none, which would be a defect of ours.
+    pub fn cgroup(&self) -> Result<&OwnCgroup> {
+        self.targets.own.as_ref().context("the workload has no cgroup: a defect of the injector")
+    }
+}
+
+impl Lab {
+    /// Loads the programs, attaches them, and proves that they are called. Modules that are loaded later have coarser
+    /// signatures: so the workload has run once before this. The cgroup is the workload's; it must outlive the programs that
+    /// look for it.
+    ///
+    /// # Errors
+    /// As those of a run: see [`run::run`].
+    pub fn attach(plan: &SweepPlan, ground: Ground) -> Result<(Self, Attempts, OwnCgroup)> {
         let files = KernelFiles::default();
         let loader = Loader::prepare()?;
-        let run_plan = run_plan(plan)?;
+        let Ground { plan: run_plan, mut targets } = ground;
         let facts: Facts = run::prerequisites(&files, &run_plan)?;
-        let mut targets = Targets::open(&run_plan.target)?;
         let (mut wire, symbols) = Wire::resolve(&run_plan, &facts, &files, &targets)?;
         let symbols = match symbols {
             Some(symbols) => symbols,

@@ -10,6 +10,7 @@ mod experiment;
 pub mod identity;
 pub mod journal;
 mod lab;
+mod leaks;
 mod notebook;
 pub mod oracle;
 mod pass;

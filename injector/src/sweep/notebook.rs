@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::{
     journal::{
-        Record, Signature, Writer,
-        record::{Armed, Crash, Ended, Failed, Level, Plain, Site, Trouble, Unreached},
+        Record, Signature, State, Writer,
+        record::{Armed, Crash, Ended, Failed, Level, Outcome, Plain, Site, Trouble, Unreached},
     },
     verdict::Verdict,
 };
@@ -21,6 +21,8 @@ const RECENT: usize = 2;
 pub struct Notebook {
     writer: Writer,
     known: Known,
+    /// The same, for reports.
+    state: State,
 }
 
 /// What is known.
@@ -33,6 +35,8 @@ pub struct Known {
     /// Sites that are not failed by themselves any more: they were, or they brought the machine down.
     finished: BTreeSet<Signature>,
     given_up: BTreeSet<Signature>,
+    /// Sites whose failure came back as an error of a call that was then made again.
+    repeatable: BTreeSet<Signature>,
     failures: u64,
     titles: BTreeSet<String>,
     /// The run that has not ended.
@@ -75,7 +79,10 @@ impl Known {
                 }
                 self.open = Some(armed.clone());
             }
-            Record::Failed(Failed { site, .. }) => {
+            Record::Failed(Failed { site, after, outcome, .. }) => {
+                if after.is_none() && matches!(outcome, Outcome::Clean | Outcome::Misreported { .. }) {
+                    self.repeatable.insert(*site);
+                }
                 self.failures += 1;
                 self.finished.insert(*site);
                 self.recent.insert(0, *site);
@@ -141,8 +148,14 @@ impl Known {
 impl Notebook {
     /// Writes to `writer`, with what is known already.
     #[must_use]
-    pub fn new(writer: Writer, known: Known) -> Self {
-        Self { writer, known }
+    pub fn new(writer: Writer, known: Known, state: State) -> Self {
+        Self { writer, known, state }
+    }
+
+    /// What is known, for a report.
+    #[must_use]
+    pub fn into_state(self) -> State {
+        self.state
     }
 
     /// Writes a record; `sync`: and returns when it can't be lost any more.
@@ -156,6 +169,7 @@ impl Notebook {
             self.writer.write(&record)?;
         }
         self.known.apply(&record);
+        self.state.apply(&record);
         Ok(())
     }
 
@@ -192,6 +206,18 @@ impl Notebook {
     #[must_use]
     pub fn finished_sites(&self) -> Vec<Signature> {
         self.known.finished.union(&self.known.given_up).copied().collect()
+    }
+
+    /// Whether a site was failed.
+    #[must_use]
+    pub fn was_failed(&self, site: Signature) -> bool {
+        self.known.finished.contains(&site)
+    }
+
+    /// Sites whose failure came back as an error of a call that was then made again.
+    #[must_use]
+    pub fn repeatable_sites(&self) -> Vec<Signature> {
+        self.known.repeatable.iter().copied().collect()
     }
 
     /// How often a site was reached in a run, at most.
@@ -273,7 +299,7 @@ impl From<super::oracle::Kind> for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::journal::record::{CrashKind, Outcome};
+    use crate::sweep::journal::record::CrashKind;
 
     fn sites(numbers: &[u64]) -> Vec<Signature> {
         numbers.iter().copied().map(Signature).collect()

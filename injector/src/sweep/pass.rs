@@ -9,6 +9,7 @@ use std::{
 use anyhow::Result;
 use injector_common::attempt::Attempt;
 use nix::errno::Errno;
+use tracing::warn;
 
 use super::{
     Experiment, Verdict,
@@ -16,10 +17,17 @@ use super::{
         Record, Signature,
         record::{Failed, Level, Outcome, RunEnd, Syscall, Trouble},
     },
-    oracle::Complaint,
+    oracle::{
+        Complaint,
+        slabs::{self, Slabs},
+    },
     place,
     tracer::{self, Call, Failure, Watcher},
 };
+use crate::kernel::KernelFiles;
+
+/// How often a failure is repeated to see a slab cache grow.
+pub const REPEATS: u64 = 16;
 
 /// Errors that say that something is broken for good, when they come again and again.
 const BROKEN: &[Errno] = &[
@@ -72,6 +80,10 @@ pub struct Pass<'a> {
     /// Failures of this run with those before them, latest first.
     recent: VecDeque<(Signature, Option<Signature>)>,
     found: Yield,
+    /// The site whose failure is being repeated, how often it was, and the slab caches meanwhile.
+    repeated: Option<(Signature, u64, Vec<Slabs>)>,
+    /// Failures are repeated to see slab caches grow.
+    pub repeating: bool,
 }
 
 impl<'a> Pass<'a> {
@@ -86,6 +98,8 @@ impl<'a> Pass<'a> {
             in_a_row: None,
             recent: VecDeque::new(),
             found: Yield::default(),
+            repeated: None,
+            repeating: false,
         }
     }
 
@@ -147,10 +161,14 @@ impl Watcher for Pass<'_> {
             self.recent.push_front(failure);
         }
         self.recent.truncate(SUSPECTS);
+        self.experiment.rearm();
         self.experiment.lab.heartbeat();
         self.experiment.drain((attempt.crowd == 0).then_some(Signature(attempt.sites[0])))?;
         self.experiment.lab.take_failed();
-        let complaints = self.experiment.oracle.poll();
+        let mut complaints = self.experiment.oracle.poll();
+        if self.repeating {
+            complaints.extend(self.growth(Signature(attempt.sites[0])));
+        }
         self.trouble(complaints)
     }
 
@@ -161,6 +179,10 @@ impl Watcher for Pass<'_> {
         {
             // That is what the call returns anyway.
             outcome = Outcome::Clean;
+        }
+        if self.repeating {
+            // Known from before.
+            return Ok(());
         }
         let failures = failures(&attempt);
         if attempt.repeat != 0 && failures.len() == 1 {
@@ -254,6 +276,27 @@ impl Watcher for Pass<'_> {
 }
 
 impl Pass<'_> {
+    /// Looks at the slab caches after the first, the middle and the last repeat of a failure.
+    fn growth(&mut self, site: Signature) -> Vec<Complaint> {
+        let files = KernelFiles::default();
+        if self.repeated.as_ref().is_none_or(|(of, ..)| *of != site) {
+            self.repeated = Some((site, 0, Vec::new()));
+        }
+        let Some((_, times, readings)) = &mut self.repeated else { return Vec::new() };
+        *times += 1;
+        if ![1, REPEATS / 2 + 1, REPEATS].contains(times) {
+            return Vec::new();
+        }
+        match Slabs::settled(&files) {
+            Ok(reading) => readings.push(reading),
+            Err(error) => warn!("can't see slab caches grow: {error}"),
+        }
+        let [before, middle, after] = readings.as_slice() else { return Vec::new() };
+        let function = self.experiment.lab.site(site).and_then(place::caller).unwrap_or_default();
+        let grown = slabs::leaks([before, middle, after], REPEATS - 2, |_| 0);
+        grown.iter().map(|growth| growth.complaint(&function, REPEATS)).collect()
+    }
+
     /// Writes down which error nothing got past any more.
     ///
     /// # Errors

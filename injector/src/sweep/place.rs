@@ -2,7 +2,7 @@
 
 use injector_common::record::{CONTEXT_TASK, SITE_KTHREAD, SITE_PAGE_FAULT};
 
-use super::journal::record::Place;
+use super::journal::record::{Place, Site};
 
 /// Prefixes of function names and the subsystem that they belong to, for code that is built into the kernel: no symbol says
 /// from which directory it comes. The first that matches counts; those further up are more special.
@@ -192,6 +192,37 @@ pub fn module(stack: &[String]) -> String {
         Some(format!("{call}()"))
     });
     entry.unwrap_or_else(|| "kernel".to_owned())
+}
+
+/// Who asked for the memory: the first function that is no allocator's.
+#[must_use]
+pub fn caller(site: &Site) -> Option<String> {
+    const ALLOCATORS: &[&str] = &[
+        "kmem_cache_alloc",
+        "__kmem_cache_alloc",
+        "kmalloc",
+        "__kmalloc",
+        "kmem_alloc",
+        "__alloc_pages",
+        "__folio_alloc",
+        "alloc_pages",
+        "___slab_alloc",
+        "allocate_slab",
+        "new_slab",
+        "kvmalloc",
+        "__kvmalloc",
+        "krealloc",
+        "mempool_",
+        "__alloc_frozen",
+        "get_free_pages",
+        "__get_free_pages",
+        "kmemdup",
+        "kstrdup",
+        "vmalloc",
+        "__vmalloc",
+    ];
+    let functions = site.stack.iter().map(|frame| function(frame));
+    functions.into_iter().find(|name| !ALLOCATORS.iter().any(|prefix| name.starts_with(prefix))).map(str::to_owned)
 }
 
 /// The function of a frame: `nfs4_do_open+0x1f [nfs]` → `nfs4_do_open`.

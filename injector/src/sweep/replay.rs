@@ -3,7 +3,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,7 +19,7 @@ use super::{
         self, Begin, Finding, Journal, Record, Signature, State, Writer, differences,
         record::{Level, Replayed, RunEnd, Site},
     },
-    lab::Lab,
+    lab::{Ground, Lab},
     notebook::{Known, Notebook},
     search::{Search, Stopped},
     start::{self, JournalError},
@@ -128,6 +131,7 @@ impl Again {
             keep_going: plan.keep_going,
             leaks: Leaks::Auto,
             journal: plan::Journal::Resume(plan.journal.clone()),
+            failing: true,
         })
     }
 }
@@ -157,18 +161,21 @@ pub fn replay(plan: &ReplayPlan) -> Result<Tally> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("can't handle signals")?;
     }
-    let lab = Lab::attach(&sweep)?;
-    let workload = Workload::new(&sweep)?;
+    let ground = Ground::prepare(&sweep)?;
+    let mut workload = Workload::new(&sweep)?;
+    workload.clean_up()?;
+    workload.set_up()?;
+    let is_interrupted = || interrupted.load(Ordering::Relaxed);
+    let elapsed = workload.by_itself(ground.cgroup()?, plan.hang * 10, is_interrupted)?.as_secs_f64();
+    let lab = Lab::attach(&sweep, ground)?;
     let mut known = Known::default();
     for site in &again.known {
         known.apply(&Record::Site(site.clone()));
     }
-    let elapsed = State::of(&journal).plain_time().unwrap_or(1.0);
     known.apply(&Record::Plain(journal::record::Plain { elapsed, status: 0 }));
     // The tries are no part of the sweep: what the journal gets is their outcome.
-    let notebook = Notebook::new(Writer::port(Box::new(std::io::sink())), known);
+    let notebook = Notebook::new(Writer::port(Box::new(std::io::sink())), known, State::default());
     let mut search = Search::new(&sweep, lab, workload, notebook, Instant::now(), interrupted)?;
-    search.prepare()?;
     let mut out = outcome_writer(plan, &journal)?;
     let mut tally = Tally::default();
     for number in 1..=plan.tries {

@@ -13,7 +13,7 @@ use tracing::debug;
 use super::{
     Experiment,
     journal::{
-        Record, Signature,
+        Record, Signature, State,
         record::{Armed, End, Ended, Failed, Level, Outcome, Place, RunEnd, Site, Unreached},
     },
     lab::{Counts, Lab},
@@ -78,6 +78,8 @@ pub struct Search<'a> {
     normal: Errors,
     /// Sites that are there without the workload.
     background: BTreeSet<Signature>,
+    /// Failures are being repeated, to see slab caches grow.
+    repeating: bool,
     /// The workload's; the last to go.
     pub(super) cgroup: OwnCgroup,
 }
@@ -103,16 +105,18 @@ impl<'a> Search<'a> {
         let plain_status = notebook.plain().map_or(0, |plain| plain.status);
         let experiment = Experiment::new(plan, lab, oracle, notebook, start, interrupted);
         let (normal, background) = (Errors::new(), BTreeSet::new());
-        Ok(Self { plan, experiment, attempts, workload, plain, plain_status, normal, background, cgroup })
-    }
-
-    /// A clean start.
-    ///
-    /// # Errors
-    /// When the setup fails.
-    pub fn prepare(&mut self) -> Result<()> {
-        self.workload.clean_up()?;
-        self.workload.set_up()
+        Ok(Self {
+            plan,
+            experiment,
+            attempts,
+            workload,
+            plain,
+            plain_status,
+            normal,
+            background,
+            repeating: false,
+            cgroup,
+        })
     }
 
     /// Takes down what is left.
@@ -125,6 +129,12 @@ impl<'a> Search<'a> {
             self.experiment.say(format_args!("--cleanup failed{}", self.workload.said()));
         }
         Ok(())
+    }
+
+    /// What is known in the end.
+    #[must_use]
+    pub fn into_state(self) -> State {
+        self.experiment.notebook.into_state()
     }
 
     /// A run in which only these sites may be failed, each once. Says what the kernel complained of.
@@ -147,6 +157,9 @@ impl<'a> Search<'a> {
             let run = self.begin_run(Level::Crowd, Some(sites.to_vec()), None)?;
             self.traced(run, manner, Level::Crowd, 0)?.0
         };
+        if !matches!(end, RunEnd::Damaged | RunEnd::Unkillable) {
+            self.leaks_of_run()?;
+        }
         Ok((end, self.experiment.notebook.last_titles().to_vec()))
     }
 
@@ -170,16 +183,23 @@ impl<'a> Search<'a> {
         if let Some(stopped) = self.inventory()? {
             return Ok(Some(stopped));
         }
+        if !self.plan.failing {
+            return Ok(None);
+        }
+        self.forget_leaks()?;
         if let Some(stopped) = self.after_crash()? {
             return Ok(Some(stopped));
         }
         if let Some(stopped) = self.passes()? {
             return Ok(Some(stopped));
         }
-        if let Some(stopped) = self.batches()? {
+        if let Some(stopped) = self.leaks()? {
             return Ok(Some(stopped));
         }
-        Ok(None)
+        if let Some(stopped) = self.growth()? {
+            return Ok(Some(stopped));
+        }
+        self.batches()
     }
 
     /// How long a run may take.
@@ -309,6 +329,20 @@ impl<'a> Search<'a> {
         self.resolve()
     }
 
+    /// A pass in which failures are repeated.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub(super) fn repeating_pass(&mut self) -> Result<RunEnd> {
+        let run = self.begin_run(Level::SystemCall, None, None)?;
+        // Each reading of the slab caches takes a while.
+        let manner = Manner { limit: 1, depth: 1, deadline: self.deadline() * 10, ..self.watching() };
+        self.repeating = true;
+        let end = self.traced(run, manner, Level::SystemCall, 0);
+        self.repeating = false;
+        Ok(end?.0)
+    }
+
     fn pass(&mut self, manner: Manner, level: Level) -> Result<Passed> {
         let run = self.begin_run(level, None, None)?;
         let (end, found) = self.traced(run, manner, level, 1)?;
@@ -355,12 +389,13 @@ impl<'a> Search<'a> {
     fn traced(&mut self, run: u32, manner: Manner, level: Level, allowed: u64) -> Result<(RunEnd, Yield)> {
         let before = self.experiment.lab.counts()?;
         let start = Instant::now();
-        let Self { plan, experiment, attempts, workload, normal, cgroup, .. } = self;
+        let Self { plan, experiment, attempts, workload, normal, cgroup, repeating, .. } = self;
         let mut command = workload.start(cgroup)?;
         experiment.lab.arm(level, allowed, plan.hit);
         // Of several at once nobody knows which it was; of one alone one does.
         let certain = level != Level::Crowd || allowed == 0;
         let mut pass = Pass::new(experiment, run, level, certain, normal);
+        pass.repeating = *repeating;
         let traced = tracer::run(&mut command, cgroup, attempts, &mut pass, manner);
         let settled = pass.settle();
         if let Ok(traced) = &traced

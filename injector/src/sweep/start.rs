@@ -1,7 +1,7 @@
 //! A sweep from its plan to its end: journal, attach, search.
 
 use std::{
-    path::{Path, PathBuf},
+    io,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
     time::Instant,
 };
@@ -13,10 +13,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::{
     identity,
     journal::{
-        self, Begin, Journal, Record, Writer, differences,
+        self, Begin, Journal, Record, State, Writer, differences,
         record::{Crash, CrashKind, Options, Plain, SCHEMA, Shard},
     },
-    lab::Lab,
+    lab::{Ground, Lab},
     notebook::{Known, Notebook},
     search::{Search, Stopped},
     workload::Workload,
@@ -37,8 +37,8 @@ pub struct JournalError(pub String);
 pub struct Ended {
     /// None: it came to its end.
     pub stopped: Option<Stopped>,
-    /// Its journal, to be read again.
-    pub journal: PathBuf,
+    /// What is known now, from before it was resumed too.
+    pub state: State,
 }
 
 /// Sweeps.
@@ -62,19 +62,19 @@ pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
     if let Some(journal) = &earlier {
         adopt(journal, &mut begin, &mut known)?;
     }
-    let (lab, attempts, cgroup) = Lab::attach(plan)?;
+    let ground = Ground::prepare(plan)?;
     let mut workload = Workload::new(plan)?;
     workload.clean_up()?;
     workload.set_up()?;
-    let mut plain = None;
-    if earlier.is_none() {
-        let interrupted = || interrupted.load(Ordering::Relaxed);
-        let elapsed = workload.by_itself(&cgroup, plan.hang * 10, interrupted)?.as_secs_f64();
-        sinks::announce(format_args!("the workload takes {elapsed:.2} s by itself"));
-        plain = Some(Plain { elapsed, status: 0 });
-    }
+    let is_interrupted = || interrupted.load(Ordering::Relaxed);
+    let elapsed = workload.by_itself(ground.cgroup()?, plan.hang * 10, is_interrupted)?.as_secs_f64();
+    sinks::announce(format_args!("the workload takes {elapsed:.2} s by itself"));
+    let (lab, attempts, cgroup) = Lab::attach(plan, ground)?;
 
-    let mut notebook = Notebook::new(writer(&plan.journal, earlier.as_ref())?, known);
+    let writer =
+        if plan.failing { writer(&plan.journal, earlier.as_ref())? } else { Writer::port(Box::new(io::sink())) };
+    let state = earlier.as_ref().map(State::of).unwrap_or_default();
+    let mut notebook = Notebook::new(writer, known, state);
     let open = notebook.open_run();
     let rebooted = earlier.as_ref().is_some_and(|journal| last_boot(journal) != begin.boot.as_deref());
     notebook.write(Record::Begin(Box::new(begin)), true)?;
@@ -83,12 +83,10 @@ pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
         let splat = String::new();
         notebook.write(Record::Crash(Crash { run: Some(run), kind: CrashKind::Unknown, title, splat }), true)?;
     }
-    if let Some(plain) = plain {
-        notebook.write(Record::Plain(plain), true)?;
-    }
+    notebook.write(Record::Plain(Plain { elapsed, status: 0 }), true)?;
     let mut search = Search::new(plan, (lab, attempts, cgroup), workload, notebook, start, interrupted)?;
     let stopped = search.run()?;
-    Ok(Ended { stopped, journal: path(&plan.journal).to_owned() })
+    Ok(Ended { stopped, state: search.into_state() })
 }
 
 /// The first line of a new journal.
@@ -123,7 +121,8 @@ fn earlier(journal: &plan::Journal) -> Result<Option<Journal>> {
             return Err(journal::WriteError::Exists(path.clone()).into());
         }
         plan::Journal::New(_) => return Ok(None),
-        plan::Journal::Resume(path) | plan::Journal::Port { so_far: path } => journal::read(path)?,
+        plan::Journal::Port { so_far: None } => return Ok(None),
+        plan::Journal::Resume(path) | plan::Journal::Port { so_far: Some(path) } => journal::read(path)?,
     };
     for remark in &journal.remarks {
         sinks::announce(format_args!("{}: {remark}", journal.name));
@@ -154,12 +153,6 @@ fn adopt(journal: &Journal, begin: &mut Begin, known: &mut Known) -> Result<(), 
 /// The boot in which a journal was last written to.
 fn last_boot(journal: &Journal) -> Option<&str> {
     journal.sections.last()?.begins().last()?.boot.as_deref()
-}
-
-fn path(journal: &plan::Journal) -> &Path {
-    match journal {
-        plan::Journal::New(path) | plan::Journal::Resume(path) | plan::Journal::Port { so_far: path } => path,
-    }
 }
 
 fn writer(journal: &plan::Journal, earlier: Option<&Journal>) -> Result<Writer> {

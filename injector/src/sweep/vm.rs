@@ -12,6 +12,7 @@ mod decide;
 mod guest;
 mod interrupt;
 mod job;
+mod replay;
 mod show;
 mod witness;
 
@@ -27,6 +28,7 @@ use injector_guest::{Accelerator, BootError, Machine, root::RootError};
 use super::journal::record::Shard;
 
 use interrupt::Interrupt;
+pub use replay::replay;
 pub use show::{Line, Show};
 
 /// Exit status (EX_TEMPFAIL) of a sweep in a guest whose kernel is damaged: it wants to go on in another one.

@@ -186,7 +186,7 @@ impl<'a> Job<'a> {
 pub fn arguments(plan: &VmPlan, shard: Option<Shard>, resume: bool, command: &[String]) -> Vec<String> {
     let mut words: Vec<String> = ["/usr/bin/injector", "sweep", "--journal-port"].map(str::to_owned).into();
     if resume {
-        words.extend(["--resume", GUEST_JOURNAL].map(str::to_owned));
+        words.extend(["--resume", "--journal", GUEST_JOURNAL].map(str::to_owned));
     }
     if let Some(Shard { index, count }) = shard {
         words.extend(["--shard".to_owned(), format!("{index}/{count}")]);

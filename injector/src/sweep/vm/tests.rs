@@ -39,7 +39,7 @@ fn the_guest_is_told_its_part_and_the_journal() {
     assert_eq!(words(None, false), "/usr/bin/injector sweep --journal-port --depth 2 -- sh /workloads/ext4.sh");
     assert_eq!(
         words(Some(Shard { index: 3, count: 4 }), true),
-        "/usr/bin/injector sweep --journal-port --resume /injector-journal.jsonl --shard 3/4 --depth 2 -- sh /workloads/ext4.sh"
+        "/usr/bin/injector sweep --journal-port --resume --journal /injector-journal.jsonl --shard 3/4 --depth 2 -- sh /workloads/ext4.sh"
     );
 }
 
