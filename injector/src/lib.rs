@@ -8,6 +8,7 @@ pub mod cli;
 pub mod events;
 pub mod kernel;
 pub mod plan;
+pub mod report;
 pub mod run;
 pub mod session;
 pub mod sinks;

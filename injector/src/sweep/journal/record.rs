@@ -195,6 +195,9 @@ pub struct Site {
     pub stack: Vec<String>,
     /// It first appeared while this site's failure was being handled.
     pub after: Option<Signature>,
+    /// What was asked for when it was first seen: all that is known of it where its failure takes the machine down.
+    #[serde(default)]
+    pub call: Option<Call>,
 }
 
 /// Where in a task's life a site lies: it decides how it can be failed.

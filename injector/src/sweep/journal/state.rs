@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use super::runs::{Run, Runs};
 use super::{
     Finding, Journal, findings,
@@ -74,7 +76,7 @@ pub struct Attempt {
 }
 
 /// How many sites, by what became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// All. The others add up to it.
     pub seen: usize,
@@ -417,7 +419,7 @@ impl State {
     /// All sections together took so long, in seconds: what they say at their end, and the runs since.
     #[must_use]
     pub fn spent_time(&self) -> f64 {
-        self.sections.iter().map(|section| section.said + section.runs).sum()
+        self.sections.iter().fold(0.0, |sum, section| sum + section.said + section.runs)
     }
 
     /// Sites that came up in some of the runs that recorded, but not in all, and how many runs did.

@@ -1,0 +1,250 @@
+//! Words and numbers that several forms share.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use nix::errno::Errno;
+
+use super::model::{Config, Odd, Report, SiteRow, Times};
+use crate::sweep::journal::{
+    Counts, FindingFailure, Signature,
+    record::{Call, Kernel, Level, Outcome, Syscall},
+};
+
+/// `1,321`.
+pub(super) fn number(number: impl TryInto<u64>) -> String {
+    let digits = number.try_into().unwrap_or(u64::MAX).to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 finding`, `2 findings`.
+pub(super) fn plural(count: usize, word: &str) -> String {
+    format!("{} {word}{}", number(count as u64), if count == 1 { "" } else { "s" })
+}
+
+/// Text from the kernel or from tasks, without what a terminal would obey.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    let bad = |c: char| c.is_control() && c != '\t' && c != '\n';
+    if text.contains(bad) { Cow::Owned(text.replace(bad, "?")) } else { Cow::Borrowed(text) }
+}
+
+/// The same where a newline would end what is said.
+pub(super) fn one_line(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) { Cow::Owned(text.replace(char::is_control, "?")) } else { Cow::Borrowed(text) }
+}
+
+/// `1,321 sites seen, 1,204 failed, 97 masked, 20 unreached`.
+pub(super) fn counts(counts: &Counts) -> String {
+    let Counts { seen, failed, masked, unreached, left, elsewhere } = *counts;
+    let mut text = format!("{} seen, {} failed", plural(seen, "site"), number(failed as u64));
+    for (count, word) in [(masked, "masked"), (unreached, "unreached")] {
+        text += &format!(", {} {word}", number(count as u64));
+    }
+    for (count, word) in [(left, "not failed yet"), (elsewhere, "of other shards")] {
+        if count > 0 {
+            text += &format!(", {} {word}", number(count as u64));
+        }
+    }
+    text
+}
+
+/// `plain run 0.61 s (median of 3), sweep 18.4 s: 30 x plain, 14 ms a site`.
+pub(super) fn times(times: &Times) -> String {
+    let Times { plain, plain_runs, sweep, factor, ms_per_site } = *times;
+    let mut text = match plain {
+        Some(plain) if plain_runs > 1 => format!("plain run {plain:.2} s (median of {plain_runs}), "),
+        Some(plain) => format!("plain run {plain:.2} s, "),
+        None => String::new(),
+    };
+    text += &format!("sweep {}", duration(sweep));
+    let factor = factor.map(|factor| format!("{factor:.1} x plain"));
+    let each = ms_per_site.map(|ms| format!("{ms:.1} ms a site"));
+    let both: Vec<String> = [factor, each].into_iter().flatten().collect();
+    if !both.is_empty() {
+        text += &format!(" ({})", both.join(", "));
+    }
+    text
+}
+
+fn duration(seconds: f64) -> String {
+    if seconds < 120.0 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = seconds.round() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
+    }
+}
+
+/// `Linux 6.12.117 #1 SMP`.
+pub(super) fn kernel(kernel: &Kernel) -> String {
+    format!("Linux {} {}", one_line(&kernel.release), one_line(&kernel.version))
+}
+
+/// `build id …, config …`, in full.
+pub(super) fn kernel_hashes(kernel: &Kernel) -> String {
+    let known = [("build id", &kernel.build_id), ("config", &kernel.config)];
+    let known = known.into_iter().filter_map(|(name, hash)| hash.as_ref().map(|hash| format!("{name} {hash}")));
+    known.collect::<Vec<_>>().join(", ")
+}
+
+/// `sh ext4.sh run`.
+pub(super) fn workload(config: &Config) -> String {
+    let words = config.workload.command.iter().map(|word| shlex::try_quote(word).unwrap_or(Cow::Borrowed(word)));
+    one_line(&words.collect::<Vec<_>>().join(" ")).into_owned()
+}
+
+/// `slab GFP_KERNEL order=0 size=96 cache=kmalloc-96 by mkdir`.
+pub(super) fn allocation(site: Option<&SiteRow>, call: Option<&Call>) -> String {
+    let mut text = site.map_or("?", SiteRow::hook).to_owned();
+    if let Some(Call { gfp, order, size, cache, comm }) = call {
+        text += &format!(" {gfp} order={order} size={size}");
+        if let Some(cache) = cache {
+            text += &format!(" cache={cache}");
+        }
+        text += &format!(" by {comm}");
+    }
+    one_line(&text).into_owned()
+}
+
+/// `ENOMEM`, `3`.
+pub(super) fn result(result: i64) -> String {
+    let errno = i32::try_from(-result).ok().filter(|errno| (1..4096).contains(errno)).map(Errno::from_raw);
+    match errno {
+        Some(errno) if errno != Errno::UnknownErrno => format!("{errno:?}"),
+        _ => result.to_string(),
+    }
+}
+
+/// `openat() = ENOMEM`.
+pub(super) fn syscall(call: &Syscall) -> String {
+    let name = one_line(&call.name);
+    match call.result {
+        Some(value) => format!("{name}() = {}", result(value)),
+        None => format!("{name}()"),
+    }
+}
+
+/// A line of a splat that tells people nothing that they look for first: registers, code bytes, what machine it is.
+fn is_detail(line: &str) -> bool {
+    const PREFIXES: [&str; 10] = [
+        "Code: ",
+        "Hardware name: ",
+        "Modules linked in: ",
+        "PGD ",
+        "FS: ",
+        "CS: ",
+        "CR2: ",
+        "DR0: ",
+        "Tainted: ",
+        " ? ",
+    ];
+    let register = line.as_bytes().first() == Some(&b'R')
+        && line.split_once(": ").is_some_and(|(name, value)| {
+            matches!(name.len(), 2 | 3) && name != "RIP" && value.split(' ').next().is_some_and(is_hexadecimal)
+        });
+    register
+        || line.starts_with("RSP: ")
+        || PREFIXES.iter().any(|prefix| line.starts_with(prefix))
+        || line.starts_with("RIP: 0033:")
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The telling lines of a splat, at most `lines`, and how many were left out.
+pub(super) fn excerpt(splat: &str, lines: usize) -> (Vec<&str>, usize) {
+    let all: Vec<&str> = splat.trim_end().lines().collect();
+    let telling: Vec<&str> = all.iter().copied().filter(|line| !is_detail(line)).take(lines).collect();
+    let left_out = all.len() - telling.len();
+    (telling, left_out)
+}
+
+/// What user space saw of it.
+pub(super) fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Clean => "user space got ENOMEM".to_owned(),
+        Outcome::Masked => "user space did not notice".to_owned(),
+        Outcome::Misreported { error } => format!("user space got {error}"),
+        Outcome::NotRepeatable { error, then } => {
+            format!("user space got {error}, and {then} when the call was made again")
+        }
+        Outcome::ProgramFailed { status } => format!("the program ended with status {status}"),
+        Outcome::Wedged { error } => format!("from there on {error} came back again and again"),
+        Outcome::Hang => "it did not come to an end".to_owned(),
+    }
+}
+
+/// How a finding's failure was made: `at hit 2, in write() = ENOMEM, at system-call level`.
+pub(super) fn manner(failure: &FindingFailure) -> String {
+    let mut all = Vec::new();
+    if failure.hit > 1 {
+        all.push(format!("at hit {}", failure.hit));
+    }
+    if let Some(call) = &failure.syscall {
+        all.push(format!("in {}", syscall(call)));
+    }
+    match failure.level {
+        Some(Level::Run) => all.push("at run level".to_owned()),
+        Some(Level::SystemCall) => all.push("at system-call level".to_owned()),
+        Some(Level::Record) | None => {}
+    }
+    all.join(", ")
+}
+
+/// `22 of 24 tries`.
+pub(super) fn tries(reproduced: u32, tries: u32) -> String {
+    if tries == 0 {
+        return "not tried by itself yet".to_owned();
+    }
+    format!("{reproduced} of {tries} {}", if tries == 1 { "try" } else { "tries" })
+}
+
+/// `EIO from openat()`, and what came when the call was repeated.
+pub(super) fn odd(odd: &Odd) -> String {
+    let mut text = odd.error.clone();
+    if let Some(call) = &odd.syscall {
+        text += &format!(" from {}()", call.name);
+    }
+    if let Some(then) = &odd.then {
+        text += &format!(", {then} when made again");
+    }
+    one_line(&text).into_owned()
+}
+
+/// `, shards 0/2 1/2`; nothing where there are none.
+pub(super) fn shards(report: &Report) -> String {
+    let shards = report.sweeps.iter().filter_map(|sweep| sweep.shard);
+    let shards: BTreeSet<String> = shards.map(|shard| format!(" {}/{}", shard.index, shard.count)).collect();
+    if shards.is_empty() { String::new() } else { format!(", shards{}", shards.into_iter().collect::<String>()) }
+}
+
+/// Name of a site's test: the same on every boot of the same kernel.
+pub(super) fn test(signature: Signature, site: &SiteRow) -> String {
+    let name = format!("{} {} {signature}", site.function(), site.hook());
+    // `#` would begin a directive in KTAP.
+    one_line(&name).replace('#', "?")
+}
+
+/// Why a site was not tested, if it was not.
+pub(super) fn skipped<'a>(report: &'a Report, signature: Signature, site: &'a SiteRow) -> Option<Cow<'a, str>> {
+    use super::model::Kept;
+    match site.kept {
+        Kept::Unreached => Some(one_line(site.unreached.as_deref().unwrap_or("unreached"))),
+        Kept::Left if is_elsewhere(report, signature) => Some(Cow::Borrowed("of another shard")),
+        Kept::Left => Some(Cow::Borrowed("not failed yet")),
+        Kept::Finding | Kept::Error | Kept::Clean | Kept::Masked => None,
+    }
+}
+
+fn is_elsewhere(report: &Report, signature: Signature) -> bool {
+    !report.sweeps.iter().any(|sweep| sweep.shard.is_none_or(|shard| shard.has(signature)))
+}
