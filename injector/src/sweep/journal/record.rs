@@ -226,6 +226,8 @@ pub enum Level {
     Record,
     /// Inside system calls, which are made again.
     SystemCall,
+    /// Inside system calls, which are made again, several of them in one; and in kernel threads.
+    Crowd,
     /// In whole runs.
     Run,
 }
