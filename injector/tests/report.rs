@@ -234,3 +234,26 @@ fn formats_are_documented() {
     }
     assert!(missing.is_empty(), "docs/sweep-formats.md does not say what these are: {missing:?}");
 }
+
+/// One bad site among very many must be seen.
+#[test]
+fn a_small_part_of_a_bar_is_wide_enough() {
+    let html = written(|out| report::html(&findings(), out));
+    let bars = html.split("<svg").skip(1).map(|bar| bar.split("</svg>").next().expect("an end"));
+    let mut bars_seen = 0;
+    for bar in bars {
+        let value = |rect: &str, name: &str| -> f64 {
+            let (_, rest) = rect.split_once(&format!(" {name}=\"")).expect("an attribute");
+            rest.split('"').next().expect("an end").parse().expect("a number")
+        };
+        let mut end = 0.0;
+        for rect in bar.split("<rect").skip(1) {
+            assert!((value(rect, "x") - end).abs() < 0.2, "{bar}");
+            assert!(value(rect, "width") >= 12.0, "{bar}");
+            end = value(rect, "x") + value(rect, "width");
+        }
+        assert!((end - 1000.0).abs() < 0.2, "{bar}");
+        bars_seen += 1;
+    }
+    assert_eq!(bars_seen, 10);
+}

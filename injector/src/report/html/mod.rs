@@ -13,6 +13,8 @@ use super::{
 };
 use crate::{events::frames, sweep::journal::Signature};
 
+/// Longer tables are folded away.
+const OPEN: usize = 20;
 const STYLE: &str = include_str!("style.css");
 /// Whatever a splat says, the browser must neither run nor load it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
@@ -142,7 +144,8 @@ fn odds(report: &Report, odds: &[Odd], title: &str, what: &str) -> Markup {
             section {
                 h2 { (title) " " span.count { (number(odds.len() as u64)) } }
                 p { (what) }
-                div.scroll {
+                details.scroll open[odds.len() <= OPEN] {
+                    summary { (plural(odds.len(), "failure")) }
                     table {
                         thead { tr { th { "error" } th { "call" } th { "site" } } }
                         tbody {
