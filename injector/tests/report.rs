@@ -1,4 +1,4 @@
-//! What people and tools read of a sweep, as golden files: tests/golden/sweep.*, from the journals in tests/data/journals.
+//! What people and tools read of a sweep, as golden files: tests/golden/sweep.*, from the journals in tests/journals.
 //! `UPDATE_GOLDEN=1 cargo test -p injector --test report` writes them anew; look at the difference before you commit it.
 
 use std::{
@@ -12,7 +12,7 @@ use injector::{
 };
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/journals").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journals").join(name)
 }
 
 fn read(name: &str) -> Journal {

@@ -64,7 +64,7 @@ impl Engine {
     }
 
     fn leaves(&self, shard: u32, journal: &str) {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/journals").join(journal);
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journals").join(journal);
         fs::copy(from, self.path(&format!("leaves.{shard}"))).expect("copied");
     }
 

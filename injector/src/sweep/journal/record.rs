@@ -420,6 +420,15 @@ pub struct Crash {
     pub splat: String,
 }
 
+impl Crash {
+    /// Somebody took the machine down by sysrq: that says nothing of what was failed then, which is to be done again.
+    #[must_use]
+    pub fn is_on_purpose(&self) -> bool {
+        // sysrq_handle_crash(), drivers/tty/sysrq.c.
+        [&self.title, &self.splat].iter().any(|text| text.contains("sysrq triggered crash"))
+    }
+}
+
 /// Sites that are given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreached {
