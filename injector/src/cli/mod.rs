@@ -33,7 +33,7 @@ pub const EXIT_FINDINGS: i32 = 1;
 /// Exit code of a sweep: interrupted, the journal is whole.
 pub const EXIT_INTERRUPTED: i32 = 4;
 /// Exit code of a sweep: the kernel is damaged; after a boot it can go on (EX_TEMPFAIL of sysexits.h).
-pub const EXIT_REBOOT: i32 = 75;
+pub const EXIT_REBOOT: i32 = crate::sweep::vm::REBOOT_WANTED;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]

@@ -194,7 +194,8 @@ pub(super) fn manner(failure: &FindingFailure) -> String {
     }
     match failure.level {
         Some(Level::Run) => all.push("at run level".to_owned()),
-        Some(Level::SystemCall | Level::Crowd) => all.push("at system-call level".to_owned()),
+        Some(Level::SystemCall) => all.push("at system-call level".to_owned()),
+        Some(Level::Crowd) => all.push("with others in the same run".to_owned()),
         Some(Level::Record) | None => {}
     }
     all.join(", ")

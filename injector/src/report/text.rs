@@ -17,6 +17,8 @@ const FRAMES: usize = 8;
 const FRAMES_IN_A_LINE: usize = 3;
 /// Lines of a splat that are shown.
 const SPLAT: usize = 24;
+/// Odd failures that are shown.
+const ODDS: usize = 20;
 /// Sites of a finding, and suspects, that are shown.
 const SITES: usize = 5;
 
@@ -169,8 +171,11 @@ fn odds(report: &Report, odds: &[Odd], title: &str, out: &mut dyn Write) -> io::
         return Ok(());
     }
     writeln!(out, "\n{title}")?;
-    for odd in odds {
+    for odd in odds.iter().take(ODDS) {
         writeln!(out, "  {}: site {}", phrase::odd(odd), place(report, odd.site))?;
+    }
+    if odds.len() > ODDS {
+        writeln!(out, "  … {} more, see --html or --json", number((odds.len() - ODDS) as u64))?;
     }
     Ok(())
 }

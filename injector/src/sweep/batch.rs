@@ -82,6 +82,9 @@ impl Search<'_> {
                 Ok(broken || experiment.is_interrupted())
             })?
         };
+        if watched.unkillable {
+            command.give_up();
+        }
         self.experiment.lab.disarm();
         std::thread::sleep(super::clock::TICK);
         complaints.extend(self.experiment.oracle.flush());

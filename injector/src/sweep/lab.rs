@@ -266,6 +266,7 @@ fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -
         module: place::module(&stack),
         place: place::place(site.context, site.flags, &stack),
         after: after.filter(|_| site.flags & record::SITE_AFTER_FAILURE != 0),
+        call: None,
         stack,
     }
 }

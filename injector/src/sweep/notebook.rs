@@ -121,6 +121,11 @@ impl Known {
     }
 
     fn crash(&mut self, crash: &Crash) {
+        if crash.is_on_purpose() {
+            // Somebody crashed it; no site did.
+            self.open = None;
+            return;
+        }
         self.titles.insert(crash.title.clone());
         let Some(armed) = self.open.take_if(|open| crash.run.is_none_or(|run| run == open.run)) else { return };
         match armed.sites.as_deref() {

@@ -204,7 +204,9 @@ pub fn replay(plan: &ReplayPlan) -> Result<Tally> {
             break;
         }
     }
-    search.finish()?;
+    if tally.stopped != Some(Stopped::Damaged) {
+        search.finish()?;
+    }
     Ok(tally)
 }
 

@@ -169,8 +169,11 @@ impl<'a> Search<'a> {
     /// The workload fails by itself, or the journal can't be written.
     pub fn run(&mut self) -> Result<Option<Stopped>> {
         let stopped = self.all();
-        // Whatever came of it: nothing of the workload stays behind.
-        self.finish()?;
+        self.experiment.lab.disarm();
+        // Whatever came of it: nothing of the workload stays behind; but on a damaged kernel that may hang.
+        if !matches!(stopped, Ok(Some(Stopped::Damaged))) {
+            self.finish()?;
+        }
         let stopped = stopped?;
         let elapsed = self.experiment.elapsed().as_secs_f64();
         if stopped != Some(Stopped::Damaged) {
@@ -406,6 +409,9 @@ impl<'a> Search<'a> {
         let mut found = pass.into_yield();
         experiment.lab.disarm();
         let (traced, settled) = (traced?, settled?);
+        if traced.end == RunEnd::Unkillable {
+            command.give_up();
+        }
         let end = settled.unwrap_or(traced.end);
         for site in experiment.lab.catch_up()? {
             experiment.note(Record::Site(site))?;

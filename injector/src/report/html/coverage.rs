@@ -11,6 +11,9 @@ use crate::report::{
 /// A bar is so many units wide, whatever it measures on the screen.
 const WIDTH: f64 = 1000.0;
 
+/// The least that a part is wide: one site in a thousand may be the one that matters.
+const LEAST: f64 = 12.0;
+
 /// A stacked bar over all of `shares`.
 pub(super) fn bar(shares: &[(Kept, usize)], class: &str) -> Markup {
     let all: usize = shares.iter().map(|(_, count)| count).sum();
@@ -19,9 +22,10 @@ pub(super) fn bar(shares: &[(Kept, usize)], class: &str) -> Markup {
         .filter(|(_, count)| *count > 0)
         .map(|(kept, count)| format!("{} {}", number(*count as u64), kept.name()))
         .collect();
+    let room = WIDTH - LEAST * said.len() as f64;
     let mut x = 0.0;
     let parts = shares.iter().filter(|(_, count)| *count > 0).map(|(kept, count)| {
-        let width = WIDTH * *count as f64 / all as f64;
+        let width = LEAST + room * *count as f64 / all as f64;
         let part = (x, width, *kept, *count);
         x += width;
         part

@@ -12,6 +12,8 @@ use crate::{
     sweep::journal::FindingFailure,
 };
 
+/// From so many findings on there is a list of them first.
+const INDEX: usize = 4;
 /// Suspects that are listed.
 const SUSPECTS: usize = 20;
 
@@ -20,7 +22,21 @@ pub(super) fn section(report: &Report) -> Markup {
         @if !report.findings.is_empty() {
             section {
                 h2 { "Findings" }
+                @if report.findings.len() >= INDEX { (index(report)) }
                 @for found in &report.findings { (finding(report, found)) }
+            }
+        }
+    }
+}
+
+fn index(report: &Report) -> Markup {
+    markup! {
+        ul.index {
+            @for Found { finding, .. } in &report.findings {
+                li {
+                    span class=(format!("verdict v-{}", finding.verdict)) { (finding.verdict) } " "
+                    a href=(format!("#f-{}", finding.id)) { (text(&finding.title)) }
+                }
             }
         }
     }
@@ -30,7 +46,7 @@ fn finding(report: &Report, found: &Found) -> Markup {
     let finding = &found.finding;
     let splat = finding.splat.trim_end();
     markup! {
-        article.finding id=(format!("f-{}", finding.id)) {
+        article class=(format!("finding e-{}", finding.verdict)) id=(format!("f-{}", finding.id)) {
             h3 { span class=(format!("verdict v-{}", finding.verdict)) { (finding.verdict) } " " (text(&finding.title)) }
             p.meta {
                 (phrase::tries(finding.reproduced, finding.tries))
@@ -60,6 +76,7 @@ fn failed(report: &Report, failure: &FindingFailure, several: bool, open: bool) 
     let manner = phrase::manner(failure);
     markup! {
         div.failure {
+            @if let Some(first) = failure.after { p { b { "first a failure of site " } (place(report, first)) } }
             p {
                 b { "site " code { (failure.site) } } " "
                 (phrase::allocation(site, failure.call.as_ref()))
@@ -67,7 +84,6 @@ fn failed(report: &Report, failure: &FindingFailure, several: bool, open: bool) 
                 @if let Some(outcome) = &failure.outcome { br; (text(&phrase::outcome(outcome))) }
                 @if several { br; (phrase::tries(failure.reproduced, failure.tries)) }
             }
-            @if let Some(first) = failure.after { p { b { "first a failure of site " } (place(report, first)) } }
             @if let Some(site) = site {
                 details open[open] {
                     summary { "Stack" span.hint { (text(site.function())) } }

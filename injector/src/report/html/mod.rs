@@ -13,6 +13,8 @@ use super::{
 };
 use crate::{events::frames, sweep::journal::Signature};
 
+/// Longer tables are folded away.
+const OPEN: usize = 20;
 const STYLE: &str = include_str!("style.css");
 /// Whatever a splat says, the browser must neither run nor load it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
@@ -142,14 +144,15 @@ fn odds(report: &Report, odds: &[Odd], title: &str, what: &str) -> Markup {
             section {
                 h2 { (title) " " span.count { (number(odds.len() as u64)) } }
                 p { (what) }
-                div.scroll {
+                details.scroll open[odds.len() <= OPEN] {
+                    summary { (plural(odds.len(), "failure")) }
                     table {
                         thead { tr { th { "error" } th { "call" } th { "site" } } }
                         tbody {
                             @for odd in odds {
                                 tr {
                                     td { b { (text(&odd.error)) } @if let Some(then) = &odd.then { ", then " (text(then)) " when made again" } }
-                                    td { @if let Some(call) = &odd.syscall { code { (text(&call.name)) "()" } } @else { "–" } }
+                                    td.nowrap { @if let Some(call) = &odd.syscall { code { (text(&call.name)) "()" } } @else { "–" } }
                                     td { (place(report, odd.site)) @if let Some(after) = odd.after { " after a failure of " code { (after) } } }
                                 }
                             }

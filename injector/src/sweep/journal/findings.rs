@@ -45,7 +45,7 @@ pub struct FindingFailure {
     pub hit: u32,
     /// How it was failed; none if the journal lost that line.
     pub level: Option<Level>,
-    /// What was asked for; none where the machine went down before it could be written.
+    /// What was asked for: where the machine went down before it could be written, when the site was first seen.
     pub call: Option<Call>,
     /// The system call.
     pub syscall: Option<Syscall>,
@@ -108,8 +108,8 @@ fn hangs(state: &State) -> Vec<Event> {
             let place = site.info.as_ref().and_then(|info| frames::callers(&info.stack).first());
             let place = place.map_or_else(|| failed.site.to_string(), |frame| frames::function(frame).to_owned());
             let title = match &failed.syscall {
-                Some(call) => format!("hang: {}() does not return after a failure in {place}", call.name),
-                None => format!("hang after a failure in {place}"),
+                Some(call) => format!("{}() does not return after a failure in {place}", call.name),
+                None => format!("no end after a failure in {place}"),
             };
             all.push(Event {
                 section: *section,
@@ -216,12 +216,13 @@ fn failure(
     let mut tried: BTreeSet<(usize, Option<u32>)> =
         same().map(|(section, failed)| (*section, Some(failed.run))).collect();
     tried.extend(&came);
-    // Another try may tell what was asked for.
+    // Another try may tell what was asked for; so does who saw the site first.
+    let info = state.site(site).and_then(|site| site.info.as_ref());
     let told = in_run(event).or_else(|| same().next_back().map(|(_, failed)| failed));
     failures.push(FindingFailure {
         hit,
         level: event.level.or(told.map(|failed| failed.level)),
-        call: told.and_then(|failed| failed.call.clone()),
+        call: told.and_then(|failed| failed.call.clone()).or_else(|| info.and_then(|info| info.call.clone())),
         syscall: told.and_then(|failed| failed.syscall.clone()),
         outcome: in_run(event).map(|failed| failed.outcome.clone()),
         tries: u32::try_from(tried.len()).unwrap_or(u32::MAX),

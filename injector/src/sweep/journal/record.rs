@@ -195,6 +195,9 @@ pub struct Site {
     pub stack: Vec<String>,
     /// It first appeared while this site's failure was being handled.
     pub after: Option<Signature>,
+    /// What was asked for when it was first seen: all that is known of it where its failure takes the machine down.
+    #[serde(default)]
+    pub call: Option<Call>,
 }
 
 /// Where in a task's life a site lies: it decides how it can be failed.
@@ -415,6 +418,15 @@ pub struct Crash {
     pub title: String,
     /// What the console said.
     pub splat: String,
+}
+
+impl Crash {
+    /// Somebody took the machine down by sysrq: that says nothing of what was failed then, which is to be done again.
+    #[must_use]
+    pub fn is_on_purpose(&self) -> bool {
+        // sysrq_handle_crash(), drivers/tty/sysrq.c.
+        [&self.title, &self.splat].iter().any(|text| text.contains("sysrq triggered crash"))
+    }
 }
 
 /// Sites that are given up.

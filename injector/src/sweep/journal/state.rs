@@ -284,7 +284,7 @@ impl State {
             CrashKind::Stall => Verdict::Hang,
             CrashKind::Panic | CrashKind::Reset | CrashKind::Unknown => Verdict::Oops,
         };
-        let culprit = run.and_then(Run::culprit);
+        let culprit = run.and_then(Run::culprit).filter(|_| !crash.is_on_purpose());
         let armed = run.map(|run| run.armed.clone());
         let failed = run.map(|run| run.failed.iter().rev().copied().collect()).unwrap_or_default();
         let suspects = run.map(Run::suspects).unwrap_or_default();
@@ -295,8 +295,10 @@ impl State {
             state.done.insert(Attempt { level, hit, persistent, after });
             state.down.insert(after);
         }
-        let event = self.event(crash.run, verdict, &crash.title, &crash.splat, culprit);
-        self.events.push(Event { suspects, ..event });
+        if !crash.is_on_purpose() {
+            let event = self.event(crash.run, verdict, &crash.title, &crash.splat, culprit);
+            self.events.push(Event { suspects, ..event });
+        }
         self.downs.push(Down { section: self.section(), crash: crash.clone(), armed, failed });
     }
 
@@ -356,7 +358,7 @@ impl State {
     pub fn unattributed(&self) -> impl Iterator<Item = &Down> {
         let blamed: BTreeSet<&str> =
             self.events.iter().filter(|event| event.culprit.is_some()).map(|event| event.title.as_str()).collect();
-        self.downs.iter().filter(move |down| !blamed.contains(down.crash.title.as_str()))
+        self.downs.iter().filter(move |down| !down.crash.is_on_purpose() && !blamed.contains(down.crash.title.as_str()))
     }
 
     /// Whether this was done already: what a resumed sweep leaves out.

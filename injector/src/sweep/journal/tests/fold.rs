@@ -185,9 +185,9 @@ fn a_hang_that_the_kernel_does_not_mention() {
     assert_eq!(
         titles(&state).into_iter().map(|(title, _)| title).collect::<Vec<_>>(),
         [
-            "hang: mount() does not return after a failure in 000000000000000b",
-            "hang: mount() does not return after a failure in function_a",
             "hung task in mount",
+            "mount() does not return after a failure in 000000000000000b",
+            "mount() does not return after a failure in function_a",
         ]
     );
 }

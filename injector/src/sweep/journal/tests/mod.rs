@@ -1,4 +1,5 @@
 mod files;
 mod fold;
 mod merging;
+mod panics;
 mod samples;

@@ -56,6 +56,7 @@ pub fn site(site: Signature) -> Record {
         place: Place::SystemCall,
         stack: vec!["kmem_cache_alloc_noprof+0x3c".to_owned(), format!("function_{:x}+0x10", site.0)],
         after: None,
+        call: None,
     })
 }
 

@@ -1,0 +1,41 @@
+#!/bin/sh
+# merge-shards.sh RESULTS SHARDS: one journal and its reports from the journals that run-shard.sh left in RESULTS:
+# merged.jsonl, report.txt, report.html, report.xml (JUnit).
+#
+# Ends with the code of `injector report`: 0 nothing found, 1 findings. With 2 when shards are missing: what is there is
+# merged and reported all the same.
+set -u
+
+die() {
+	echo "merge-shards: $*" >&2
+	exit 2
+}
+
+[ $# -eq 2 ] || die "usage: merge-shards.sh RESULTS SHARDS"
+results=$1 shards=$2
+case $shards in
+'' | *[!0-9]*) die "SHARDS is \`$shards\`; it must be a number" ;;
+esac
+
+missing=
+set --
+index=0
+while [ $index -lt "$shards" ]; do
+	found=
+	for file in "$results/sweep.$index.jsonl" "$results/sweep.$index.jsonl".*-of-*; do
+		if [ -e "$file" ]; then
+			set -- "$@" "$file"
+			found=yes
+		fi
+	done
+	[ -n "$found" ] || missing="$missing $index"
+	index=$((index + 1))
+done
+[ $# -gt 0 ] || die "there is no journal in $results"
+
+injector merge --output "$results/merged.jsonl" "$@" || exit
+injector report "$results/merged.jsonl" --html "$results/report.html" --junit "$results/report.xml" >"$results/report.txt"
+status=$?
+cat "$results/report.txt"
+[ -z "$missing" ] || die "no journal of shard$missing"
+exit $status

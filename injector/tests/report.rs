@@ -1,0 +1,259 @@
+//! What people and tools read of a sweep, as golden files: tests/golden/sweep.*, from the journals in tests/journals.
+//! `UPDATE_GOLDEN=1 cargo test -p injector --test report` writes them anew; look at the difference before you commit it.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use injector::{
+    report::{self, Report},
+    sweep::journal::{self, Journal},
+};
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journals").join(name)
+}
+
+fn read(name: &str) -> Journal {
+    let mut journal = journal::read(&data(name)).expect("a journal");
+    // The golden files must not depend on where the checkout is.
+    journal.name = name.to_owned();
+    journal
+}
+
+fn findings() -> Report {
+    Report::of(&read("nfs.jsonl"))
+}
+
+fn nothing_found() -> Report {
+    let shards = [read("ext4-0-of-2.jsonl"), read("ext4-1-of-2.jsonl")];
+    let mut merged = journal::merge(&shards).expect("shards of one sweep");
+    merged.name = "ext4 merged.jsonl".to_owned();
+    Report::of(&merged)
+}
+
+fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+    let mut bytes = Vec::new();
+    write(&mut bytes).expect("it can be written");
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+fn compare(name: &str, got: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, got).expect("it can be written");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(got, expected, "{} differs", path.display());
+}
+
+#[test]
+fn text() {
+    let text = written(|out| report::text(&findings(), out));
+    assert!(!text.contains('\x1b'), "a terminal would obey it");
+    compare("sweep.txt", &text);
+}
+
+#[test]
+fn text_where_nothing_was_found() {
+    compare("sweep-nothing.txt", &written(|out| report::text(&nothing_found(), out)));
+}
+
+#[test]
+fn text_of_an_empty_journal() {
+    let journal = journal::read_from(&b""[..], "empty.jsonl").expect("it can be read");
+    compare("sweep-empty.txt", &written(|out| report::text(&Report::of(&journal), out)));
+}
+
+#[test]
+fn sites() {
+    compare("sweep-sites.txt", &written(|out| report::sites(&findings(), false, out)));
+    compare("sweep-sites-stacks.txt", &written(|out| report::sites(&nothing_found(), true, out)));
+}
+
+#[test]
+fn ktap() {
+    compare("sweep.ktap", &written(|out| report::ktap(&findings(), out)));
+}
+
+#[test]
+fn junit() {
+    compare("sweep.junit.xml", &written(|out| report::junit(&findings(), out)));
+}
+
+#[test]
+fn html() {
+    let html = written(|out| report::html(&findings(), out));
+    compare("sweep.html", &html);
+}
+
+#[test]
+fn json() {
+    compare("sweep.json", &written(|out| report::json(&findings(), out)));
+}
+
+/// What a kernel, a task or a module may be called to break a report.
+const HOSTILE: &str = "</pre><script>alert(1)</script>]]>&\"'\u{1b}[2J\r\n\u{0}not ok 1 # SKIP";
+
+/// The same journal with hostile text wherever text can be.
+fn hostile() -> Report {
+    let text = std::fs::read_to_string(data("nfs.jsonl")).expect("a journal");
+    let hostile = serde_json::to_string(HOSTILE).expect("a string");
+    let hostile = hostile.trim_matches('"');
+    let mut changed = 0;
+    let lines = text.lines().map(|line| {
+        let mut line = line.to_owned();
+        for (from, to) in [
+            (r#""module":""#, format!(r#""module":"{hostile}"#)),
+            (r#""title":""#, format!(r#""title":"{hostile}"#)),
+            (r#""splat":""#, format!(r#""splat":"{hostile}"#)),
+            (r#""comm":""#, format!(r#""comm":"{hostile}"#)),
+            (r#""gfp":""#, format!(r#""gfp":"{hostile}"#)),
+            (r#""error":""#, format!(r#""error":"{hostile}"#)),
+            (r#""why":""#, format!(r#""why":"{hostile}"#)),
+            (r#""release":""#, format!(r#""release":"{hostile}"#)),
+            (r#""command":["#, format!(r#""command":["{hostile}","#)),
+            (r#""setup":""#, format!(r#""setup":"{hostile}"#)),
+            (r#""stack":["#, format!(r#""stack":["{hostile}","#)),
+            (r#""name":""#, format!(r#""name":"{hostile}"#)),
+        ] {
+            changed += line.matches(from).count();
+            line = line.replace(from, &to);
+        }
+        line + "\n"
+    });
+    let lines: String = lines.collect();
+    assert!(changed > 100, "the journal is written in another way: {changed}");
+    Report::of(&journal::read_from(lines.as_bytes(), HOSTILE).expect("a journal"))
+}
+
+#[test]
+fn hostile_text_in_a_terminal() {
+    let report = hostile();
+    for text in [
+        written(|out| report::text(&report, out)),
+        written(|out| report::sites(&report, true, out)),
+        written(|out| report::ktap(&report, out)),
+    ] {
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "a terminal would obey it");
+    }
+}
+
+/// Whether each result is bad, and how many directives it has.
+fn results(report: &Report) -> Vec<(bool, usize)> {
+    let ktap = written(|out| report::ktap(report, out));
+    let result = |line: &str| {
+        let (bad, rest) = line.strip_prefix("not ").map_or((false, line), |rest| (true, rest));
+        rest.starts_with("ok ").then(|| (bad, rest.matches('#').count()))
+    };
+    ktap.lines().filter_map(|line| result(line.trim_start())).collect()
+}
+
+#[test]
+fn hostile_text_in_ktap() {
+    // Reasons of skips hold a `#`, behind the directive, where it means nothing.
+    let directives = |report: &Report| results(report).into_iter().map(|(bad, n)| (bad, n > 0)).collect::<Vec<_>>();
+    assert_eq!(directives(&findings()), directives(&hostile()));
+    assert_eq!(results(&findings()).iter().filter(|(bad, _)| *bad).count(), 9);
+}
+
+#[test]
+fn hostile_text_in_html() {
+    for report in [findings(), hostile()] {
+        let html = written(|out| report::html(&report, out));
+        assert!(!html.contains("<script"), "{}", report.journal);
+        assert!(!html.contains(|c: char| c.is_control() && c != '\n' && c != '\t'));
+        // Every tag is closed in its order: nothing broke out.
+        let mut open = Vec::new();
+        for tag in html.split('<').skip(1) {
+            let (tag, _) = tag.split_once('>').expect("a tag has an end");
+            let name = tag.split([' ', '\n']).next().unwrap_or_default();
+            match name.strip_prefix('/') {
+                Some(name) => assert_eq!(open.pop(), Some(name), "{tag}"),
+                None if ["!DOCTYPE", "meta", "br"].contains(&name) => {}
+                None => open.push(name),
+            }
+        }
+        assert_eq!(open, Vec::<&str>::new());
+        // One file: nothing is fetched, nothing is run.
+        for outside in [" src=", "url(", "@import", "http:", "https:", "<link", "javascript:", " on"] {
+            let found =
+                html.split('<').skip(1).filter_map(|tag| tag.split_once('>')).any(|(tag, _)| tag.contains(outside));
+            assert!(!found, "{outside}");
+        }
+    }
+}
+
+#[test]
+fn hostile_text_in_xml() {
+    for report in [findings(), hostile()] {
+        let xml = written(|out| report::junit(&report, out));
+        assert!(!xml.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "not allowed in XML");
+        let read = quick_junit::Report::deserialize_from_str(&xml).expect("it can be read");
+        assert_eq!(read.failures, 7);
+        assert_eq!(read.test_suites.iter().map(|suite| suite.skipped).sum::<usize>(), 4);
+    }
+}
+
+#[test]
+fn json_says_its_version_and_can_be_read() {
+    let value: serde_json::Value =
+        serde_json::from_str(&written(|out| report::json(&hostile(), out))).expect("it can be read");
+    assert_eq!(value["schema"], report::SCHEMA);
+}
+
+/// docs/sweep-formats.md says what every member of the JSON and of the journal means.
+#[test]
+fn formats_are_documented() {
+    let documentation = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sweep-formats.md");
+    let documentation = std::fs::read_to_string(documentation).expect("the documentation");
+    let mut values: Vec<serde_json::Value> = ["nfs.jsonl", "ext4-0-of-2.jsonl"]
+        .iter()
+        .flat_map(|name| {
+            std::fs::read_to_string(data(name)).expect("a journal").lines().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .map(|line| serde_json::from_str(&line).expect("JSON"))
+        .collect();
+    values.push(serde_json::from_str(&written(|out| report::json(&findings(), out))).expect("JSON"));
+    let mut missing = std::collections::BTreeSet::new();
+    while let Some(value) = values.pop() {
+        match value {
+            serde_json::Value::Object(members) => {
+                for (name, value) in members {
+                    let signature = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+                    if !signature && !documentation.contains(&format!("`{name}`")) {
+                        missing.insert(name);
+                    }
+                    values.push(value);
+                }
+            }
+            serde_json::Value::Array(all) => values.extend(all),
+            _ => {}
+        }
+    }
+    assert!(missing.is_empty(), "docs/sweep-formats.md does not say what these are: {missing:?}");
+}
+
+/// One bad site among very many must be seen.
+#[test]
+fn a_small_part_of_a_bar_is_wide_enough() {
+    let html = written(|out| report::html(&findings(), out));
+    let bars = html.split("<svg").skip(1).map(|bar| bar.split("</svg>").next().expect("an end"));
+    let mut bars_seen = 0;
+    for bar in bars {
+        let value = |rect: &str, name: &str| -> f64 {
+            let (_, rest) = rect.split_once(&format!(" {name}=\"")).expect("an attribute");
+            rest.split('"').next().expect("an end").parse().expect("a number")
+        };
+        let mut end = 0.0;
+        for rect in bar.split("<rect").skip(1) {
+            assert!((value(rect, "x") - end).abs() < 0.2, "{bar}");
+            assert!(value(rect, "width") >= 12.0, "{bar}");
+            end = value(rect, "x") + value(rect, "width");
+        }
+        assert!((end - 1000.0).abs() < 0.2, "{bar}");
+        bars_seen += 1;
+    }
+    assert_eq!(bars_seen, 10);
+}
