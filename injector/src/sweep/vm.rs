@@ -145,7 +145,7 @@ pub struct VmEnd {
 pub struct JobEnd {
     /// Its journal.
     pub journal: PathBuf,
-    /// How many guests came up.
+    /// How many guests came up, and were not ended by an interrupt.
     pub boots: u32,
     /// How many of them went down.
     pub crashes: u32,
