@@ -73,26 +73,11 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
     }
     let plan = vm_plan(plan, guests, path)?;
     let end = vm::run(&plan, &shown())?;
-    let mut journals = Vec::new();
-    for part in &parts {
-        if part.exists() {
-            journals.push(read(part)?);
-        }
-    }
-    if journals.is_empty() {
-        return end.error().map_or(Ok(EXIT_OK), |error| {
-            sinks::announce(format_args!("{error}"));
-            Ok(error.exit_code())
-        });
-    }
-    let merged = journal::merge(&journals)?;
-    if parts.len() > 1 {
-        let file = File::create(path).with_context(|| format!("can't write {}", path.display()))?;
-        merged.write(&mut BufWriter::new(file)).with_context(|| format!("can't write {}", path.display()))?;
-    }
+    let merged = end.unite(&plan)?;
     let state = State::of(&merged);
     let report = Report::new(&state, &path.display().to_string());
-    if !report_is_empty(&state) {
+    // A sweep that was refused has nothing to report.
+    if !state.sites().is_empty() {
         write(&report, reports)?;
     }
     if let Some(error) = end.error() {
@@ -100,11 +85,6 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
         return Ok(error.exit_code());
     }
     Ok(exit_code(None, report.has_findings()))
-}
-
-/// A sweep that was refused has nothing to report.
-fn report_is_empty(state: &State) -> bool {
-    state.sites().is_empty()
 }
 
 fn vm_plan(plan: &SweepPlan, guests: &Guests, journal: &Path) -> Result<VmPlan> {

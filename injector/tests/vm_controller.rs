@@ -236,12 +236,12 @@ fn an_image_that_does_not_boot_leaves_the_journal_alone() {
     run.plan.image = run.directory.path().join("bzImage");
     fs::write(&run.plan.image, vec![7; 100_000]).unwrap();
     run.plan.boot_timeout = Duration::from_secs(10);
-    let content = "{\"type\":\"end\",\"complete\":false,\"elapsed\":1.0}\n";
-    fs::write(run.journal(), content).unwrap();
+    let content = SWEEP.lines().find_map(|line| line.strip_prefix("begin='")?.strip_suffix('\'')).unwrap();
+    fs::write(run.journal(), format!("{content}\n")).unwrap();
     let error = error(&run);
     assert_eq!(error.exit_code(), 3, "{error}");
     assert!(error.to_string().starts_with("the guest did not boot: "), "{error}");
-    assert_eq!(fs::read_to_string(run.journal()).unwrap(), content);
+    assert_eq!(fs::read_to_string(run.journal()).unwrap(), format!("{content}\n"));
 }
 
 #[test]
@@ -257,9 +257,28 @@ fn two_jobs_have_their_parts_and_journals() {
             Record::Unreached(Unreached { why, .. }) => Some(why),
             _ => None,
         });
-        assert_eq!(told.unwrap(), format!("sweep --journal-port --shard {job}/2 -- true parts"));
+        assert_eq!(
+            told.unwrap(),
+            format!("sweep --journal-port /injector-journal.jsonl --shard {job}/2 -- true parts")
+        );
         assert!(run.was_shown(&format!("[{job}] scenario parts")));
     }
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn the_sweep_itself_goes_through_a_guest() {
+    let mut run = Run::new("");
+    run.plan.added.clear();
+    run.plan.command =
+        ["sh", "-c", "mkdir /root/a; echo b > /root/a/b; ln -s b /root/a/c; rm -r /root/a"].map(str::to_owned).into();
+    run.plan.stall = Duration::from_secs(120);
+    let end = run.run().unwrap();
+    assert!(end.error().is_none(), "{:?}", end.error());
+    let records = records(&run.journal());
+    assert!(matches!(records.first(), Some(Record::Begin(_))));
+    assert!(matches!(records.last(), Some(Record::End(end)) if end.complete));
+    assert!(records.iter().filter(|record| matches!(record, Record::Failed(_))).count() > 10);
 }
 
 /// 500 records that are waited for: how long that takes.

@@ -114,9 +114,9 @@ pub(super) struct SweepArgs {
     #[arg(long, help_heading = RECORD)]
     resume: bool,
 
-    /// The journal is the host's; with --resume, --journal is what it has so far
-    #[arg(long, hide = true)]
-    journal_port: bool,
+    /// The journal is the host's; FILE is what it has so far
+    #[arg(long, value_name = "FILE", hide = true, conflicts_with_all = ["resume", "vm"])]
+    journal_port: Option<PathBuf>,
 
     #[command(flatten)]
     guests: GuestArgs,
@@ -162,9 +162,9 @@ impl SweepArgs {
             command,
         } = self;
         let journal = match (journal_port, resume) {
-            (true, resume) => Journal::Port { so_far: resume.then_some(journal) },
-            (false, true) => Journal::Resume(journal),
-            (false, false) => Journal::New(journal),
+            (Some(so_far), _) => Journal::Port { so_far: Some(so_far) },
+            (None, true) => Journal::Resume(journal),
+            (None, false) => Journal::New(journal),
         };
         let plan = SweepPlan {
             command,

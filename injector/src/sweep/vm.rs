@@ -17,7 +17,8 @@ mod show;
 mod witness;
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -25,7 +26,7 @@ use std::{
 
 use injector_guest::{Accelerator, BootError, Machine, root::RootError};
 
-use super::journal::record::Shard;
+use super::journal::{self, Incompatible, Journal, ReadError, WriteError, record::Shard};
 
 use interrupt::Interrupt;
 pub use replay::replay;
@@ -146,7 +147,7 @@ pub struct VmEnd {
 pub struct JobEnd {
     /// Its journal.
     pub journal: PathBuf,
-    /// How many guests came up.
+    /// How many guests came up, and were not ended by an interrupt.
     pub boots: u32,
     /// How many of them went down.
     pub crashes: u32,
@@ -161,6 +162,26 @@ impl VmEnd {
     #[must_use]
     pub fn journals(&self) -> Vec<PathBuf> {
         self.jobs.iter().map(|job| job.journal.clone()).collect()
+    }
+
+    /// What all jobs found. Of several, the united journal is also written to the name that the plan has for it.
+    ///
+    /// # Errors
+    /// A journal can't be read, or the united one not be written.
+    pub fn unite(&self, plan: &VmPlan) -> Result<Journal, VmError> {
+        let written = self.jobs.iter().map(|job| &job.journal).filter(|journal| journal.exists());
+        let mut journals = written.map(|journal| journal::read(journal)).collect::<Result<Vec<_>, _>>()?;
+        if self.jobs.len() == 1 {
+            return Ok(journals.pop().unwrap_or_default());
+        }
+        let mut united = journal::merge(&journals).map_err(VmError::Apart)?;
+        united.name = plan.journal.display().to_string();
+        united.remarks = journals.into_iter().flat_map(|journal| journal.remarks).collect();
+        replace(&plan.journal, |out| united.write(out)).map_err(|source| {
+            let path = plan.journal.clone();
+            VmError::Journal(WriteError::Io { path, action: "write", source })
+        })?;
+        Ok(united)
     }
 
     /// The gravest error, if any job has one. Those of jobs that were ended because another one failed come last.
@@ -195,17 +216,18 @@ pub enum VmError {
         /// What was asked for.
         jobs: u32,
     },
-    /// The journal on this machine.
-    #[error("journal {path}: {source}", path = .path.display())]
-    Journal {
-        /// The journal.
-        path: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// Another controller has it.
-    #[error("journal {path}: another sweep is writing to it", path = .0.display())]
-    Locked(PathBuf),
+    /// The journal can't be gone on with.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    /// The journal can't be written.
+    #[error(transparent)]
+    Journal(#[from] WriteError),
+    /// What a guest wrote could not be stored; the guest was ended.
+    #[error("{0}; the guest was ended, and the journal is whole up to there")]
+    NotStored(io::Error),
+    /// The jobs' journals are not of one sweep.
+    #[error(transparent)]
+    Apart(Incompatible),
     /// This machine can't boot a guest at all.
     #[error(transparent)]
     Boot(BootError),
@@ -251,10 +273,16 @@ impl VmError {
             | Self::Root(RootError::NoSuchFile { .. } | RootError::RelativePath { .. } | RootError::Hidden { .. })
             | Self::NoProgram(_)
             | Self::OtherJobs { .. }
-            | Self::Locked(_)
+            | Self::Unreadable(_)
+            | Self::Apart(_)
+            | Self::Journal(WriteError::Exists(_) | WriteError::Locked(_) | WriteError::Changed(_))
             | Self::Usage(_) => 2,
             Self::Root(_) | Self::Boot(_) | Self::NotBooted(_) | Self::Prerequisites(_) => 3,
-            Self::Journal { .. } | Self::Interrupted | Self::NoProgress { .. } | Self::TooManyBoots(_) => 4,
+            Self::Journal(_)
+            | Self::NotStored(_)
+            | Self::Interrupted
+            | Self::NoProgress { .. }
+            | Self::TooManyBoots(_) => 4,
         }
     }
 
@@ -301,6 +329,17 @@ pub fn run(plan: &VmPlan, show: &Show) -> Result<VmEnd, VmError> {
             .collect()
     });
     Ok(VmEnd { jobs })
+}
+
+/// Writes a file as a whole: what was there before stays until the new one is on the disk.
+fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let mut file = io::BufWriter::new(fs::File::create(&new)?);
+    write(&mut file)?;
+    file.into_inner()?.sync_all()?;
+    fs::rename(new, path)
 }
 
 /// Refuses to begin anew beside what other jobs have done.

@@ -142,16 +142,24 @@ impl Writer {
     }
 
     fn append(&mut self, record: &Record, sync: bool) -> Result<(), WriteError> {
+        let line = to_line(record).map_err(WriteError::Record)?;
+        self.append_lines(line.as_bytes(), sync)
+    }
+
+    /// Appends records that are lines already, newlines included, as they are.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn append_lines(&mut self, lines: &[u8], sync: bool) -> Result<(), WriteError> {
         if self.broken {
             return Err(WriteError::Broken);
         }
-        let line = to_line(record).map_err(WriteError::Record)?;
         let done = match &mut self.target {
             Target::File { file, path, length } => {
                 let mut file: &File = file;
-                file.write_all(line.as_bytes())
+                file.write_all(lines)
                     .and_then(|()| if sync { file.sync_data() } else { Ok(()) })
-                    .inspect(|()| *length += line.len() as u64)
+                    .inspect(|()| *length += lines.len() as u64)
                     .inspect_err(|_| {
                         // Half a line in the middle would cost a line more: take it back if that is still possible.
                         let _ = file.set_len(*length);
@@ -159,7 +167,7 @@ impl Writer {
                     .map_err(|source| WriteError::Io { path: path.clone(), action: "write", source })
             }
             Target::Port(port) => port
-                .write_all(line.as_bytes())
+                .write_all(lines)
                 .and_then(|()| if sync { port.flush() } else { Ok(()) })
                 .map_err(WriteError::Record),
         };

@@ -1,20 +1,15 @@
 //! The journal on the host: takes a guest's lines whole, syncs them, and knows what they tell of the guest.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, Write},
+    fs, io,
+    io::Write,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-};
-
 use super::{VmError, decide::Deeds, witness::Witness};
 use crate::sweep::journal::{
-    Record, Signature,
+    self, Record, Remark, Section, Signature, WriteError, Writer,
     record::{Armed, Crash, CrashKind, Ended, Level},
 };
 
@@ -25,10 +20,9 @@ const LONGEST_LINE: usize = 16 << 20;
 #[derive(Debug)]
 pub struct Book {
     path: PathBuf,
-    file: Flock<File>,
-    /// Bytes in the file: whole lines.
-    length: u64,
-    created: bool,
+    writer: Writer,
+    /// Nothing was in it, and nothing was written.
+    untouched: bool,
     /// What came and has no newline yet.
     tail: Vec<u8>,
     /// Lines that were no records.
@@ -60,53 +54,33 @@ pub struct Lost {
 }
 
 impl Book {
-    /// Opens a journal, or begins one. A torn last line is cut off; the second value is its length.
+    /// Opens a journal, or begins one. A torn last line is cut off; what is wrong with the journal comes with it.
     ///
     /// # Errors
-    /// [`VmError::Locked`], [`VmError::Journal`].
-    pub fn open(path: &Path) -> Result<(Self, usize), VmError> {
-        let failed = |source| VmError::Journal { path: path.to_owned(), source };
-        let created = !path.exists();
-        let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
-        let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => VmError::Locked(path.to_owned()),
-            errno => failed(errno.into()),
-        })?;
-        let mut content = Vec::new();
-        file.read_to_end(&mut content).map_err(failed)?;
-        let whole = content.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
-        let torn = content.len() - whole;
-        if torn > 0 {
-            file.set_len(whole as u64).and_then(|()| file.sync_data()).map_err(failed)?;
-        }
+    /// [`VmError::Unreadable`], [`VmError::Journal`].
+    pub fn open(path: &Path) -> Result<(Self, Vec<Remark>), VmError> {
         let mut known = Known::default();
-        for line in content[..whole].split(|&byte| byte == b'\n') {
-            if let Ok(record) = serde_json::from_slice(line) {
-                known.note(&record);
-            }
-        }
-        if created {
-            // The file's name must outlive a crash of this machine too.
-            let directory = match path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => Path::new("."),
-            };
-            File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
-        }
-        let length = whole as u64;
+        let mut remarks = Vec::new();
+        let untouched = !path.exists();
+        let writer = if untouched {
+            Writer::create(path)?
+        } else {
+            let journal = journal::read(path)?;
+            journal.sections.iter().flat_map(Section::lines).for_each(|record| known.note(&record));
+            remarks = journal.remarks;
+            Writer::resume(path, &journal.tail)?
+        };
         let (tail, rejected, unsynced) = (Vec::new(), 0, false);
-        Ok((Self { path: path.to_owned(), file, length, created, tail, rejected, unsynced, known }, torn))
+        Ok((Self { path: path.to_owned(), writer, untouched, tail, rejected, unsynced, known }, remarks))
     }
 
     /// All that is in it.
     ///
     /// # Errors
     /// It can't be read.
-    pub fn content(&mut self) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        self.file.rewind()?;
-        self.file.read_to_end(&mut content)?;
-        Ok(content)
+    pub fn content(&self) -> Result<Vec<u8>, WriteError> {
+        let path = &self.path;
+        fs::read(path).map_err(|source| WriteError::Io { path: path.clone(), action: "read", source })
     }
 
     /// A guest is about to boot.
@@ -124,18 +98,16 @@ impl Book {
     ///
     /// # Errors
     /// It can't be written.
-    pub fn crash(&mut self, kind: CrashKind, title: String, splat: String) -> io::Result<()> {
+    pub fn crash(&mut self, kind: CrashKind, title: String, splat: String) -> Result<(), WriteError> {
         let run = self.known.run.as_ref().map(|armed| armed.run);
         let record = Record::Crash(Crash { run, kind, title, splat });
         self.known.note(&record);
-        let mut line = serde_json::to_vec(&record)?;
-        line.push(b'\n');
-        self.append(&line)?;
-        self.sync()
+        self.untouched = false;
+        self.writer.sync(&record)
     }
 
     /// Takes bytes as they come; whole lines that are records go into the file. True: a run was armed.
-    fn take(&mut self, bytes: &[u8]) -> io::Result<bool> {
+    fn take(&mut self, bytes: &[u8]) -> Result<bool, WriteError> {
         let mut out = Vec::with_capacity(bytes.len() + self.tail.len());
         let mut armed = false;
         for portion in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -156,36 +128,24 @@ impl Book {
             }
             self.tail.clear();
         }
-        self.append(&out)?;
+        if !out.is_empty() {
+            self.untouched = false;
+            self.unsynced = true;
+            self.writer.append_lines(&out, false)?;
+        }
         Ok(armed)
     }
 
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if lines.is_empty() {
-            return Ok(());
-        }
-        self.file.write_all(lines).inspect_err(|_| {
-            // Half a line in the middle would cost the next one too.
-            let _ = self.file.set_len(self.length);
-        })?;
-        self.length += lines.len() as u64;
-        self.unsynced = true;
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.unsynced) {
-            self.file.sync_data()?;
-        }
-        Ok(())
+    fn sync(&mut self) -> Result<(), WriteError> {
+        if std::mem::take(&mut self.unsynced) { self.writer.append_lines(&[], true) } else { Ok(()) }
     }
 }
 
 impl Drop for Book {
     fn drop(&mut self) {
         // A guest that never came up leaves no empty journal behind.
-        if self.created && self.length == 0 {
-            let _ = std::fs::remove_file(&self.path);
+        if self.untouched {
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
@@ -235,7 +195,7 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.book().take(bytes)? {
+        if self.book().take(bytes).map_err(io::Error::other)? {
             // The guest waits for this line to be stored before it injects: nothing of that run is on the console yet.
             self.witness.forget();
         }
@@ -243,7 +203,7 @@ impl Write for Sink {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.book().sync()
+        self.book().sync().map_err(io::Error::other)
     }
 }
 
@@ -282,7 +242,7 @@ mod tests {
         for portion in sent.chunks(7) {
             book.take(portion).unwrap();
         }
-        assert_eq!(std::fs::read(&path).unwrap(), [first, second].concat());
+        assert_eq!(fs::read(&path).unwrap(), [first, second].concat());
         assert_eq!(book.end_boot().1, Lost { torn: 20, rejected: 2 });
         assert_eq!(book.end_boot().1, Lost::default());
         // What the next guest sends is not glued to what the last one could not finish.
@@ -294,10 +254,10 @@ mod tests {
     fn a_torn_last_line_is_cut_off() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("j");
-        let whole = line(&armed(3, &[1]));
-        std::fs::write(&path, [&whole[..], b"{\"type\":\"en"].concat()).unwrap();
-        let (mut book, torn) = Book::open(&path).unwrap();
-        assert_eq!(torn, 11);
+        let whole = [crate::sweep::vm::tests::begin("s").as_bytes(), &line(&armed(3, &[1]))].concat();
+        fs::write(&path, [&whole[..], b"{\"type\":\"en"].concat()).unwrap();
+        let (mut book, remarks) = Book::open(&path).unwrap();
+        assert_eq!(remarks, [Remark::Torn { line: 3 }]);
         assert_eq!(book.content().unwrap(), whole);
         // The run that was going on is known, so a crash that is seen now belongs to it.
         book.crash(CrashKind::Panic, "BUG: x".to_owned(), String::new()).unwrap();
@@ -356,11 +316,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("j");
         let book = open(&path);
-        assert!(matches!(Book::open(&path), Err(VmError::Locked(_))));
+        assert!(matches!(Book::open(&path), Err(VmError::Journal(WriteError::Locked(_)))));
         drop(book);
         assert!(!path.exists());
         // One that was there before is the user's, even if there is nothing in it.
-        std::fs::write(&path, "").unwrap();
+        fs::write(&path, "").unwrap();
         drop(open(&path));
         assert!(path.exists());
     }

@@ -53,7 +53,7 @@ pub enum Reason {
 /// What was before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// Guests that came up.
+    /// Guests that came up, and that this side did not end.
     pub boots: u32,
     /// How many of them went down.
     pub crashes: u32,
@@ -67,7 +67,7 @@ impl History {
         if *ending == Ending::NotUp && self.boots == 0 {
             return Step::Stop(Reason::NotBooted);
         }
-        self.boots += u32::from(*ending != Ending::NotUp);
+        self.boots += u32::from(matches!(ending, Ending::Exited(_) | Ending::Down(_)));
         self.crashes += u32::from(matches!(ending, Ending::Down(_)));
         self.fruitless = if deeds.fruitful { 0 } else { self.fruitless + 1 };
         match ending {

@@ -63,10 +63,9 @@ impl<'a> Job<'a> {
     }
 
     fn boot_until_done(&mut self) -> Result<(), VmError> {
-        let (book, torn) = Book::open(self.journal)?;
-        if torn > 0 {
-            let journal = self.journal.display();
-            self.say(&format!("{journal}: the last line is torn and was cut off ({torn} bytes)"));
+        let (book, remarks) = Book::open(self.journal)?;
+        for remark in remarks {
+            self.say(&format!("{}: {remark}", self.journal.display()));
         }
         let book = Arc::new(Mutex::new(book));
         loop {
@@ -78,7 +77,7 @@ impl<'a> Job<'a> {
                 let LastWords { title, splat } = end.words;
                 let title = title.unwrap_or_else(|| without_title(kind).to_owned());
                 self.say(&format!("the guest went down: {title}"));
-                open.crash(kind, title, splat).map_err(|source| self.journal_error(source))?;
+                open.crash(kind, title, splat)?;
             }
             drop(open);
             match self.history.step(&end.ending, deeds, self.plan.reboots_max) {
@@ -109,14 +108,11 @@ impl<'a> Job<'a> {
         let content = {
             let mut open = book.lock().unwrap_or_else(PoisonError::into_inner);
             open.begin_boot();
-            open.content().map_err(|source| self.journal_error(source))?
+            open.content()?
         };
         let mut machine = machine(self.plan, self.guest.root(), self.number);
-        let resume = !content.is_empty();
-        if resume {
-            machine.files.push((GUEST_JOURNAL.to_owned(), content));
-        }
-        let command = Command::new(arguments(self.plan, self.plan.shard(self.number), resume, &self.guest.command));
+        machine.files.push((GUEST_JOURNAL.to_owned(), content));
+        let command = Command::new(arguments(self.plan, self.plan.shard(self.number), &self.guest.command));
 
         let said = Arc::<Mutex<String>>::default();
         let witness = Witness::default();
@@ -154,7 +150,7 @@ impl<'a> Job<'a> {
                     self.say(&end.account);
                 }
             }
-            Err(BootError::Data { source }) => return Err(self.journal_error(source)),
+            Err(BootError::Data { source }) => return Err(VmError::NotStored(source)),
             Err(error) => return Err(VmError::Boot(error)),
         }
         Ok(end)
@@ -176,18 +172,12 @@ impl<'a> Job<'a> {
     fn shown_job(&self) -> Option<u32> {
         (self.plan.jobs > 1).then_some(self.number)
     }
-
-    fn journal_error(&self, source: std::io::Error) -> VmError {
-        VmError::Journal { path: self.journal.to_owned(), source }
-    }
 }
 
 /// What is run in a guest.
-pub fn arguments(plan: &VmPlan, shard: Option<Shard>, resume: bool, command: &[String]) -> Vec<String> {
-    let mut words: Vec<String> = ["/usr/bin/injector", "sweep", "--journal-port"].map(str::to_owned).into();
-    if resume {
-        words.extend(["--resume", "--journal", GUEST_JOURNAL].map(str::to_owned));
-    }
+pub fn arguments(plan: &VmPlan, shard: Option<Shard>, command: &[String]) -> Vec<String> {
+    let mut words: Vec<String> =
+        ["/usr/bin/injector", "sweep", "--journal-port", GUEST_JOURNAL].map(str::to_owned).into();
     if let Some(Shard { index, count }) = shard {
         words.extend(["--shard".to_owned(), format!("{index}/{count}")]);
     }

@@ -12,7 +12,7 @@ use super::{
     GUEST_JOURNAL, REBOOT_WANTED, Show, VmError, VmPlan, guest::Guest, interrupt::Interrupt, machine, show::Output,
 };
 use crate::sweep::{
-    journal::{Finding, Record, parse_line},
+    journal::{Finding, Record, WriteError, parse_line},
     oracle::splat,
     replay::{ReplayPlan, Tally},
     search::Stopped,
@@ -41,7 +41,8 @@ impl Write for Kept {
 pub fn replay(plan: &VmPlan, replay: &ReplayPlan, finding: &Finding, show: &Show) -> Result<Tally, VmError> {
     let guest = Guest::new(plan, show)?;
     let mut machine = machine(plan, guest.root(), 0);
-    let journal_error = |source| VmError::Journal { path: plan.journal.clone(), source };
+    let path = plan.journal.clone();
+    let journal_error = |source| VmError::Journal(WriteError::Io { path, action: "read", source });
     let mut content = Vec::new();
     File::open(&plan.journal).and_then(|mut file| io::copy(&mut file, &mut content)).map_err(journal_error)?;
     machine.files = vec![(GUEST_JOURNAL.to_owned(), content)];

@@ -10,7 +10,7 @@ fn parts_of_parts_are_disjoint_and_cover_the_part() {
     let whole = Shard { index: 1, count: 3 };
     let plan = VmPlan { shard: Some(whole), ..plan(4) };
     for site in 0..1000 {
-        let site = crate::sweep::journal::Signature(site);
+        let site = journal::Signature(site);
         let takers = (0..4).filter(|job| plan.shard(*job).unwrap().has(site)).count();
         assert_eq!(takers, usize::from(whole.has(site)), "{site}");
     }
@@ -35,12 +35,11 @@ fn each_job_has_its_journal() {
 fn the_guest_is_told_its_part_and_the_journal() {
     let mut plan = plan(1);
     plan.options = vec!["--depth".to_owned(), "2".to_owned()];
-    let words = |shard, resume| arguments(&plan, shard, resume, &plan.command).join(" ");
-    assert_eq!(words(None, false), "/usr/bin/injector sweep --journal-port --depth 2 -- sh /workloads/ext4.sh");
-    assert_eq!(
-        words(Some(Shard { index: 3, count: 4 }), true),
-        "/usr/bin/injector sweep --journal-port --resume --journal /injector-journal.jsonl --shard 3/4 --depth 2 -- sh /workloads/ext4.sh"
-    );
+    let words = |shard| arguments(&plan, shard, &plan.command).join(" ");
+    let sweep = "/usr/bin/injector sweep --journal-port /injector-journal.jsonl";
+    assert_eq!(words(None), format!("{sweep} --depth 2 -- sh /workloads/ext4.sh"));
+    let part = Some(Shard { index: 3, count: 4 });
+    assert_eq!(words(part), format!("{sweep} --shard 3/4 --depth 2 -- sh /workloads/ext4.sh"));
 }
 
 #[test]
@@ -79,4 +78,37 @@ fn the_gravest_error_is_that_of_the_job_that_failed_by_itself() {
     let end = VmEnd { jobs: vec![job(Err(VmError::Interrupted)), job(Ok(())), job(Err(VmError::TooManyBoots(3)))] };
     assert!(matches!(end.error(), Some(VmError::TooManyBoots(3))));
     assert!(VmEnd { jobs: vec![job(Ok(()))] }.error().is_none());
+}
+
+#[test]
+fn the_jobs_journals_become_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = VmPlan { journal: directory.path().join("j"), ..plan(3) };
+    let job = |journal| JobEnd { journal, boots: 1, crashes: 0, booting: Duration::ZERO, result: Ok(()) };
+    let end = VmEnd { jobs: journals(&plan.journal, 3).into_iter().map(job).collect() };
+    for (number, path) in end.journals().iter().enumerate().take(2) {
+        let sweep = format!("{number}");
+        fs::write(path, format!("{}{{\"type\":\"plain\",\"elapsed\":1.0,\"status\":0}}\n", begin(&sweep))).unwrap();
+    }
+    // The third job never wrote anything.
+    let united = end.unite(&plan).unwrap();
+    assert_eq!(united.sections.len(), 2);
+    assert_eq!(journal::read(&plan.journal).unwrap().sections, united.sections);
+    // Again, as after a sweep that was resumed.
+    assert_eq!(end.unite(&plan).unwrap().sections, united.sections);
+    fs::write(&end.journals()[2], begin("2").replace("\"release\":\"r\"", "\"release\":\"other\"")).unwrap();
+    assert!(matches!(end.unite(&plan), Err(VmError::Apart(_))));
+    assert_eq!(journal::read(&plan.journal).unwrap().sections, united.sections);
+}
+
+/// The first line of a journal.
+pub fn begin(sweep: &str) -> String {
+    let begin = concat!(
+        r#"{"type":"begin","schema":1,"sweep":"SWEEP","part":0,"boot":null,"version":"0","time":"t","#,
+        r#""kernel":{"release":"r","version":"v","build_id":null,"config":null},"#,
+        r#""workload":{"command":[],"setup":null,"cleanup":null,"digest":""},"#,
+        r#""options":{"depth":1,"hit":1,"persistent":null,"kthreads":true,"only":[],"expect_success":false},"#,
+        "\"shard\":null}\n"
+    );
+    begin.replace("SWEEP", sweep)
 }

@@ -7,6 +7,8 @@ use std::{
 
 use injector_guest::console;
 
+use crate::sweep::{Verdict, oracle::splat};
+
 /// So much of the end of a console is kept, in bytes: several reports of a checking kernel.
 const KEPT: usize = 256 << 10;
 /// So much of it goes into a journal.
@@ -77,6 +79,12 @@ fn last_words(text: &str) -> LastWords {
     let Some((start, _)) = found else {
         return LastWords { title: None, splat: bounded(&lines[lines.len().saturating_sub(40)..].join("\n")) };
     };
+    // The oracle's titles are the same for the same defect.
+    let complaints = splat::complaints(&lines[start..].join("\n"));
+    let gravest = complaints.iter().rev().max_by_key(|complaint| Verdict::from(complaint.kind));
+    if let Some(complaint) = gravest {
+        return LastWords { title: Some(complaint.title.clone()), splat: bounded(&lines[start..].join("\n")) };
+    }
     let titles = || lines[start..].iter().filter_map(|line| console::title(line));
     let title = titles().find(|title| !title.starts_with(PANIC)).or(titles().next());
     LastWords { title: title.map(str::to_owned), splat: bounded(&lines[start..].join("\n")) }
@@ -113,7 +121,7 @@ mod tests {
     #[test]
     fn the_first_of_the_last_complaints_is_the_title() {
         let words = last_words(CONSOLE);
-        assert_eq!(words.title.as_deref(), Some("BUG: KASAN: slab-use-after-free in nfs4_put_stid+0x20/0x50"));
+        assert_eq!(words.title.as_deref(), Some("KASAN: slab-use-after-free in nfs4_put_stid"));
         assert!(words.splat.starts_with("[   20.000000] BUG: KASAN") && words.splat.ends_with("disabled"));
         // Only what came together: the warning was ten seconds earlier.
         assert!(!words.splat.contains("WARNING"));
