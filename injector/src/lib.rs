@@ -11,4 +11,5 @@ pub mod plan;
 pub mod run;
 pub mod session;
 pub mod sinks;
+pub mod sweep;
 pub mod target;
