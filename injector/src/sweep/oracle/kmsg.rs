@@ -111,8 +111,8 @@ impl KernelLog {
         self.lost
     }
 
-    /// What the kernel complained about since the last call, as far as it is complete. What is open stays open. Where
-    /// nothing is, the next call is about something new: the same complaint again is one again.
+    /// What the kernel complained about since the last call; does not wait. When a report is open, it says nothing yet.
+    /// The next call is about something new: the same complaint again is one again.
     pub fn poll(&mut self) -> Vec<Complaint> {
         for line in self.read() {
             if line.facility == 0 {
@@ -125,7 +125,7 @@ impl KernelLog {
         self.collector.take()
     }
 
-    /// As [`Self::poll`]; when a report is open, waits until its end was written, or nothing for `quiet`, or for `most` in
+    /// As [`Self::poll`]; but when a report is open, waits until its end was written, or nothing for `quiet`, or for `most` in
     /// all, and takes what is there as complete. The console is slow: a splat of 60 lines takes 50 ms at 115,200 baud.
     pub fn settle(&mut self, quiet: Duration, most: Duration) -> Vec<Complaint> {
         let end = Instant::now() + most;
@@ -149,7 +149,6 @@ impl KernelLog {
     pub fn flush(&mut self) -> Vec<Complaint> {
         let mut complaints = self.poll();
         self.collector.flush();
-        self.collector.episode();
         complaints.extend(self.collector.take());
         complaints
     }

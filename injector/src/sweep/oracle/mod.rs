@@ -19,10 +19,12 @@
 //! itself down or goes read-only (the sweep sees that by itself: such sites are `wedged`), a driver's polite message.
 
 mod frame;
+mod head;
 mod heads;
 pub mod kmemleak;
 pub mod kmsg;
 pub mod rearm;
+mod report;
 mod skip;
 pub mod slabs;
 pub mod splat;

@@ -53,7 +53,7 @@ const SKIPS: &[Skip] = &[
             print_usage_bug* print_irq_inversion_bug* print_bad_irq_dependency* print_unlock_imbalance_bug* \
             print_lock_invalid_wait_context* print_freed_lock_bug* debug_check_no_locks_freed \
             debug_check_no_locks_held register_lock_class assign_lock_key look_up_lock_class \
-            rcu_note_fs_reclaim_acquire fs_reclaim_release debug_print_object debug_object_* \
+            rcu_note_context_switch fs_reclaim_acquire fs_reclaim_release debug_print_object debug_object_* \
             debug_check_no_obj_freed spin_bug spin_dump rwlock_bug debug_spin_*",
         why: "a check of the scheduler, of lockdep, of debugobjects",
     },

@@ -2,19 +2,22 @@
 //!
 //! The [`Collector`] takes the log line by line and groups what belongs together: a WARN() from `cut here` to `end trace`,
 //! a KASAN report between its two rules, a report of the scheduler up to the end of its call trace. What the text says is
-//! in the table of [`titles`](super::titles), whom it blames in that of [`skip`](super::skip).
+//! in the table of `heads`, whom it never blames in that of `skip`.
 //!
 //! # One defect, several reports
-//! Often the same defect is reported more than once; one complaint is enough, and that is the first:
-//! - the access that KASAN reported then faults, in the same function; so may what a list's or a counter's check found;
-//! - KASAN reports more accesses to the same freed object, or in the same function;
+//! Often the same defect is reported more than once; one complaint is enough. It has the title and the text
+//! of the first report and the rank of the worst:
+//! - the same function is reported twice in the same task: an access that KASAN reported then faults, a counter that
+//!   underflowed is then saturated;
+//! - KASAN reports more accesses to the same freed object;
 //! - a task that faulted complains again on its way out (`scheduling while atomic`, locks held, RCU nesting);
 //! - a lock that was left held: `sleeping function called…` and then `scheduling while atomic` of the same task;
 //! - one hang makes others wait, and is reported again and again;
 //! - the panic after an oops, a hang, a warning.
 //!
 //! The same title again is the same defect too, within an *episode*: between two calls of [`Collector::episode`]. The next
-//! failure is another episode, so a defect that two sites lead to is seen at both.
+//! failure is another episode, so a defect that two sites lead to is seen at both. Of earlier episodes only what lasts is
+//! remembered: tasks that died, hangs, the panic that is to come.
 //!
 //! # Where it can be wrong
 //! Reports of two CPUs at once are mixed in the log line by line. Each line of one then looks like a line of the other:
@@ -26,31 +29,22 @@ use std::{collections::VecDeque, sync::LazyLock};
 use regex::Regex;
 
 use super::{
-    Complaint, Kind,
-    frame::{self, pattern},
-    heads::{Body, Class, Named},
-    skip::Culprit,
-    titles::{self, Found},
+    Complaint,
+    frame::pattern,
+    head::{Body, Class},
+    report::{CUT, Report, Seen, Step, is_rule},
+    titles,
 };
 
-const CUT: &str = "------------[ cut here ]------------";
-const END_TRACE: &str = "---[ end trace";
-const END_PANIC: &str = "---[ end Kernel panic";
 /// The first line of every boot.
 const BOOT: &str = "Linux version ";
 
-/// Lines of a splat that are kept; lockdep writes hundreds.
-const KEPT_LINES: usize = 500;
-/// Bytes of a line that are kept. The kernel's own limit is 2048 (PRINTKRB_RECORD_MAX), before 6.4 1000.
-const KEPT_BYTES: usize = 2048;
-/// A report whose end was lost ends after that many lines. Lockdep's longest are about as long.
-const MOST_LINES: usize = 2000;
-/// A report that isn't in the table and has a call trace has it within that many lines.
-const LINES_BEFORE_TRACE: usize = 40;
-/// What lockdep writes before its last call trace: the traces of the locks' other users.
-const LINES_BEFORE_LOCKDEP_TRACE: usize = 1000;
 /// That many of the faults and hangs before this episode are remembered, for their consequences.
 const REMEMBERED: usize = 32;
+/// A task that faulted is gone after so many episodes, and its number may be another's.
+const GONE: u64 = 2;
+/// Titles of further reports of the same defect that are written under its splat.
+const NAMED_REPORTS: usize = 8;
 
 /// Complaints in the text of a console, from the first line to the last. Time stamps are cut off.
 #[must_use]
@@ -59,6 +53,23 @@ pub fn complaints(console_text: &str) -> Vec<Complaint> {
     collector.console(console_text.as_bytes());
     collector.flush();
     collector.take()
+}
+
+/// What brought a machine down: of its console's text, the last complaint before the panic (an oops, a hang), or the panic
+/// itself; without a panic the last complaint of all, a stall perhaps.
+#[must_use]
+pub fn last_complaint(console_text: &str) -> Option<Complaint> {
+    let mut collector = Collector::new();
+    let mut last = None;
+    for line in console_text.lines() {
+        collector.feed(console_line(line));
+        if !collector.is_open() {
+            collector.episode();
+            last = collector.take().pop().or(last);
+        }
+    }
+    collector.flush();
+    collector.take().pop().or(last)
 }
 
 /// A line of a console without its time stamp and caller: `[    1.234567][  T12] text`, also where a program's unfinished
@@ -77,58 +88,18 @@ pub struct Collector {
     rule: Option<String>,
     /// The line before, for BUG(): what it says stands before its `cut here`.
     before: String,
-    episode: Vec<Seen>,
-    remembered: VecDeque<Seen>,
+    /// This episode's reports, each with the index of its complaint.
+    episode: Vec<(Seen, Option<usize>)>,
+    complaints: Vec<Complaint>,
+    /// Of earlier episodes: what lasts, each with the number of its episode.
+    remembered: VecDeque<(Seen, u64)>,
+    number: u64,
     /// The kernel panicked: what comes until the next boot is only the end.
     panicked: bool,
+    /// Of episodes that ended.
     done: Vec<Complaint>,
     /// Bytes of a console after the last newline.
     partial: Vec<u8>,
-}
-
-/// What later reports are compared with.
-#[derive(Clone, Debug)]
-struct Seen {
-    title: String,
-    class: Class,
-    culprit: Option<String>,
-    task: Option<String>,
-    object: Option<String>,
-}
-
-/// What a line is to an open report.
-enum Step {
-    /// A part of it.
-    Part,
-    /// Its last line.
-    Last,
-    /// No part of it: it ended before.
-    Over,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trace {
-    Before,
-    In,
-    After,
-}
-
-/// A report that is being written.
-#[derive(Debug)]
-struct Report {
-    /// None: `cut here` was seen, and not yet what it is.
-    found: Option<Found>,
-    /// What the WARN() says, where the table knows it.
-    message: Option<Found>,
-    /// A better title, from a later line.
-    title: Option<String>,
-    body: Body,
-    culprit: Culprit,
-    trace: Trace,
-    task: Option<String>,
-    object: Option<String>,
-    lines: Vec<String>,
-    count: usize,
 }
 
 impl Collector {
@@ -143,11 +114,8 @@ impl Collector {
         let line = line.trim_end();
         if line.starts_with(BOOT) {
             self.close();
-            *self = Self {
-                done: std::mem::take(&mut self.done),
-                partial: std::mem::take(&mut self.partial),
-                ..Self::new()
-            };
+            self.episode();
+            *self = Self { done: self.take(), partial: std::mem::take(&mut self.partial), ..Self::new() };
             return;
         }
         let noise = titles::is_noise(line);
@@ -186,28 +154,35 @@ impl Collector {
         self.open.is_some()
     }
 
-    /// What is complete.
+    /// The complaints of the episodes that ended.
     pub fn take(&mut self) -> Vec<Complaint> {
         std::mem::take(&mut self.done)
     }
 
-    /// What follows is no repetition of what came before.
+    /// The episode ends: what follows is no repetition of what came before. A report that is open belongs to the next.
     pub fn episode(&mut self) {
-        let lasting =
-            self.episode.drain(..).filter(|seen| matches!(seen.class, Class::Fault | Class::Hang | Class::Panic));
-        self.remembered.extend(lasting);
+        let number = self.number;
+        self.number += 1;
+        self.done.append(&mut self.complaints);
+        for (seen, _) in self.episode.drain(..) {
+            if matches!(seen.class, Class::Fault | Class::Hang | Class::Panic) {
+                self.remembered.push_back((seen, number));
+            }
+        }
+        self.remembered.retain(|(seen, episode)| seen.class != Class::Fault || number - episode < GONE);
         while self.remembered.len() > REMEMBERED {
             self.remembered.pop_front();
         }
     }
 
-    /// The log ends here: a line without its end, and a report that is open, are complete.
+    /// The log ends here: a line without its end, a report that is open, and the episode are complete.
     pub fn flush(&mut self) {
         if !self.partial.is_empty() {
             let line = std::mem::take(&mut self.partial);
             self.feed(console_line(&String::from_utf8_lossy(&line)));
         }
         self.close();
+        self.episode();
     }
 
     /// A line that is in no report.
@@ -217,20 +192,15 @@ impl Collector {
             self.rule = Some(line.to_owned());
             return;
         }
-        let report = if line == CUT {
-            Report::new(None, titles::message(&self.before), Body::EndTrace)
+        let mut report = if line == CUT {
+            Report::cut(&self.before)
         } else if let Some(found) = titles::find(line) {
-            let body = found.head.body;
-            Report::new(Some(found), None, body)
+            Report::of(found)
         } else {
             return;
         };
-        let mut report = report;
         if let Some(rule) = rule {
             report.keep(&rule);
-        }
-        if report.found.is_none() && report.message.is_some() {
-            report.keep(&self.before);
         }
         report.keep(line);
         report.look(line);
@@ -241,287 +211,32 @@ impl Collector {
         }
     }
 
-    /// The open report is complete.
+    /// The open report is complete: a complaint, or more of one that is there.
     fn close(&mut self) {
-        let Some((seen, complaint)) = self.open.take().and_then(Report::finish) else { return };
+        let Some((seen, new)) = self.open.take().and_then(Report::finish) else { return };
         self.panicked |= seen.class == Class::Panic;
-        if !self.is_known(&seen) {
-            self.done.push(complaint);
-        }
-        self.episode.push(seen);
-    }
-
-    /// Whether this is the same defect as what was seen before, or a consequence of it.
-    fn is_known(&self, new: &Seen) -> bool {
-        let again = |seen: &Seen| {
-            let same_task = seen.task.is_some() && seen.task == new.task;
-            let same_place = seen.culprit.is_some() && seen.culprit == new.culprit;
-            seen.title == new.title
-                || match (seen.class, new.class) {
-                    (Class::Memory, Class::Memory) if seen.object.is_some() && seen.object == new.object => true,
-                    (Class::Memory | Class::Integrity, Class::Memory | Class::Integrity | Class::Fault) => same_place,
-                    (Class::Atomic, Class::Atomic) => same_task,
-                    (Class::Hang, Class::Hang) => true,
-                    _ => false,
-                }
+        let same = self.episode.iter().find(|(earlier, _)| seen.is_again(earlier) || seen.is_after(earlier));
+        let index = if let Some((_, index)) = same {
+            *index
+        } else if self.remembered.iter().any(|(earlier, _)| seen.is_after(earlier)) {
+            None
+        } else {
+            self.complaints.push(new);
+            self.episode.push((seen, Some(self.complaints.len() - 1)));
+            return;
         };
-        // These last: a task that faulted is on its way out, a hang hangs.
-        let after = |seen: &Seen| {
-            let same_task = seen.task.is_some() && seen.task == new.task;
-            match (seen.class, new.class) {
-                (_, Class::Panic) => titles::is_consequence(&new.title),
-                (Class::Fault, _) => same_task,
-                (Class::Hang, Class::Hang) => same_task || seen.title == new.title,
-                _ => false,
-            }
-        };
-        self.episode.iter().any(|seen| again(seen) || after(seen)) || self.remembered.iter().any(after)
-    }
-}
-
-impl Report {
-    fn new(found: Option<Found>, message: Option<Found>, body: Body) -> Self {
-        let stuck = found.as_ref().is_some_and(|found| found.head.named == Named::StuckStack);
-        let mut culprit = Culprit::new(stuck);
-        if let Some(function) = found.as_ref().and_then(|found| found.function.as_ref()) {
-            culprit.see(function);
-        }
-        Self {
-            found,
-            message,
-            title: None,
-            body,
-            culprit,
-            trace: Trace::Before,
-            task: None,
-            object: None,
-            lines: Vec::new(),
-            count: 0,
-        }
-    }
-
-    fn class(&self) -> Class {
-        self.found.as_ref().map_or(Class::Other, |found| found.head.class)
-    }
-
-    fn named(&self) -> Named {
-        self.found.as_ref().map_or(Named::Stack, |found| found.head.named)
-    }
-
-    /// What the next line is to it. A part, or the last, was kept.
-    fn take(&mut self, line: &str) -> Step {
-        let step = self.step(line);
-        if !matches!(step, Step::Over) {
-            self.keep(line);
-            self.look(line);
-        }
-        step
-    }
-
-    fn step(&mut self, line: &str) -> Step {
-        if self.count > MOST_LINES {
-            return Step::Over;
-        }
-        if self.body == Body::Panic {
-            return if line.starts_with(END_PANIC) { Step::Last } else { Step::Part };
-        }
-        if line == CUT {
-            if self.body == Body::TraceOrWarning {
-                self.body = Body::EndTrace;
-                return Step::Part;
-            }
-            return Step::Over;
-        }
-        if self.found.is_none() {
-            return self.step_after_cut(line);
-        }
-        if let Some(found) = titles::find(line)
-            && !self.has(&found)
-        {
-            return Step::Over;
-        }
-        match self.body {
-            Body::EndTrace if line.starts_with(END_TRACE) => Step::Last,
-            Body::EndTrace | Body::Line | Body::Panic => Step::Part,
-            Body::Rule if is_rule(line) => Step::Last,
-            Body::Rule => Step::Part,
-            Body::Locks if line.starts_with(" #") => Step::Part,
-            // The rules and the release come first, then "1 lock held by", then the locks.
-            Body::Locks if self.lines.last().is_some_and(|last| last.starts_with(" #")) => Step::Over,
-            Body::Locks if self.count > LINES_BEFORE_TRACE => Step::Over,
-            Body::Locks => Step::Part,
-            Body::Trace | Body::TraceOrWarning => self.step_to_trace(line),
-        }
-    }
-
-    /// Between `cut here` and the line that says what it is.
-    fn step_after_cut(&mut self, line: &str) -> Step {
-        if let Some(message) = titles::message(line) {
-            self.message.get_or_insert(message);
-            return Step::Part;
-        }
-        match titles::find(line) {
-            Some(found) if found.head.body == Body::EndTrace => {
-                if let Some(function) = &found.function {
-                    self.culprit.see(function);
-                }
-                self.found = Some(found);
-                Step::Part
-            }
-            Some(found) if matches!(found.head.class, Class::Panic | Class::Memory) => Step::Over,
-            _ if line.starts_with(END_TRACE) || self.count > LINES_BEFORE_TRACE => Step::Over,
-            // what a WARN() says in words of its own
-            _ => Step::Part,
-        }
-    }
-
-    fn step_to_trace(&self, line: &str) -> Step {
-        match self.trace {
-            Trace::Before => {
-                let most = match self.named() {
-                    Named::Locks => LINES_BEFORE_LOCKDEP_TRACE,
-                    _ => LINES_BEFORE_TRACE,
-                };
-                if self.count > most { Step::Over } else { Step::Part }
-            }
-            Trace::In if line.trim_start() == "</TASK>" => Step::Last,
-            Trace::In if is_of_trace(line) => Step::Part,
-            Trace::In | Trace::After => Step::Over,
-        }
-    }
-
-    /// Whether the first line of a report belongs to this one all the same: a fault is announced by several.
-    fn has(&self, found: &Found) -> bool {
-        match self.class() {
-            Class::Fault => found.head.class != Class::Panic,
-            _ => {
-                self.body == Body::EndTrace
-                    && self.found.as_ref().is_some_and(|own| own.head.body == Body::TraceOrWarning)
+        if let Some(complaint) = index.and_then(|index| self.complaints.get_mut(index)) {
+            complaint.kind = complaint.kind.max(new.kind);
+            let also = format!("\n[also: {}]", new.title);
+            let named = complaint.splat.matches("\n[also: ").count();
+            if complaint.title != new.title && named < NAMED_REPORTS && !complaint.splat.contains(&also) {
+                complaint.splat.push_str(&also);
             }
         }
+        self.episode.push((seen, index));
     }
-
-    fn keep(&mut self, line: &str) {
-        self.count += 1;
-        if self.lines.len() < KEPT_LINES {
-            let end = (0..=KEPT_BYTES.min(line.len())).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
-            self.lines.push(line[..end].to_owned());
-        }
-    }
-
-    /// Looks for who did it, in which task, to which object.
-    fn look(&mut self, line: &str) {
-        static TASK: LazyLock<Regex> = LazyLock::new(|| pattern(r"^CPU: \d+ (?:UID: \d+ )?PID: (\d+) Comm: "));
-        static HUNG: LazyLock<Regex> = LazyLock::new(|| pattern(r"^INFO: task .*:(\d+) blocked for"));
-        static OBJECT: LazyLock<Regex> =
-            LazyLock::new(|| pattern(r"^The buggy address belongs to the object at (\S+)"));
-        static RIP: LazyLock<Regex> = LazyLock::new(|| pattern(r"^RIP: 0010:([A-Za-z_$][\w.$]*)\+0x"));
-        static LOCK: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:, at: |^\[<\w+>\] )([A-Za-z_$][\w.$]*)\+0x"));
-        static TEXT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:workfn=|last function: )([A-Za-z_$][\w.$]*)"));
-        let group = |regex: &Regex| Some(regex.captures(line)?.get(1)?.as_str().to_owned());
-        if self.task.is_none() {
-            self.task = group(&TASK).or_else(|| group(&HUNG));
-        }
-        if self.object.is_none() {
-            self.object = group(&OBJECT);
-        }
-        if self.class() == Class::Fault && self.title.is_none() {
-            self.title = titles::detail(line);
-        }
-        match self.trace {
-            Trace::Before if is_trace_start(line) => self.trace = Trace::In,
-            Trace::In if !is_of_trace(line) => self.trace = Trace::After,
-            _ => {}
-        }
-        let function = match self.named() {
-            Named::Text => group(&TEXT),
-            Named::Not => None,
-            Named::Locks if self.trace == Trace::Before => group(&LOCK),
-            _ if self.trace == Trace::After => None,
-            _ if self.trace == Trace::In => frame::function(line).map(str::to_owned).or_else(|| group(&RIP)),
-            _ => group(&RIP),
-        };
-        if let Some(function) = function {
-            self.culprit.see(&function);
-        }
-    }
-
-    /// The complaint; none when it never said what it is.
-    fn finish(self) -> Option<(Seen, Complaint)> {
-        let (mut kind, mut class, title, mut named) = match (&self.found, &self.message) {
-            (Some(found), _) => (found.head.kind, found.head.class, &found.title, found.head.named),
-            (None, Some(message)) => (message.head.kind, message.head.class, &message.title, message.head.named),
-            (None, None) => return None,
-        };
-        let mut title = self.title.as_ref().unwrap_or(title);
-        if let Some(message) = &self.message {
-            (title, named) = (&message.title, message.head.named);
-            // BUG() after such a message is worse than WARN(). A leak stays one.
-            if kind < Kind::Oops {
-                kind = message.head.kind;
-            }
-            if class != Class::Fault {
-                class = message.head.class;
-            }
-        }
-        let culprit = match named {
-            Named::Not => None,
-            _ => self.culprit.name().map(str::to_owned),
-        };
-        let title = match &culprit {
-            Some(function) => format!("{title} in {function}"),
-            None => title.clone(),
-        };
-        let mut splat = self.lines.join("\n");
-        if self.count > self.lines.len() {
-            splat.push_str(&format!("\n[{} more lines]", self.count - self.lines.len()));
-        }
-        let seen = Seen { title: title.clone(), class, culprit, task: self.task, object: self.object };
-        Some((seen, Complaint { kind, title, splat }))
-    }
-}
-
-/// A line of nothing but `=`, around reports of KASAN, SLUB and lockdep.
-fn is_rule(line: &str) -> bool {
-    line.len() >= 20 && line.bytes().all(|byte| byte == b'=')
-}
-
-/// `backtrace:` is how 6.0 and later begin the traces of NMIs on some machines.
-fn is_trace_start(line: &str) -> bool {
-    matches!(line.trim_start(), "Call Trace:" | "Call trace:" | "backtrace:")
-}
-
-/// Frames, the names of stacks, and the registers at the border of two stacks.
-fn is_of_trace(line: &str) -> bool {
-    static REGISTERS: LazyLock<Regex> = LazyLock::new(|| {
-        pattern(
-            r"^(?:RIP|RSP|RAX|RDX|RBP|R10|R13|FS|CS|CR2|DR0|DR3|PKRU|Code|ORIG_RAX): ?|^Modules linked in:|^---\[ end trace",
-        )
-    });
-    let text = line.trim_start();
-    frame::is_frame(line)
-        || is_trace_start(line)
-        || (text.starts_with('<') && text.ends_with('>'))
-        || text.starts_with("0x")
-        || text.starts_with("? 0x")
-        || REGISTERS.is_match(line)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn print() {
-        for file in std::env::var("SPLATS").unwrap_or_default().split_whitespace() {
-            let text = std::fs::read_to_string(file).unwrap();
-            println!("{file}");
-            for complaint in complaints(&text) {
-                println!("    {:?} {} [{} lines]", complaint.kind, complaint.title, complaint.splat.lines().count());
-                if std::env::var("FULL").is_ok() {
-                    println!("{}", complaint.splat);
-                }
-            }
-        }
-    }
-}
+#[path = "splat_tests.rs"]
+mod tests;

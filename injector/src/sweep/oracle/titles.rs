@@ -6,7 +6,8 @@ use regex::{Captures, Match, Regex, RegexSet};
 
 use super::{
     frame::pattern,
-    heads::{HEADS, Head, MESSAGES},
+    head::Head,
+    heads::{HEADS, MESSAGES},
 };
 
 /// Lines within the report of a fault that say better what it was. KASAN lets NULL fault at the address of its shadow.

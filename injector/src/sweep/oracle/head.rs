@@ -1,0 +1,83 @@
+//! What the table of `heads` says of a report.
+
+use super::Kind;
+
+/// How far a report reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// It is one line.
+    Line,
+    /// To the line `---[ end trace 0000000000000000 ]---`.
+    EndTrace,
+    /// To the next line of `=`.
+    Rule,
+    /// To the end of its first call trace.
+    Trace,
+    /// As `Trace`; a WARN() that follows, up to its end, is a part of it.
+    TraceOrWarning,
+    /// To the end of the list of held locks.
+    Locks,
+    /// To the end of the log: nothing that follows tells anything new.
+    Panic,
+}
+
+/// Where a report names who did it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// `RIP:` and the first call trace.
+    Stack,
+    /// The same, of a CPU that is stuck.
+    StuckStack,
+    /// Where a lock was taken or released (`at: func+…`), else the stack.
+    Locks,
+    /// Only in its first lines: the pattern's group `f`, `workfn=func`, `last function: func`.
+    Text,
+    /// Nowhere that is worth a name.
+    Not,
+}
+
+/// What a report may be the consequence of, see `splat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// A checker found a bad access.
+    Memory,
+    /// A counter or list is not what it can be.
+    Integrity,
+    /// The CPU did; the task ends here.
+    Fault,
+    /// Atomic context where there should be none.
+    Atomic,
+    /// Something does not come to an end.
+    Hang,
+    /// The machine ends here.
+    Panic,
+    /// None of these.
+    Other,
+}
+
+/// A kind of report.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// Its first line. Group `f`: the function that it names.
+    pub line: &'static str,
+    /// What it is called, see [`title()`]. ` in FUNCTION` is put behind it.
+    pub title: &'static str,
+    pub kind: Kind,
+    pub body: Body,
+    pub named: Named,
+    pub class: Class,
+    /// Where the kernel has its text.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for those who change the table"))]
+    pub source: &'static str,
+}
+
+pub(super) const fn head(
+    line: &'static str,
+    title: &'static str,
+    (kind, class): (Kind, Class),
+    body: Body,
+    named: Named,
+    source: &'static str,
+) -> Head {
+    Head { line, title, kind, body, named, class, source }
+}
