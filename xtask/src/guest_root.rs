@@ -12,10 +12,11 @@ use crate::setup;
 use crate::static_build;
 
 /// Real programs, where busybox has none, or one that does less.
-const PROGRAMS: [&str; 16] = [
+const PROGRAMS: [&str; 21] = [
     "mkfs.ext4",
     "e2fsck",
     "mkfs.xfs",
+    "xfs_repair",
     "mkfs.btrfs",
     "btrfs",
     "mount",
@@ -29,10 +30,15 @@ const PROGRAMS: [&str; 16] = [
     "exportfs",
     "kmod",
     "ip",
+    "setfattr",
+    "getfattr",
+    "flock",
+    // Busybox's has no --reflink; its shell prefers its own, so this one is called by its path.
+    "cp",
 ];
 
 /// What some versions of the packages have.
-const OPTIONAL_PROGRAMS: [&str; 4] = ["nfsdcltrack", "nfsdctl", "xfs_repair", "rpc.statd"];
+const OPTIONAL_PROGRAMS: [&str; 3] = ["nfsdcltrack", "nfsdctl", "rpc.statd"];
 
 /// Names under which a program does something else.
 const LINKS: [(&str, &str); 8] = [
@@ -51,6 +57,10 @@ const HOST_FILES: [&str; 5] = ["/etc/netconfig", "/etc/protocols", "/etc/service
 
 /// Libraries that are opened at run time.
 const RUNTIME_LIBRARIES: [&str; 2] = ["/lib/x86_64-linux-gnu/libnss_files.so.2", "/lib/x86_64-linux-gnu/libgcc_s.so.1"];
+
+/// Workloads that are programs: their binaries, and where they stand beside the scripts.
+const WORKLOADS: [(&str, &str); 2] =
+    [("workload-sockets", "/workloads/sockets"), ("workload-uring", "/workloads/uring")];
 
 const TEXTS: [(&str, &str); 6] = [
     (
@@ -136,6 +146,10 @@ pub fn build(contents: &Contents) -> Result<Initramfs> {
     let workloads = process::workspace().join("tests/workloads");
     if workloads.is_dir() {
         root.tree(&workloads, "/workloads")?;
+    }
+    let programs = static_build::binaries("injector-tests", &WORKLOADS.map(|(name, _)| name))?;
+    for (program, (_, path)) in programs.iter().zip(WORKLOADS) {
+        root.file(&program.path, path)?;
     }
     for (host, guest) in added {
         if host.is_dir() {
