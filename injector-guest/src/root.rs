@@ -14,10 +14,11 @@ use crate::initramfs::{Initramfs, InitramfsError};
 pub use image::Image;
 
 /// Real programs, where busybox has none, or one that does less.
-const PROGRAMS: [&str; 16] = [
+const PROGRAMS: [&str; 21] = [
     "mkfs.ext4",
     "e2fsck",
     "mkfs.xfs",
+    "xfs_repair",
     "mkfs.btrfs",
     "btrfs",
     "mount",
@@ -31,10 +32,15 @@ const PROGRAMS: [&str; 16] = [
     "exportfs",
     "kmod",
     "ip",
+    "setfattr",
+    "getfattr",
+    "flock",
+    // Busybox's has no --reflink; its shell prefers its own, so this one is called by its path.
+    "cp",
 ];
 
 /// What some versions of the packages have.
-const OPTIONAL_PROGRAMS: [&str; 4] = ["nfsdcltrack", "nfsdctl", "xfs_repair", "rpc.statd"];
+const OPTIONAL_PROGRAMS: [&str; 3] = ["nfsdcltrack", "nfsdctl", "rpc.statd"];
 
 /// Names under which a program does something else.
 const LINKS: [(&str, &str); 8] = [

@@ -14,6 +14,7 @@ pub mod kernel_log;
 pub mod module;
 pub mod report;
 pub mod shell;
+pub mod steps;
 pub mod worker;
 
 pub use cgroup::Cgroup;
@@ -22,6 +23,7 @@ pub use empty_probe::EmptyProbe;
 pub use kernel_log::KernelLog;
 pub use module::{Outcome, RunFile};
 pub use report::Report;
+pub use steps::Steps;
 pub use worker::Worker;
 
 /// Makes the requests one after the other, from this thread.

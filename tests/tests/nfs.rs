@@ -1,6 +1,7 @@
 //! The main job: NFS over loopback with the README's options. The workload ends, sites are in NFS or sunrpc code, the
 //! kernel does not complain.
 
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use injector_tests::report::Site;
@@ -16,11 +17,22 @@ const NFS: &[&str] = &[
     "_nfs",
 ];
 
-fn step(script: &str, verb: &str) -> String {
+fn verb(script: &str, verb: &str) -> (ExitStatus, String) {
     let output = shell::output("/bin/sh", &[&format!("{WORKLOADS}/{script}"), verb], LIMIT);
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script} {verb}: {}\n{text}", output.status);
-    text.into_owned()
+    (output.status, text.into_owned())
+}
+
+fn mount(script: &str) {
+    let (status, text) = verb(script, "mount");
+    assert!(status.success(), "{script} mount: {status}\n{text}");
+}
+
+/// The file operations, with failures: some of its steps may fail, but it comes to its end.
+fn mix(script: &str) -> String {
+    let (status, text) = verb(script, "mix");
+    assert!(matches!(status.code(), Some(0 | 1)), "{script} mix: {status}\n{text}");
+    text.lines().rfind(|line| line.contains(" steps, ")).unwrap_or_else(|| panic!("{script} mix: {text}")).to_owned()
 }
 
 /// Undoes the setup even when the test fails: the next one wants the same mount points.
@@ -36,28 +48,15 @@ fn frames(site: &Site) -> String {
     site.stack.iter().take(4).cloned().collect::<Vec<_>>().join(" < ")
 }
 
-/// Without the injector: else a failure below would say nothing.
-#[test]
-fn the_workloads_work() {
-    let mut log = KernelLog::from_now();
-    for script in ["ext4.sh", "xfs.sh", "nfs.sh"] {
-        let _cleanup = Cleanup(script);
-        step(script, "setup");
-        let text = step(script, "run");
-        assert!(text.contains("0 failed"), "{script}: {text}");
-    }
-    log.assert_no_splat();
-}
-
 #[test]
 fn nfs_over_loopback_with_the_readmes_options() {
     let mut log = KernelLog::from_now();
     let _cleanup = Cleanup("nfs.sh");
-    step("nfs.sh", "setup");
+    mount("nfs.sh");
     let injector = Injector::start(&["--gfp", "NOFS", "--order-lt", "4", "--prob", "0.01"]);
     let mut said = String::new();
     for _ in 0..5 {
-        said = step("nfs.sh", "run");
+        said = mix("nfs.sh");
         if injector.output_so_far(Duration::from_millis(300), |_| false).matches("\"failure\"").count() >= 20 {
             break;
         }
@@ -65,7 +64,7 @@ fn nfs_over_loopback_with_the_readmes_options() {
     let report = injector.stop();
     report.assert_accounts();
     log.assert_no_splat();
-    println!("{} failures at {} sites; {}", report.total("failures"), report.sites().len(), said.trim_end());
+    println!("{} failures at {} sites; {}", report.total("failures"), report.sites().len(), said);
     let sites = report.sites();
     assert!(report.total("failures") > 0, "{}", report.summary);
     let ours: Vec<_> = sites.iter().filter(|site| NFS.iter().any(|prefix| site.has(prefix))).collect();
@@ -85,9 +84,9 @@ fn nfs_over_loopback_with_the_readmes_options() {
 fn nfs_code_alone_by_its_stack() {
     let mut log = KernelLog::from_now();
     let _cleanup = Cleanup("nfs.sh");
-    step("nfs.sh", "setup");
+    mount("nfs.sh");
     let injector = Injector::start(&["--stack", "nfs_*", "--stack", "nfs4_*", "--stack", "rpc_*", "--prob", "0.02"]);
-    step("nfs.sh", "run");
+    mix("nfs.sh");
     let report = injector.stop();
     report.assert_accounts();
     log.assert_no_splat();

@@ -4,9 +4,9 @@
 . "$(dirname "$0")/common.sh"
 
 log=/tmp/injector-demo.$$
-sh "$here/nfs-xfs.sh" setup || {
+sh "$here/nfs-xfs.sh" mount || {
 	sh "$here/nfs-xfs.sh" cleanup
-	die "the workload can't be set up"
+	die "the workload's file systems can't be mounted"
 }
 
 injector "$@" 2>"$log" &
@@ -22,8 +22,13 @@ done
 cat "$log" >&2
 shown=$(wc -l <"$log")
 if kill -0 $injector 2>/dev/null; then
-	# Under injection the shell may be what fails: another try costs nothing.
-	sh "$here/nfs-xfs.sh" run || sh "$here/nfs-xfs.sh" run
+	# Steps fail, and that is what it is for; but under injection the shell itself may fail, and then another try costs
+	# nothing. A workload takes a second or two under emulation; one that takes this long waits for a reply that was
+	# never sent.
+	work() {
+		timeout -s KILL "${INJECTOR_WORKLOAD_LIMIT:-90}" sh "$here/nfs-xfs.sh" mix
+	}
+	work || [ $? -eq 1 ] || work
 	kill -INT $injector 2>/dev/null
 fi
 wait $injector

@@ -11,6 +11,10 @@ use crate::process;
 use crate::setup;
 use crate::static_build;
 
+/// Workloads that are programs: their binaries, and where they stand beside the scripts.
+const WORKLOADS: [(&str, &str); 2] =
+    [("workload-sockets", "/workloads/sockets"), ("workload-uring", "/workloads/uring")];
+
 /// What goes into the root besides the programs.
 #[derive(Debug, Default)]
 pub struct Contents {
@@ -40,6 +44,10 @@ pub fn build(contents: &Contents) -> Result<Initramfs> {
     let workloads = process::workspace().join("tests/workloads");
     if workloads.is_dir() {
         root.tree(&workloads, "/workloads")?;
+    }
+    let programs = static_build::binaries("injector-tests", &WORKLOADS.map(|(name, _)| name))?;
+    for (program, (_, path)) in programs.iter().zip(WORKLOADS) {
+        root.file(&program.path, path)?;
     }
     for (host, guest) in added {
         root::add(&mut root, host, guest)?;

@@ -81,6 +81,7 @@ const GUEST: &[(&str, Sign)] = &[
     ("mount", Program("mount")),
     ("util-linux", Program("setsid")),
     ("iproute2", Program("ip")),
+    ("attr", Program("setfattr")),
     // Static programs for the guest are linked on this machine.
     ("gcc", Program("gcc")),
     ("libc6-dev", File("/usr/include/stdio.h")),

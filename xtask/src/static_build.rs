@@ -60,9 +60,21 @@ pub fn cargo(arguments: &[&str]) -> Result<Vec<Artifact>> {
 
 /// One binary of a package.
 pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
-    let artifacts = cargo(&["build", "--release", "--package", package, "--bin", name])?;
-    let found = artifacts.into_iter().find(|artifact| artifact.name == name);
-    Ok(found.with_context(|| format!("cargo made no {name} of {package}"))?.path)
+    let found = binaries(package, &[name])?.pop();
+    found.map(|artifact| artifact.path).with_context(|| format!("cargo made no {name} of {package}"))
+}
+
+/// Binaries of a package, with their names, in this order.
+pub fn binaries(package: &str, names: &[&str]) -> Result<Vec<Artifact>> {
+    let mut arguments = vec!["build", "--release", "--package", package];
+    arguments.extend(names.iter().flat_map(|name| ["--bin", name]));
+    let mut artifacts = cargo(&arguments)?;
+    let mut found = Vec::new();
+    for name in names {
+        let at = artifacts.iter().position(|artifact| artifact.name == *name);
+        found.push(artifacts.swap_remove(at.with_context(|| format!("cargo made no {name} of {package}"))?));
+    }
+    Ok(found)
 }
 
 fn artifact(line: &str) -> Option<Artifact> {

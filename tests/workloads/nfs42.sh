@@ -1,0 +1,4 @@
+#!/bin/sh
+# nfs42.sh [VERB]: nfs.sh with one version.
+versions=nfs42
+. "$(dirname "$0")/nfs.sh"
