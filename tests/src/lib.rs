@@ -1,7 +1,7 @@
 //! What the guest tests need: the test module, processes that allocate, the injector as users start it.
 //!
 //! The tests run as root in the guest (`cargo xtask test`), one at a time, against `/usr/bin/injector` and
-//! `/lib/modules/injector_test.ko`. Each one narrows its run down (`--pid` of a [`worker::Worker`], or
+//! the modules in `/lib/modules`. Each one narrows its run down (`--pid` of a [`worker::Worker`], or
 //! `--stack` with the module's functions), so that numbers are exact and the guest survives.
 //!
 //! A test panics with what it saw: the injector's diagnostics are part of every message.
@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod cgroup;
 pub mod daemon;
+pub mod defects;
 pub mod empty_probe;
 pub mod kernel_log;
 pub mod module;

@@ -15,22 +15,25 @@ pub const RUN: &str = "/sys/kernel/debug/injector_test/run";
 /// Loads the module unless it is loaded; mounts debugfs unless it is mounted.
 pub fn load() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        if Path::new(RUN).exists() {
-            return;
-        }
-        if !Path::new("/sys/kernel/debug/kprobes").exists() {
-            mount(c"debugfs", c"/sys/kernel/debug");
-        }
-        if !Path::new("/sys/module/injector_test").exists() {
-            let file = File::open(MODULE).unwrap_or_else(|e| panic!("{MODULE}: {e}"));
-            let no_parameters = CString::default();
-            // SAFETY: the file is open and the parameters are a C string.
-            let result = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), no_parameters.as_ptr(), 0) };
-            assert_eq!(result, 0, "loading {MODULE}: {}", std::io::Error::last_os_error());
-        }
-        assert!(Path::new(RUN).exists(), "the module is loaded and {RUN} does not exist");
-    });
+    ONCE.call_once(|| load_file(MODULE, "injector_test", RUN));
+}
+
+/// Loads the module `name` from `file`, unless it is loaded; afterwards `made`, in debugfs, exists.
+pub(crate) fn load_file(file: &str, name: &str, made: &str) {
+    if Path::new(made).exists() {
+        return;
+    }
+    if !Path::new("/sys/kernel/debug/kprobes").exists() {
+        mount(c"debugfs", c"/sys/kernel/debug");
+    }
+    if !Path::new("/sys/module").join(name).exists() {
+        let open = File::open(file).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let no_parameters = CString::default();
+        // SAFETY: the file is open and the parameters are a C string.
+        let result = unsafe { libc::syscall(libc::SYS_finit_module, open.as_raw_fd(), no_parameters.as_ptr(), 0) };
+        assert_eq!(result, 0, "loading {file}: {}", std::io::Error::last_os_error());
+    }
+    assert!(Path::new(made).exists(), "the module {name} is loaded and {made} does not exist");
 }
 
 /// Mounts a kernel file system without options.

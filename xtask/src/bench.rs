@@ -34,7 +34,7 @@ impl Bench {
         let bench = static_build::binary("injector-tests", "injector-bench")?;
         let contents = Contents {
             injector: Some(vm::injector()?),
-            module: Some(module::build(&kernel)?),
+            modules: module::build(&kernel)?,
             added: vec![(bench, PROGRAM.to_owned())],
         };
         let guest = Guest::new(image, &guest_root::build(&contents)?)?;

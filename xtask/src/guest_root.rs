@@ -1,8 +1,8 @@
-//! The root of the project's guests: programs of this machine, the injector, the test module, the workloads.
+//! The root of the project's guests: programs of this machine, the injector, the test modules, the workloads.
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use injector_guest::Initramfs;
 use injector_guest::root::{self, Base};
 
@@ -20,8 +20,8 @@ const WORKLOADS: [(&str, &str); 2] =
 pub struct Contents {
     /// The injector's binary.
     pub injector: Option<PathBuf>,
-    /// The test module.
-    pub module: Option<PathBuf>,
+    /// Kernel modules, for /lib/modules.
+    pub modules: Vec<PathBuf>,
     /// More files: of this machine, and where they go.
     pub added: Vec<(PathBuf, String)>,
 }
@@ -34,12 +34,13 @@ pub fn build(contents: &Contents) -> Result<Initramfs> {
     if !missing.is_empty() {
         bail!("{}: not there, though the packages are installed", missing.join(", "));
     }
-    let Contents { injector, module, added } = contents;
+    let Contents { injector, modules, added } = contents;
     if let Some(injector) = injector {
         root.file(injector, "/usr/bin/injector")?;
     }
-    if let Some(module) = module {
-        root.file(module, "/lib/modules/injector_test.ko")?;
+    for module in modules {
+        let name = module.file_name().with_context(|| format!("{}: a module without a name", module.display()))?;
+        root.file(module, &format!("/lib/modules/{}", name.to_string_lossy()))?;
     }
     let workloads = process::workspace().join("tests/workloads");
     if workloads.is_dir() {

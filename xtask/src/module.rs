@@ -1,4 +1,4 @@
-//! Builds the test module for a guest kernel.
+//! Builds the test modules for a guest kernel.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,11 @@ use crate::packages::Group;
 use crate::process;
 use crate::setup;
 
-const NAME: &str = "injector_test.ko";
+/// What Kbuild makes of tests/module.
+const NAMES: [&str; 2] = ["injector_test.ko", "injector_defects.ko"];
 
-/// The module for `kernel`, built if its sources changed.
-pub fn build(kernel: &Kernel) -> Result<PathBuf> {
+/// The modules for `kernel`, built if their sources changed.
+pub fn build(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     let source = process::workspace().join("tests/module");
     let files = sources(&source)?;
     let mut text = Vec::new();
@@ -24,12 +25,12 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
         text.extend_from_slice(content);
     }
     let directory = kernel.directory().join(format!("module-{:016x}", fnv1a(&text)));
-    let module = directory.join(NAME);
-    if module.is_file() {
-        return Ok(module);
+    let modules: Vec<PathBuf> = NAMES.iter().map(|name| directory.join(name)).collect();
+    if modules.iter().all(|module| module.is_file()) {
+        return Ok(modules);
     }
     setup::packages(&[Group::Module])?;
-    eprintln!("module: building {NAME} for {}", kernel.directory().display());
+    eprintln!("modules: building {} for {}", NAMES.join(" and "), kernel.directory().display());
     let work = tempfile::Builder::new()
         .prefix("module-building-")
         .tempdir_in(kernel.directory())
@@ -51,10 +52,12 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    // Only the module is kept; another process that built the same at the same time made the same file.
+    // Only the modules are kept; another process that built the same at the same time made the same files.
     fs::create_dir_all(&directory).with_context(|| format!("can't make {}", directory.display()))?;
-    fs::rename(work.path().join(NAME), &module).with_context(|| format!("make left no {NAME}"))?;
-    Ok(module)
+    for (name, module) in NAMES.iter().zip(&modules) {
+        fs::rename(work.path().join(name), module).with_context(|| format!("make left no {name}"))?;
+    }
+    Ok(modules)
 }
 
 /// Names and contents, in order of the names; what a build by hand left there is no source.

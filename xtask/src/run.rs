@@ -47,8 +47,8 @@ impl Run {
             }
         }
         let (image, kernel) = self.kernel.find()?;
-        let module = kernel.as_ref().map(module::build).transpose()?;
-        let root = guest_root::build(&Contents { injector: Some(injector), module, ..Contents::default() })?;
+        let modules = kernel.as_ref().map(module::build).transpose()?.unwrap_or_default();
+        let root = guest_root::build(&Contents { injector: Some(injector), modules, ..Contents::default() })?;
         let guest = Guest::new(image, &root)?;
         let mut machine = guest.machine(&self.kernel.to_string())?;
         machine.memory_mb = 2048;

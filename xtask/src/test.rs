@@ -122,8 +122,8 @@ impl Test {
         for kernel in kernels {
             let (image, built) = kernel.find()?;
             images.push((kernel.to_string(), image.clone()));
-            let module = built.as_ref().map(module::build).transpose()?;
-            let mut contents = Contents { injector: Some(injector.clone()), module, ..Contents::default() };
+            let modules = built.as_ref().map(module::build).transpose()?.unwrap_or_default();
+            let mut contents = Contents { injector: Some(injector.clone()), modules, ..Contents::default() };
             contents.added =
                 binaries.iter().map(|binary| (binary.path.clone(), format!("/tests/{}", binary.name))).collect();
             let guest = Arc::new(Guest::new(image, &guest_root::build(&contents)?)?);

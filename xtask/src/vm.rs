@@ -82,8 +82,8 @@ impl FromStr for KernelChoice {
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: CMD's own (128 + N when signal N ended it, 127 when it could not be started); \
 120 the guest's kernel panicked, 121 it stalled, 122 time-out, 123 it ended without a word, 124 it did not boot, 130 it was ended from outside.\n\n\
-In the guest: busybox's programs, mkfs.*, mount.nfs and an NFS server, /usr/bin/injector, /lib/modules/injector_test.ko, \
-/workloads; all of it in memory. Ctrl-C is sent to CMD; the third ends the guest.")]
+In the guest: busybox's programs, mkfs.*, mount.nfs and an NFS server, /usr/bin/injector, /lib/modules/injector_test.ko \
+and injector_defects.ko, /workloads; all of it in memory. Ctrl-C is sent to CMD; the third ends the guest.")]
 pub struct Vm {
     /// Guest kernel: 6.12, 6.1, each also with -debug or -heavy; or the path of a bzImage of yours
     #[arg(long, default_value_t)]
@@ -112,7 +112,7 @@ pub struct Vm {
     /// More words for the kernel's command line
     #[arg(long, value_name = "WORD")]
     append: Vec<String>,
-    /// Without the injector and the test module
+    /// Without the injector and the test modules
     #[arg(long)]
     bare: bool,
     /// What to run
@@ -133,7 +133,7 @@ impl Vm {
         }
         if !self.bare {
             contents.injector = Some(injector()?);
-            contents.module = kernel.as_ref().map(module::build).transpose()?;
+            contents.modules = kernel.as_ref().map(module::build).transpose()?.unwrap_or_default();
         }
         let guest = Guest::new(image, &guest_root::build(&contents)?)?;
         let mut machine = guest.machine(&self.kernel.to_string())?;
