@@ -215,7 +215,7 @@ pub fn minimize(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
     let again = Again::find(&journal, &plan.finding)?;
     let all = if plan.sites.is_empty() { again.sites.clone() } else { plan.sites.clone() };
     sinks::announce(format_args!("{} failures lead to {}", all.len(), again.finding.title));
-    let mut does = |sites: &[journal::Signature]| -> Result<bool> {
+    let does = |sites: &[journal::Signature]| -> Result<bool> {
         let one = ReplayPlan { sites: sites.to_vec(), ..plan.clone() };
         let tally = match guests {
             None => replay::replay(&one)?,

@@ -4,6 +4,7 @@ mod guests;
 mod libtest;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -121,8 +122,12 @@ impl Test {
         let mut images = Vec::new();
         for kernel in kernels {
             let (image, built) = kernel.find()?;
-            images.push((kernel.to_string(), image.clone()));
             let modules = built.as_ref().map(module::build).transpose()?.unwrap_or_default();
+            images.push((
+                kernel.to_string(),
+                image.clone(),
+                modules.first().and_then(|module| module.parent()).map(PathBuf::from),
+            ));
             let mut contents = Contents { injector: Some(injector.clone()), modules, ..Contents::default() };
             contents.added =
                 binaries.iter().map(|binary| (binary.path.clone(), format!("/tests/{}", binary.name))).collect();
@@ -136,18 +141,21 @@ impl Test {
         }
         rows.extend(guests::run(queue)?);
         if self.binaries.is_empty() {
-            for (kernel, image) in images {
+            for (kernel, image, modules) in images {
                 let started = Instant::now();
                 heading(&format!("guest {kernel}: what the host sees of guests"));
                 let mut cargo = process::cargo();
                 cargo.args(["test", "--no-fail-fast", "--package", "injector-guest", "--package", "injector"]);
                 cargo
                     .args(["--test", "data_port", "--test", "vm_controller"])
+                    // The planted defects are modules of our own kernels.
+                    .args(if modules.is_some() { &["--test", "vm_sweep"][..] } else { &[] })
                     .args(&self.filter)
                     .arg("--")
                     .arg("--ignored");
                 // Those that are parts of others.
                 cargo.args(["--skip", "in_the_guest", "--skip", "the_one_that_is_interrupted"]);
+                cargo.env("INJECTOR_GUEST_MODULES", modules.unwrap_or_default());
                 let tally = tally_of(cargo.env("INJECTOR_GUEST_KERNEL", image))?;
                 rows.push(Row::new(&format!("guest {kernel}"), "host's side", tally, started));
             }

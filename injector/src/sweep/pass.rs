@@ -56,8 +56,6 @@ pub struct Yield {
     pub failures: u64,
     /// Where.
     pub sites: BTreeSet<Signature>,
-    /// Failures that user space did not notice, behind which there is something that nothing else leads to.
-    pub deeper: BTreeSet<Signature>,
     /// Errors that calls returned by themselves, and how often.
     pub errors: Errors,
 }
@@ -188,9 +186,6 @@ impl Watcher for Pass<'_> {
         if attempt.repeat != 0 && failures.len() == 1 {
             // Only done again to get at what lies behind it.
             return Ok(());
-        }
-        if outcome == Outcome::Masked && attempt.fresh > 0 {
-            self.found.deeper.insert(Signature(attempt.sites[0]));
         }
         let syscall = call.map(|call| Syscall { name: call.name(), result });
         let last = failures.len().saturating_sub(1);

@@ -289,32 +289,33 @@ impl<'a> Search<'a> {
     fn passes(&mut self) -> Result<Option<Stopped>> {
         let depth = if self.plan.persistent.is_some() { 1 } else { self.plan.depth };
         let strict = Manner { limit: self.plan.persistent.unwrap_or(1), depth, ..self.watching() };
-        let mut deeper = BTreeSet::new();
         for _ in 0..STRICT_PASSES {
-            let Passed { stopped, found, last } = self.pass(strict, Level::SystemCall)?;
+            let Passed { stopped, last, .. } = self.pass(strict, Level::SystemCall)?;
             if stopped.is_some() {
                 return Ok(stopped);
             }
-            deeper.extend(found.deeper);
             if last {
                 break;
             }
         }
         // Failures that the kernel hid, and behind which there is more: once again, with room for a second failure.
+        let mut before = BTreeSet::new();
         for _ in 0..STRICT_PASSES {
-            if depth < 2 || deeper.is_empty() {
+            let deeper = self.deeper();
+            if depth < 2 || deeper.is_empty() || deeper == before {
                 break;
             }
             for site in &deeper {
                 self.experiment.lab.allow(*site, 1)?;
             }
-            let Passed { stopped, found, .. } = self.pass(Manner { limit: depth, ..strict }, Level::SystemCall)?;
+            let Passed { stopped, .. } = self.pass(Manner { limit: depth, ..strict }, Level::SystemCall)?;
             if stopped.is_some() {
                 return Ok(stopped);
             }
-            for site in std::mem::replace(&mut deeper, found.deeper) {
-                self.experiment.lab.allow(site, 0)?;
+            for site in &deeper {
+                self.experiment.lab.allow(*site, 0)?;
             }
+            before = deeper;
         }
         if self.plan.persistent.is_none() {
             let crowd = Manner { limit: CROWD, depth: 1, crowd: true, ..strict };
@@ -344,6 +345,13 @@ impl<'a> Search<'a> {
         let end = self.traced(run, manner, Level::SystemCall, 0);
         self.repeating = false;
         Ok(end?.0)
+    }
+
+    /// Sites whose failure leads to sites that were not failed yet and that nothing else leads to.
+    fn deeper(&self) -> BTreeSet<Signature> {
+        let notebook = &self.experiment.notebook;
+        let unfailed = self.experiment.lab.sites().filter(|site| !notebook.was_failed(site.site));
+        unfailed.filter_map(|site| site.after).collect()
     }
 
     fn pass(&mut self, manner: Manner, level: Level) -> Result<Passed> {
