@@ -210,6 +210,7 @@ fn one_line(error: &clap::Error) -> String {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
+    let text = error.render().to_string();
     // The values' own errors quote the value and say what would be right.
     if error.kind() == ErrorKind::ValueValidation
         && let (Some(option), Some(source)) = (context(ContextKind::InvalidArg), std::error::Error::source(error))
@@ -221,14 +222,28 @@ fn one_line(error: &clap::Error) -> String {
         && let Some(argument) = context(ContextKind::InvalidArg)
         && !argument.starts_with('-')
     {
-        return format!("what is `{argument}`? A command to run comes after `--`: injector [OPTIONS] -- {argument} …");
+        let program = program(&text);
+        return format!("what is `{argument}`? A command to run comes after `--`: {program} [OPTIONS] -- {argument} …");
     }
-    let text = error.render().to_string();
+    if error.kind() == ErrorKind::MissingRequiredArgument
+        && let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg)
+    {
+        return format!("missing here: {}; try {} --help", missing.join(" "), program(&text));
+    }
     let said =
         text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let said: Vec<&str> = said.filter(|line| !line.is_empty() && !line.contains(" as a value, use ")).collect();
     let said = said.join("; ");
-    format!("{}; try injector --help", said.strip_prefix("error: ").unwrap_or(&said))
+    format!("{}; try {} --help", said.strip_prefix("error: ").unwrap_or(&said), program(&text))
+}
+
+/// The program with the verb that the usage in clap's message is about.
+fn program(message: &str) -> String {
+    let usage = message.lines().find_map(|line| line.trim().strip_prefix("Usage: injector ")).unwrap_or_default();
+    match usage.split(' ').next() {
+        Some(verb) if verb.starts_with(|first: char| first.is_ascii_lowercase()) => format!("injector {verb}"),
+        _ => "injector".to_owned(),
+    }
 }
 
 #[cfg(test)]

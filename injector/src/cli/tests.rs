@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use super::*;
+use crate::plan::sweep::{Leaks, ShardOf};
 use crate::plan::{Hook, Probability};
 
 fn words(line: &str) -> Vec<&str> {
@@ -20,6 +23,18 @@ fn refused(line: &str) -> String {
         }
         other => panic!("{line}: {other:?}"),
     }
+}
+
+fn sweep(words: impl IntoIterator<Item = String>) -> (SweepPlan, Option<Guests>, Reports) {
+    let words: Vec<String> = ["injector", "sweep"].map(str::to_owned).into_iter().chain(words).collect();
+    match parse(words.clone()) {
+        Ok(Command::Sweep { plan, guests, reports, .. }) => (*plan, guests, reports),
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+fn sweep_of(line: &str) -> (SweepPlan, Option<Guests>, Reports) {
+    sweep(line.split_ascii_whitespace().map(str::to_owned))
 }
 
 #[test]
@@ -49,6 +64,86 @@ fn verbs() {
     for help in ["--help", "-h", "--version", "check --help"] {
         assert!(matches!(parse(words(help)), Err(Exit { code: EXIT_OK, .. })), "{help}");
     }
+}
+
+#[test]
+fn a_sweep_with_the_defaults_of_everything() {
+    let (plan, guests, reports) = sweep_of("-- ./test.sh --depth 1");
+    let command = vec!["./test.sh".into(), "--depth".into(), "1".into()];
+    assert_eq!(plan, SweepPlan::new(command, Journal::New("sweep.jsonl".into())));
+    assert_eq!((guests, reports), (None, Reports::default()));
+}
+
+#[test]
+fn where_a_sweep_writes() {
+    let journal = |line: &str| sweep_of(&format!("{line} -- x")).0.journal;
+    assert_eq!(journal("--journal a"), Journal::New("a".into()));
+    assert_eq!(journal("--journal a --resume"), Journal::Resume("a".into()));
+    assert_eq!(journal("--journal-port a"), Journal::Port { so_far: Some("a".into()) });
+    assert!(refused("sweep --journal-port a --vm bzImage -- x").contains("--vm"));
+}
+
+#[test]
+fn guests_of_a_sweep() {
+    let (_, guests, _) = sweep_of("--vm k --jobs 3 --add /proc/self:/x --with mount --append a=b --append c -- x");
+    let guests = guests.expect("guests");
+    assert_eq!((guests.image, guests.jobs, guests.memory_mb, guests.cpus), ("k".into(), 3, 2048, 2));
+    assert_eq!(guests.added, [("/proc/self".into(), "/x".to_owned())]);
+    assert_eq!((guests.programs, guests.append), (vec!["mount".to_owned()], vec!["a=b".to_owned(), "c".to_owned()]));
+}
+
+/// Guests are told with these what to do.
+#[test]
+fn the_options_of_a_plan_make_the_same_plan() {
+    let plain = SweepPlan::new(vec!["x".into(), "--hit".into()], Journal::New("sweep.jsonl".into()));
+    let everything = SweepPlan {
+        setup: Some("mkfs.ext4 -q /dev/ram0 && mount /dev/ram0 /mnt".to_owned()),
+        cleanup: Some("umount /mnt".to_owned()),
+        only: ["ext4_*", "[nfs]", "vfs_write"].map(|pattern| pattern.parse().expect("a pattern")).into(),
+        depth: 1,
+        hit: 3,
+        persistent: Some(7),
+        kthreads: false,
+        budget: Some(Duration::from_millis(90_500)),
+        hang: Duration::from_millis(1500),
+        expect_success: true,
+        keep_going: true,
+        leaks: Leaks::Slab,
+        ..plain.clone()
+    };
+    let days = SweepPlan { budget: Some(Duration::from_secs(3 * 24 * 3600)), leaks: Leaks::Off, ..plain.clone() };
+    for plan in [plain, everything, days] {
+        let command = plan.command.iter().map(|word| word.to_str().expect("text").to_owned());
+        let words = plan.options().into_iter().chain(["--".to_owned()]).chain(command);
+        assert_eq!(sweep(words), (plan, None, Reports::default()));
+    }
+    // Journal and shard are not among them.
+    let shard = Some(ShardOf { index: 1, count: 4 });
+    let (plan, ..) = sweep_of("--shard 1/4 --resume -- x");
+    assert_eq!(plan.shard, shard);
+    assert!(!plan.options().iter().any(|word| word == "--shard" || word == "--resume"));
+}
+
+#[test]
+fn verbs_around_a_sweep() {
+    let Ok(Command::Replay(replay, None)) = parse(words("replay a.jsonl f1")) else { panic!("a replay") };
+    assert_eq!((replay.journal, replay.finding, replay.tries), ("a.jsonl".into(), "f1".to_owned(), 1));
+    assert_eq!((replay.sites, replay.hang, replay.port), (vec![], Duration::from_secs(20), false));
+    let Ok(Command::Minimize(_, Some(guests))) = parse(words("minimize a f1 --vm k")) else { panic!("in a guest") };
+    assert_eq!(guests.image, PathBuf::from("k"));
+    assert_eq!(
+        parse(words("merge a b -o c")),
+        Ok(Command::Merge { journals: vec!["a".into(), "b".into()], output: Some("c".into()) })
+    );
+    let reports = Reports { html: Some("b".into()), ..Reports::default() };
+    assert_eq!(parse(words("report a --html b")), Ok(Command::Report("a".into(), reports)));
+    assert_eq!(parse(words("step -- a -b")), Ok(Command::Step(vec!["a".into(), "-b".into()])));
+    assert_eq!(parse(words("sites -v a")), Ok(Command::Sites { source: SitesOf::Journal("a".into()), stacks: true }));
+    let Ok(Command::Sites { source: SitesOf::Workload(plan), stacks: false }) = parse(words("sites -- a b")) else {
+        panic!("of a workload")
+    };
+    assert!(!plan.failing && plan.kthreads);
+    assert_eq!(plan.command, ["a", "b"]);
 }
 
 #[test]

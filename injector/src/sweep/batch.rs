@@ -19,12 +19,26 @@ use crate::target;
 
 /// How many sites are failed in one run.
 const BATCH: usize = 48;
+/// So often what is left is looked up anew.
+const ROUNDS: u32 = 2;
 /// So many runs in a row may reach none of their sites, before those are given up.
 const BARREN: u32 = 2;
 
 impl Search<'_> {
     /// Runs until every site that is left was failed, or does not come up any more.
     pub(super) fn batches(&mut self) -> Result<Option<Stopped>> {
+        // Runs reach sites that were not seen before: these get a turn too.
+        for _ in 0..ROUNDS {
+            if let Some(stopped) = self.round()? {
+                return Ok(Some(stopped));
+            }
+        }
+        let left = self.left();
+        self.give_up(left, "was only seen after other failures, in the last runs")?;
+        Ok(None)
+    }
+
+    fn round(&mut self) -> Result<Option<Stopped>> {
         let mut left = self.left();
         for site in &left {
             self.experiment.lab.allow(*site, 0)?;

@@ -30,6 +30,8 @@ pub struct Experiment {
     pub oracle: KernelLog,
     /// What is known.
     pub notebook: Notebook,
+    /// How many failures of a site there are in one call, where that is more than one.
+    pub persistent: Option<u32>,
     start: Instant,
     budget: Option<Duration>,
     keep_going: bool,
@@ -50,11 +52,12 @@ impl Experiment {
         interrupted: Arc<AtomicBool>,
     ) -> Self {
         let first_failures = notebook.failures();
-        let (budget, keep_going) = (plan.budget, plan.keep_going);
+        let SweepPlan { budget, keep_going, persistent, .. } = *plan;
         Self {
             lab,
             oracle,
             notebook,
+            persistent,
             start,
             budget,
             keep_going,

@@ -1,7 +1,7 @@
 //! What is attached for a sweep, and what it has seen: sites with their names, the last call that was failed at each.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::{
     journal::record::{Call, Level, Signature, Site},
+    oracle::kmemleak::Kmemleak,
     place,
 };
 use crate::{
@@ -190,8 +191,8 @@ impl Lab {
                 Ok(Record::NewSite(site)) => {
                     self.order.push(Signature(site.signature));
                     let site = describe(&self.symbols, &site, after);
-                    if !self.sites.contains_key(&site.site) {
-                        self.sites.insert(site.site, site.clone());
+                    if let Entry::Vacant(entry) = self.sites.entry(site.site) {
+                        entry.insert(site.clone());
                         new.push(site);
                     }
                 }
@@ -287,7 +288,10 @@ fn deadline() -> u64 {
 
 /// The same as a plan of a run: what the hook is told of filters and target.
 fn run_plan(plan: &SweepPlan) -> Result<Plan> {
-    let filter = Filter { stack: StackFilter { any_of: plan.only.clone(), none_of: Vec::new() }, ..Filter::default() };
+    // kmemleak allocates for each allocation, and switches itself off when that fails.
+    let kmemleak = Kmemleak::new(KernelFiles::default()).is_there().then(|| "kmemleak_alloc*".parse()).transpose()?;
+    let stack = StackFilter { any_of: plan.only.clone(), none_of: kmemleak.into_iter().collect() };
+    let filter = Filter { stack, ..Filter::default() };
     let target = Target { command: Some(plan.command.clone()), ..Target::default() };
     let policy = Policy { probability: Probability::ALWAYS, times: None, duration: None, ttl: TTL };
     Ok(Plan::new(vec![Hook::Slab, Hook::Page], filter, target, policy, Output::default())?)

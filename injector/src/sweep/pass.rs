@@ -29,6 +29,9 @@ use crate::kernel::KernelFiles;
 /// How often a failure is repeated to see a slab cache grow.
 pub const REPEATS: u64 = 16;
 
+/// How the title of a call begins that does not come back as long as its allocations fail. It does no damage.
+const RETRIES: &str = "tries again for ever";
+
 /// Errors that say that something is broken for good, when they come again and again.
 const BROKEN: &[Errno] = &[
     Errno::EROFS,
@@ -119,7 +122,7 @@ impl<'a> Pass<'a> {
             let last = self.recent.front().copied().filter(|_| self.certain);
             let (site, after) = last.map_or((None, None), |(site, after)| (Some(site), after));
             let verdict = Verdict::from(complaint.kind);
-            if verdict >= Verdict::Hang {
+            if verdict >= Verdict::Hang && !complaint.title.starts_with(RETRIES) {
                 end = self.experiment.damaged();
             }
             let suspects = self.suspects().into_iter().skip(site.is_some().into()).collect();
@@ -182,6 +185,7 @@ impl Watcher for Pass<'_> {
             // Known from before.
             return Ok(());
         }
+        self.retries(&attempt)?;
         let failures = failures(&attempt);
         if attempt.repeat != 0 && failures.len() == 1 {
             // Only done again to get at what lies behind it.
@@ -271,6 +275,16 @@ impl Watcher for Pass<'_> {
 }
 
 impl Pass<'_> {
+    /// A call that comes to the same site again and again, however often that fails, would never come back.
+    fn retries(&mut self, attempt: &Attempt) -> Result<()> {
+        let site = Signature(attempt.sites[0]);
+        let Some(limit) = self.experiment.persistent.filter(|limit| attempt.failed >= *limit) else { return Ok(()) };
+        let function = self.experiment.lab.site(site).and_then(place::caller).unwrap_or_default();
+        let title = format!("{RETRIES} in {function}");
+        let splat = format!("{limit} failures of the same site in one call, and it tried again after each");
+        self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }]).map(drop)
+    }
+
     /// Looks at the slab caches after the first, the middle and the last repeat of a failure.
     fn growth(&mut self, site: Signature) -> Vec<Complaint> {
         let files = KernelFiles::default();

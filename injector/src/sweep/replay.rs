@@ -184,7 +184,7 @@ pub fn replay(plan: &ReplayPlan) -> Result<Tally> {
             tally.stopped = Some(search.over());
             break;
         }
-        let reproduced = titles.iter().any(|title| *title == again.finding.title);
+        let reproduced = titles.contains(&again.finding.title);
         let what = if reproduced {
             "reproduced".to_owned()
         } else if titles.is_empty() {

@@ -216,6 +216,7 @@ impl<'a> Search<'a> {
         std::thread::sleep(IDLE);
         self.experiment.lab.disarm();
         self.experiment.lab.catch_up()?;
+        // They are no part of the inventory.
         self.background = self.experiment.lab.counts()?.into_keys().collect();
         for site in self.experiment.notebook.finished_sites() {
             self.experiment.lab.allow(site, 0)?;

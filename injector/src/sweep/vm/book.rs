@@ -99,6 +99,10 @@ impl Book {
     /// # Errors
     /// It can't be written.
     pub fn crash(&mut self, kind: CrashKind, title: String, splat: String) -> Result<(), WriteError> {
+        if self.untouched {
+            // No sweep has begun: there is nothing that it could be a part of, and nothing was armed.
+            return Ok(());
+        }
         let run = self.known.run.as_ref().map(|armed| armed.run);
         let record = Record::Crash(Crash { run, kind, title, splat });
         self.known.note(&record);
