@@ -159,7 +159,7 @@ fn an_interrupted_sweep_goes_on() {
         &slow,
     ];
     let mut child = std::process::Command::new(INJECTOR)
-        .args(&arguments)
+        .args(arguments)
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()

@@ -53,7 +53,7 @@ pub(super) struct ReplayArgs {
     sites: Vec<crate::sweep::journal::Signature>,
 
     /// A task that does not come back from the kernel for this long hangs
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
     hang: Duration,
 
     /// Go on with a kernel that has crashed a task

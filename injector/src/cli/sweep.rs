@@ -79,7 +79,9 @@ pub(super) struct SweepArgs {
     budget: Option<Duration>,
 
     /// A task that does not come back from the kernel for this long hangs
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse, help_heading = SEARCH)]
+    ///
+    /// Some waits that end are long: an NFS 4 client asks for a lock again after up to 30 s.
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse, help_heading = SEARCH)]
     hang: Duration,
 
     /// How to look for leaks: auto (kmemleak, where it is there), slab, off

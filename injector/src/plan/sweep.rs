@@ -56,7 +56,7 @@ impl SweepPlan {
             kthreads: true,
             shard: None,
             budget: None,
-            hang: Duration::from_secs(20),
+            hang: Duration::from_secs(45),
             expect_success: false,
             keep_going: false,
             leaks: Leaks::Auto,

@@ -367,6 +367,7 @@ fn is_waiting(function: &str) -> bool {
         "down",
         "__down",
         "wait_for_",
+        "wait_woken",
         "__wait_",
         "wait_on_",
         "out_of_line_wait",
