@@ -47,6 +47,8 @@ pub(super) enum Class {
     Fault,
     /// Atomic context where there should be none.
     Atomic,
+    /// What is on the disk is damaged.
+    Disk,
     /// Something does not come to an end.
     Hang,
     /// The machine ends here.

@@ -14,6 +14,7 @@ const ATOMIC: (Kind, Class) = (Kind::Warning, Class::Atomic);
 const HANG: (Kind, Class) = (Kind::Hang, Class::Hang);
 const INTEGRITY: (Kind, Class) = (Kind::Warning, Class::Integrity);
 const WARNING: (Kind, Class) = (Kind::Warning, Class::Other);
+const DISK: (Kind, Class) = (Kind::Warning, Class::Disk);
 const LEAK: (Kind, Class) = (Kind::Leak, Class::Other);
 const OOPS: (Kind, Class) = (Kind::Oops, Class::Other);
 
@@ -69,7 +70,7 @@ pub(super) static HEADS: &[Head] = &[
         "mm/slub.c list_slab_objects",
     ),
     head(
-        r"^BUG (?:\S+) \((?:Not tainted|Tainted: [^)]*)\): (.*)",
+        r"^BUG (?:\S+) \((?:Not tainted|Tainted: [^)]*)\): (.*?)(?:\. .*| \(?0x.*)?$",
         "SLUB: $1",
         MEMORY,
         Body::TraceOrWarning,
@@ -192,12 +193,12 @@ pub(super) static HEADS: &[Head] = &[
         "kernel/panic.c __warn, without symbols",
     ),
     head(
-        concat!(r"^WARNING: \S+:\d+ at ", function!(), r".*, CPU#\d+: "),
+        concat!(r"^WARNING: (?:\S+:\d+ )?at ", function!(), r".*, CPU#\d+: "),
         "WARNING",
         WARNING,
         Body::EndTrace,
         Named::Stack,
-        "kernel/panic.c __warn, 6.18 and later",
+        "kernel/panic.c __warn, 6.19 and later",
     ),
     head(r"^UBSAN: ([\w-]+) in ", "UBSAN: $1", WARNING, Body::EndTrace, Named::Stack, "lib/ubsan.c ubsan_prologue"),
     // -- context
@@ -397,9 +398,9 @@ pub(super) static HEADS: &[Head] = &[
     ),
     // -- what is on the disk
     head(
-        r"^EXT4-fs error \(device \S+\): (?<f>\w+):\d+: .*(?:checksum|corrupt|inconsistent|bad header/extent|bad entry in directory|already (?:cleared|freed)|doubly allocated|deleted inode referenced|illegal inode|overlap system zone|special inode unallocated|bogus i_mode|bad i_size|bad extra_isize|directory missing '\.)",
+        r"^EXT4-fs error \(device \S+\): (?<f>\w+):\d+: .*(?i:checksum|corrupt|inconsistent|bad header/extent|bad entry in directory|already (?:cleared|freed)|doubly allocated|deleted inode referenced|illegal inode|overlap system zone|special inode unallocated|bogus i_mode|bad i_size|bad extra_isize|directory missing '\.)",
         "EXT4-fs: damaged metadata",
-        WARNING,
+        DISK,
         Body::Line,
         Named::Text,
         "fs/ext4/*.c, texts of ext4_error_inode() and its like that an error code does not lead to",
@@ -407,7 +408,7 @@ pub(super) static HEADS: &[Head] = &[
     head(
         concat!(r"^XFS \([^)]*\): Metadata (?:corruption|CRC error) detected at ", function!()),
         "XFS: damaged metadata",
-        WARNING,
+        DISK,
         Body::Line,
         Named::Text,
         "fs/xfs/xfs_error.c xfs_buf_corruption_error, xfs_verifier_error, xfs_inode_verifier_error",
@@ -415,10 +416,18 @@ pub(super) static HEADS: &[Head] = &[
     head(
         r"^BTRFS (?:critical|error|warning) \(device [^) ]+\): (corrupt(?:ed)? (?:leaf|node|superblock)|bad tree block|(?:parent transid|checksum|level) verify failed|tree first key mismatch)",
         "BTRFS: damaged metadata, $1",
-        WARNING,
+        DISK,
         Body::Line,
         Named::Not,
         "fs/btrfs/tree-checker.c, disk-io.c; not with `state EA`: after an abort what is read may never have been written",
+    ),
+    head(
+        concat!(r"^XFS \([^)]*\): Internal error .* Caller ", function!()),
+        "XFS: damaged metadata",
+        DISK,
+        Body::Trace,
+        Named::Text,
+        "fs/xfs/xfs_error.c xfs_error_report; that of xfs_trans_cancel is noise",
     ),
     // -- the end
     head(
@@ -454,7 +463,7 @@ pub(super) static HEADS: &[Head] = &[
         "kernel/panic.c panic",
     ),
     // -- what is not known above: the kernel's own word for a bug
-    head(r"^BUG: (.+)", "BUG: $1", OOPS, Body::Trace, Named::Stack, "whoever writes so"),
+    head(r"^BUG: (.+)", "BUG: $1", WARNING, Body::Trace, Named::Stack, "whoever writes so"),
 ];
 
 /// What is said between `cut here` and the WARN() or BUG() itself, or on the line before, and tells more than these.
@@ -482,6 +491,14 @@ pub(super) static MESSAGES: &[Head] = &[
         Body::EndTrace,
         Named::Not,
         "mm/slab_common.c kmem_cache_destroy",
+    ),
+    head(
+        r"^BTRFS: Transaction aborted \(error -\d+\)",
+        "BTRFS: transaction aborted",
+        WARNING,
+        Body::EndTrace,
+        Named::Stack,
+        "fs/btrfs/transaction.h btrfs_abort_transaction; not for ENOMEM, EIO, EROFS: abort_should_print_stack",
     ),
     head(
         r"^VFS: Busy inodes after unmount of \S+ \((?<n>\S+)\)",

@@ -47,7 +47,7 @@ impl Seen {
             || match (earlier.class, self.class) {
                 (Class::Memory, Class::Memory) => earlier.object.is_some() && earlier.object == self.object,
                 (Class::Atomic, Class::Atomic) => self.is_task_of(earlier),
-                (Class::Hang, Class::Hang) => true,
+                (Class::Hang, Class::Hang) | (Class::Disk, Class::Disk) => true,
                 _ => false,
             }
     }
@@ -104,6 +104,8 @@ pub(super) struct Report {
     bystander: bool,
     lines: Vec<String>,
     count: usize,
+    /// Lines since it began, or since a bystander's trace.
+    waiting: usize,
 }
 
 impl Report {
@@ -143,6 +145,7 @@ impl Report {
             bystander: false,
             lines: Vec::new(),
             count: 0,
+            waiting: 0,
         }
     }
 
@@ -228,7 +231,7 @@ impl Report {
                     Named::Locks => LINES_BEFORE_LOCKDEP_TRACE,
                     _ => LINES_BEFORE_TRACE,
                 };
-                if self.count > most { Step::Over } else { Step::Part }
+                if self.waiting > most { Step::Over } else { Step::Part }
             }
             Trace::In if self.bystander => Step::Part,
             Trace::In if line.trim_start() == "</TASK>" => Step::Last,
@@ -250,6 +253,7 @@ impl Report {
 
     pub(super) fn keep(&mut self, line: &str) {
         self.count += 1;
+        self.waiting += 1;
         if self.lines.len() < KEPT_LINES {
             let end = (0..=KEPT_BYTES.min(line.len())).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
             self.lines.push(line[..end].to_owned());
@@ -261,7 +265,7 @@ impl Report {
         static TASK: LazyLock<Regex> = LazyLock::new(|| pattern(r"^CPU: \d+ (?:UID: \d+ )?PID: (\d+) Comm: "));
         static HUNG: LazyLock<Regex> = LazyLock::new(|| pattern(r"^INFO: task .*:(\d+) blocked for"));
         static OBJECT: LazyLock<Regex> =
-            LazyLock::new(|| pattern(r"^The buggy address belongs to the object at (\S+)"));
+            LazyLock::new(|| pattern(r"^(?:The buggy address belongs to the object at|Slab) (\S+)"));
         static RIP: LazyLock<Regex> = LazyLock::new(|| pattern(r"^RIP: 0010:([A-Za-z_$][\w.$]*)\+0x"));
         static WORK: LazyLock<Regex> = LazyLock::new(|| pattern(r"^Workqueue: \S+ ([A-Za-z_$][\w.$]*)"));
         static LOCK: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:, at: |^\[<\w+>\] )([A-Za-z_$][\w.$]*)\+0x"));
@@ -282,7 +286,9 @@ impl Report {
         self.bystander |= line.ends_with("RCU grace-period kthread stack dump:");
         match self.trace {
             Trace::Before if is_trace_start(line) => self.trace = Trace::In,
-            Trace::In if self.bystander && !is_of_trace(line) => (self.trace, self.bystander) = (Trace::Before, false),
+            Trace::In if self.bystander && !is_of_trace(line) => {
+                (self.trace, self.bystander, self.waiting) = (Trace::Before, false, 0);
+            }
             Trace::In if !is_of_trace(line) => self.trace = Trace::After,
             _ => {}
         }

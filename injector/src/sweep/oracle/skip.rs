@@ -73,7 +73,8 @@ const SKIPS: &[Skip] = &[
             common_interrupt syscall_exit_* syscall_trace_* syscall_return_slowpath exit_to_user_mode_* \
             irqentry_* restore_regs_and_return_to_kernel arch_do_signal_or_restart get_signal do_group_exit \
             do_exit do_task_dead x86_indirect_thunk* x86_return_thunk srso_* retbleed_* kthread kthreadd \
-            worker_thread smpboot_thread_fn",
+            process_one_work do_idle default_idle* cpu_startup_entry start_secondary common_startup_64 \
+            secondary_startup_64* worker_thread smpboot_thread_fn",
         why: "where the kernel is entered and left; a task that dies there dies of something that came before",
     },
     Skip {
@@ -110,9 +111,9 @@ const SKIPS: &[Skip] = &[
     Skip {
         when: When::Mostly,
         names: "\
-            cond_resched* io_schedule* do_nanosleep hrtimer_nanosleep* msleep* usleep_* fsleep \
-            wait_for_* do_wait_for_* wait_on_* wait_woken bit_wait* out_of_line_wait_* folio_wait_* \
-            folio_put_wait_* wait_rcu_gp* prepare_to_wait* finish_wait wake_up* swake_up* complete complete_all \
+            cond_resched* io_schedule* do_nanosleep hrtimer_nanosleep* msleep* usleep_* fsleep wait_for_* \
+            do_wait_for_* wait_on_* wait_woken bit_wait* out_of_line_wait_* folio_wait_* folio_put_wait_* \
+            wait_rcu_gp* prepare_to_wait* finish_wait wake_up* swake_up* complete complete_all \
             complete_with_flags try_to_wake_up default_wake_function autoremove_wake_function synchronize_* \
             rcu_barrier* flush_work* flush_workqueue* flush_delayed_work start_flush_work cancel_work* \
             cancel_delayed_work* drain_workqueue destroy_workqueue kthread_stop* kthread_park sched_* \

@@ -8,7 +8,7 @@
 //! slabs): for the 96-byte objects of a 4-KiB slab on two CPUs, 84 without partial slabs and 588 with them. Where a node has
 //! more than 10,000 partial slabs, the kernel estimates.
 //!
-//! [`Slabs::settled`] makes the numbers exact instead: it empties what is reclaimable and asks every cache to shrink, which
+//! [`Settler`] makes the numbers exact instead: it empties what is reclaimable and asks every cache to shrink, which
 //! also takes the slabs away from the CPUs, and objects out of KASAN's quarantine. It needs sysfs' `slab` directory.
 //!
 //! # What is a leak
@@ -20,13 +20,23 @@
 //! no help: page cache, per-CPU page lists, page tables and stacks of whatever else runs move them by hundreds of pages,
 //! and a leak of one page for each of twenty repeats drowns in that. kmemleak sees all but alloc_pages().
 
-use std::{collections::BTreeMap, fs, io::Write};
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::FileExt,
+};
 
 use super::{Complaint, Kind};
 use crate::kernel::{KernelError, KernelFiles};
 
 const FILE: &str = "proc/slabinfo";
 const DIRECTORY: &str = "sys/kernel/slab";
+
+/// RCU frees in portions: after a grace period, what was freed is not free yet. No call waits for that (rcu_barrier() is the
+/// kernel's own), so it is read until the numbers fall no more, but not more often than this.
+const ROUNDS: usize = 20;
 
 /// A slab cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,26 +80,8 @@ impl Slabs {
         Ok(Self::parse(&files.read_text(FILE)?))
     }
 
-    /// The numbers after everything that could be freed was. Caches that are dentries and inodes, too: the next access to a
-    /// file is slower.
-    ///
-    /// # Errors
-    /// A file is not there: proc, or sysfs' `slab`.
-    pub fn settled(files: &KernelFiles) -> Result<Self, KernelError> {
-        // Dentries and inodes, and what kfree_rcu() has collected: all shrinkers run.
-        write(files, "proc/sys/vm/drop_caches", "2")?;
-        grace_period();
-        let directory = files.path(DIRECTORY);
-        let read = fs::read_dir(&directory);
-        for entry in read.map_err(|error| KernelError::File { path: directory, error })?.flatten() {
-            // Caches of the same kind are one, under several names: links.
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let file = format!("{DIRECTORY}/{}/shrink", entry.file_name().to_string_lossy());
-                // a cache that is just being destroyed
-                let _ = write(files, &file, "1");
-            }
-        }
-        Self::read(files)
+    fn active(&self) -> u64 {
+        self.0.values().fold(0, |sum, cache| sum.saturating_add(cache.active))
     }
 
     /// `# name <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables …` (`cache_show` in
@@ -105,6 +97,100 @@ impl Slabs {
             (!name.is_empty()).then(|| (name.join(" "), Cache { active, total, size, per_slab }))
         };
         Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(cache).collect())
+    }
+}
+
+/// Reads exact numbers.
+///
+/// Whoever measures makes objects himself, and a CPU that allocates takes a slab again. So the files stay open, the caches
+/// that a write to sysfs uses (small kmalloc) come last, and of several rounds the smallest number of each cache counts: a
+/// CPU's slab only ever adds.
+#[derive(Debug)]
+pub struct Settler {
+    files: KernelFiles,
+    numbers: File,
+    shrink: BTreeMap<Order, File>,
+}
+
+/// By which caches are shrunk: kmalloc last, and of that the smallest.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Order(bool, Reverse<usize>, Reverse<String>);
+
+impl Order {
+    fn of(name: String) -> Self {
+        Self(name.starts_with("kmalloc"), Reverse(name.len()), Reverse(name))
+    }
+}
+
+impl Settler {
+    /// For the kernel below a root.
+    ///
+    /// # Errors
+    /// `/proc/slabinfo` can't be opened.
+    pub fn new(files: KernelFiles) -> Result<Self, KernelError> {
+        Ok(Self { numbers: files.open(FILE)?, files, shrink: BTreeMap::new() })
+    }
+
+    /// The numbers after everything that could be freed was: what is reclaimable (dentries and inodes too: the next access to
+    /// a file is slower), and what waits for RCU. Takes three rounds, more where there is much to free.
+    ///
+    /// # Errors
+    /// A file is not there: proc, or sysfs' `slab`.
+    pub fn read(&mut self) -> Result<Slabs, KernelError> {
+        self.find_caches()?;
+        // Dentries and inodes, and what kfree_rcu() has collected: all shrinkers run.
+        // The first 4 of a boot makes it silent, or the kernel's log would have a line for each reading.
+        write(&self.files, "proc/sys/vm/drop_caches", "4")?;
+        write(&self.files, "proc/sys/vm/drop_caches", "2")?;
+        let mut last = self.round()?;
+        for _ in 0..ROUNDS {
+            let next = self.round()?;
+            let done = next.active() >= last.active();
+            last = next;
+            if done {
+                break;
+            }
+        }
+        let check = self.round()?;
+        for (name, cache) in &mut last.0 {
+            if let Some(check) = check.0.get(name) {
+                cache.active = cache.active.min(check.active);
+            }
+        }
+        Ok(last)
+    }
+
+    /// The numbers after a grace period, without slabs that a CPU holds.
+    fn round(&mut self) -> Result<Slabs, KernelError> {
+        grace_period();
+        // A cache that is gone refuses.
+        self.shrink.retain(|_, file| file.write_at(b"1", 0).is_ok());
+        let mut text = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            match self.numbers.read_at(&mut buffer, text.len() as u64) {
+                Ok(0) => break,
+                Ok(length) => text.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(KernelError::File { path: self.files.path(FILE), error }),
+            }
+        }
+        Ok(Slabs::parse(&String::from_utf8_lossy(&text)))
+    }
+
+    fn find_caches(&mut self) -> Result<(), KernelError> {
+        let directory = self.files.path(DIRECTORY);
+        let entries = fs::read_dir(&directory).map_err(|error| KernelError::File { path: directory, error })?;
+        for entry in entries.flatten() {
+            let order = Order::of(entry.file_name().to_string_lossy().into_owned());
+            // Caches of the same kind are one, under several names: links.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !self.shrink.contains_key(&order) {
+                let file = fs::OpenOptions::new().write(true).open(entry.path().join("shrink"));
+                // one that is just being destroyed can't be opened
+                self.shrink.extend(file.ok().map(|file| (order, file)));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -132,7 +218,7 @@ pub fn growth(before: &Slabs, after: &Slabs) -> Vec<Growth> {
 /// The caches that lost an object or more with each of `repeats` repeats of a failure: readings from before, from after
 /// half of the repeats, and from after all of them.
 ///
-/// `slack` says by how many objects a cache may have grown besides: 0 for readings of [`Slabs::settled`], else
+/// `slack` says by how many objects a cache may have grown besides: 0 for readings of [`Settler`], else
 /// [`Cache::slack`]. To see a loss of one object each, there must be more repeats than twice that.
 #[must_use]
 pub fn leaks(readings: [&Slabs; 3], repeats: u64, slack: impl Fn(&Cache) -> u64) -> Vec<Growth> {
@@ -246,18 +332,25 @@ kmalloc-96           700    714     96   42    1 : tunables    0    0    0 : sla
     fn settling_shrinks_every_cache_once() {
         let root = tempfile::tempdir().unwrap();
         let files = KernelFiles::new(root.path());
-        let error = Slabs::settled(&files).unwrap_err().to_string();
-        assert!(error.contains("drop_caches"), "{error}");
+        assert!(Settler::new(files.clone()).unwrap_err().to_string().contains("proc/slabinfo"));
         for directory in ["proc/sys/vm", "sys/kernel/slab/:0000096"] {
             fs::create_dir_all(root.path().join(directory)).unwrap();
         }
         for (path, text) in [("proc/sys/vm/drop_caches", "0"), (FILE, TEXT), ("sys/kernel/slab/:0000096/shrink", "")] {
             fs::write(files.path(path), text).unwrap();
         }
+        let mut settler = Settler::new(files.clone()).unwrap();
         std::os::unix::fs::symlink(":0000096", files.path("sys/kernel/slab/kmalloc-96")).unwrap();
-        assert_eq!(Slabs::settled(&files).unwrap(), Slabs::parse(TEXT));
+        assert_eq!(settler.read().unwrap(), Slabs::parse(TEXT));
         assert_eq!(files.read_text("proc/sys/vm/drop_caches").unwrap(), "2");
         assert_eq!(files.read_text("sys/kernel/slab/:0000096/shrink").unwrap(), "1");
+    }
+
+    #[test]
+    fn small_kmalloc_is_shrunk_last() {
+        let mut names = ["kmalloc-8", "filp", "kmalloc-96", "kmalloc-8k", "kmalloc-cg-8", ":0000096"];
+        names.sort_by_key(|name| Order::of((*name).to_owned()));
+        assert_eq!(names, [":0000096", "filp", "kmalloc-cg-8", "kmalloc-96", "kmalloc-8k", "kmalloc-8"]);
     }
 
     proptest! {

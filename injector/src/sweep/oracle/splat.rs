@@ -9,10 +9,11 @@
 //! of the first report and the rank of the worst:
 //! - the same function is reported twice in the same task: an access that KASAN reported then faults, a counter that
 //!   underflowed is then saturated;
-//! - KASAN reports more accesses to the same freed object;
+//! - KASAN reports more accesses to the same freed object, SLUB more damage to the same slab;
 //! - a task that faulted complains again on its way out (`scheduling while atomic`, locks held, RCU nesting);
 //! - a lock that was left held: `sleeping function called…` and then `scheduling while atomic` of the same task;
 //! - one hang makes others wait, and is reported again and again;
+//! - one damaged block of a disk is found in several ways;
 //! - the panic after an oops, a hang, a warning.
 //!
 //! The same title again is the same defect too, within an *episode*: between two calls of [`Collector::episode`]. The next
@@ -63,7 +64,7 @@ pub fn last_complaint(console_text: &str) -> Option<Complaint> {
     let mut last = None;
     for line in console_text.lines() {
         collector.feed(console_line(line));
-        if !collector.is_open() {
+        if !collector.is_open() && !collector.complaints.is_empty() {
             collector.episode();
             last = collector.take().pop().or(last);
         }

@@ -24,6 +24,11 @@ static NOISE: &[(&str, &str)] = &[
     (r"^FAULT_INJECTION: ", "lib/fault-inject.c fail_dump, with a call trace at verbose 2"),
     (r"^Huh VM_FAULT_OOM leaked out to the #PF handler", "mm/oom_kill.c pagefault_out_of_memory"),
     (r" invoked oom-killer: |^oom-kill:|^oom_reaper: |^Out of memory|Memory cgroup out of memory", "mm/oom_kill.c"),
+    (
+        r"^XFS \([^)]*\): Internal error xfs_trans_cancel ",
+        "fs/xfs/xfs_trans.c: a transaction that had begun is given up",
+    ),
+    (r"^BUG: MAX_\w+ too low!", "kernel/locking/lockdep.c: lockdep's own tables are full"),
     (r"possible memory deadlock size ", "fs/xfs/xfs_message.c, fs/xfs/kmem.c: XFS tries again"),
     (r": \d+ callbacks suppressed", "lib/ratelimit.c"),
 ];
