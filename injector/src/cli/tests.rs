@@ -128,7 +128,7 @@ fn the_options_of_a_plan_make_the_same_plan() {
 fn verbs_around_a_sweep() {
     let Ok(Command::Replay(replay, None)) = parse(words("replay a.jsonl f1")) else { panic!("a replay") };
     assert_eq!((replay.journal, replay.finding, replay.tries), ("a.jsonl".into(), "f1".to_owned(), 1));
-    assert_eq!((replay.sites, replay.hang, replay.port), (vec![], Duration::from_secs(20), false));
+    assert_eq!((replay.sites, replay.hang, replay.port), (vec![], Duration::from_secs(45), false));
     let Ok(Command::Minimize(_, Some(guests))) = parse(words("minimize a f1 --vm k")) else { panic!("in a guest") };
     assert_eq!(guests.image, PathBuf::from("k"));
     assert_eq!(

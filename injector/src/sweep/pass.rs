@@ -19,7 +19,7 @@ use super::{
     },
     oracle::{
         Complaint,
-        slabs::{self, Slabs},
+        slabs::{self, Settler, Slabs},
     },
     place,
     tracer::{self, Call, Failure, Watcher},
@@ -296,7 +296,7 @@ impl Pass<'_> {
         if ![1, REPEATS / 2 + 1, REPEATS].contains(times) {
             return Vec::new();
         }
-        match Slabs::settled(&files) {
+        match Settler::new(files).and_then(|mut settler| settler.read()) {
             Ok(reading) => readings.push(reading),
             Err(error) => warn!("can't see slab caches grow: {error}"),
         }

@@ -179,7 +179,7 @@ impl VmEnd {
         united.remarks = journals.into_iter().flat_map(|journal| journal.remarks).collect();
         replace(&plan.journal, |out| united.write(out)).map_err(|source| {
             let path = plan.journal.clone();
-            VmError::Journal(WriteError::Io { path, action: "write", source })
+            VmError::Journal(WriteError::Io { path, action: "write", error: source })
         })?;
         Ok(united)
     }

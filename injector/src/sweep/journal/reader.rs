@@ -20,12 +20,12 @@ const LONGEST_LINE: u64 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// Input.
-    #[error("can't read {name}: {source}")]
+    #[error("can't read {name}: {error}")]
     Io {
         /// Which.
         name: String,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// Nothing in it looks like one.
     #[error("{name} is no journal: line 1 is no record ({why})")]
@@ -68,7 +68,7 @@ pub fn read(path: &Path) -> Result<Journal, ReadError> {
     let name = path.display().to_string();
     match File::open(path) {
         Ok(file) => read_from(BufReader::new(file), &name),
-        Err(source) => Err(ReadError::Io { name, source }),
+        Err(error) => Err(ReadError::Io { name, error }),
     }
 }
 
@@ -162,7 +162,7 @@ impl Lines {
         for number in 1.. {
             bytes.clear();
             let read = (&mut input).take(LONGEST_LINE).read_until(b'\n', &mut bytes);
-            let read = read.map_err(|source| ReadError::Io { name: name.to_owned(), source })? as u64;
+            let read = read.map_err(|error| ReadError::Io { name: name.to_owned(), error })? as u64;
             if read == 0 {
                 break;
             }

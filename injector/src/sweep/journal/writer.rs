@@ -49,14 +49,14 @@ pub enum WriteError {
     #[error("{path} has changed since it was read; try again", path = .0.display())]
     Changed(PathBuf),
     /// Input or output.
-    #[error("{path}: can't {action} the journal: {source}", path = .path.display())]
+    #[error("{path}: can't {action} the journal: {error}", path = .path.display())]
     Io {
         /// Which.
         path: PathBuf,
         /// What was done.
         action: &'static str,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// A record can't be written.
     #[error("can't write to the journal: {0}")]
@@ -82,7 +82,7 @@ impl Writer {
     /// # Errors
     /// It exists, or can't be made.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
-        let io = |action| move |source| WriteError::Io { path: path.to_owned(), action, source };
+        let io = |action| move |error| WriteError::Io { path: path.to_owned(), action, error };
         let file = OpenOptions::new().append(true).create_new(true).open(path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => WriteError::Exists(path.to_owned()),
             _ => io("make")(error),
@@ -101,7 +101,7 @@ impl Writer {
     /// # Errors
     /// Another injector writes to it, it has changed since, or can't be opened.
     pub fn resume(path: &Path, tail: &Tail) -> Result<Self, WriteError> {
-        let io = |action| move |source| WriteError::Io { path: path.to_owned(), action, source };
+        let io = |action| move |error| WriteError::Io { path: path.to_owned(), action, error };
         let file = OpenOptions::new().append(true).open(path).map_err(io("open"))?;
         let file = lock(file, path)?;
         if file.metadata().map_err(io("look at"))?.len() != tail.length {
@@ -164,7 +164,7 @@ impl Writer {
                         // Half a line in the middle would cost a line more: take it back if that is still possible.
                         let _ = file.set_len(*length);
                     })
-                    .map_err(|source| WriteError::Io { path: path.clone(), action: "write", source })
+                    .map_err(|error| WriteError::Io { path: path.clone(), action: "write", error })
             }
             Target::Port(port) => port
                 .write_all(lines)
@@ -179,6 +179,6 @@ impl Writer {
 fn lock(file: File, path: &Path) -> Result<Flock<File>, WriteError> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => WriteError::Locked(path.to_owned()),
-        errno => WriteError::Io { path: path.to_owned(), action: "lock", source: errno.into() },
+        errno => WriteError::Io { path: path.to_owned(), action: "lock", error: errno.into() },
     })
 }

@@ -13,7 +13,7 @@ use super::{
     *,
 };
 
-/// Below `tests/data/splats`. Most are consoles or logs of guests whose kernel was made to do it; those in `written` are put
+/// Below `tests/splats`. Most are consoles or logs of guests whose kernel was made to do it; those in `written` are put
 /// together after the format strings of the kernel's source, and say so.
 const EXPECTED: &[(&str, &[(Kind, &str)])] = &[
     ("6.1/btrfs-enomem.txt", &[(Kind::Warning, "WARNING in btrfs_space_info_update_bytes_may_use")]),
@@ -141,7 +141,7 @@ const EXPECTED: &[(&str, &[(Kind, &str)])] = &[
 ];
 
 fn directory() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/splats"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/splats"))
 }
 
 /// The text without the comment at its beginning.

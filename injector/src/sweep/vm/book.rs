@@ -80,7 +80,7 @@ impl Book {
     /// It can't be read.
     pub fn content(&self) -> Result<Vec<u8>, WriteError> {
         let path = &self.path;
-        fs::read(path).map_err(|source| WriteError::Io { path: path.clone(), action: "read", source })
+        fs::read(path).map_err(|error| WriteError::Io { path: path.clone(), action: "read", error })
     }
 
     /// A guest is about to boot.

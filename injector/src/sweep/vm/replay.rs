@@ -42,7 +42,7 @@ pub fn replay(plan: &VmPlan, replay: &ReplayPlan, finding: &Finding, show: &Show
     let guest = Guest::new(plan, show)?;
     let mut machine = machine(plan, guest.root(), 0);
     let path = plan.journal.clone();
-    let journal_error = |source| VmError::Journal(WriteError::Io { path, action: "read", source });
+    let journal_error = |error| VmError::Journal(WriteError::Io { path, action: "read", error });
     let mut content = Vec::new();
     File::open(&plan.journal).and_then(|mut file| io::copy(&mut file, &mut content)).map_err(journal_error)?;
     machine.files = vec![(GUEST_JOURNAL.to_owned(), content)];
