@@ -50,8 +50,13 @@ impl Search<'_> {
                 return Ok(Some(self.over()));
             }
             let batch = self.next_batch(&left);
-            let (end, fired) = self.batch(&batch)?;
+            let (end, fired, status) = self.batch(&batch)?;
             if let Some(stopped) = self.stopped(end)? {
+                return Ok(Some(stopped));
+            }
+            if end == RunEnd::Finished
+                && let Some(stopped) = self.check_up(status, fired == 0)?
+            {
                 return Ok(Some(stopped));
             }
             barren = if fired == 0 { barren + 1 } else { 0 };
@@ -74,8 +79,8 @@ impl Search<'_> {
         left.iter().copied().filter(|site| limit(*site) == smallest).take(smallest).collect()
     }
 
-    /// A run in which these sites are failed, each once. Says how many were.
-    pub(super) fn batch(&mut self, sites: &[Signature]) -> Result<(RunEnd, usize)> {
+    /// A run in which these sites are failed, each once. Says how many were, and with what status it ended.
+    pub(super) fn batch(&mut self, sites: &[Signature]) -> Result<(RunEnd, usize, Option<i32>)> {
         for site in sites {
             self.experiment.lab.allow(*site, u64::from(self.plan.persistent.unwrap_or(1)))?;
         }
@@ -177,6 +182,6 @@ impl Search<'_> {
         let hits = std::collections::BTreeMap::new();
         self.experiment.sync(Record::Ended(Ended { run, end, elapsed, status, hits }))?;
         self.experiment.progress();
-        Ok((end, fired.len()))
+        Ok((end, fired.len(), status))
     }
 }

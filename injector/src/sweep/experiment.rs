@@ -113,6 +113,12 @@ impl Experiment {
         self.interrupted.load(Ordering::Relaxed)
     }
 
+    /// Set when the user wants an end.
+    #[must_use]
+    pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupted)
+    }
+
     /// Since the sweep, or this part of it, began.
     #[must_use]
     pub fn elapsed(&self) -> Duration {

@@ -78,6 +78,10 @@ pub struct Search<'a> {
     normal: Errors,
     /// Sites that are there without the workload.
     background: BTreeSet<Signature>,
+    /// How the workload ended in the last run under the tracer.
+    status: Option<i32>,
+    /// Runs in a row that did not end as the workload does by itself.
+    ailing: u32,
     /// Failures are being repeated, to see slab caches grow.
     repeating: bool,
     /// The workload's; the last to go.
@@ -114,6 +118,8 @@ impl<'a> Search<'a> {
             plain_status,
             normal,
             background,
+            status: None,
+            ailing: 0,
             repeating: false,
             cgroup,
         })
@@ -360,7 +366,11 @@ impl<'a> Search<'a> {
         let (end, found) = self.traced(run, manner, level, 1)?;
         debug!(failures = found.failures, ?level, ?end, "pass");
         let last = found.failures == 0;
-        Ok(Passed { stopped: self.stopped(end)?, found, last })
+        let mut stopped = self.stopped(end)?;
+        if stopped.is_none() && end == RunEnd::Finished {
+            stopped = self.check_up(self.status, true)?;
+        }
+        Ok(Passed { stopped, found, last })
     }
 
     /// Complaints that came when several failures might have been the cause: each of those by itself.
@@ -429,6 +439,7 @@ impl<'a> Search<'a> {
         let status = traced.outcome.map(target::Outcome::code);
         let elapsed = start.elapsed().as_secs_f64();
         self.experiment.sync(Record::Ended(Ended { run, end, elapsed, status, hits }))?;
+        self.status = status;
         Ok((end, found))
     }
 
@@ -473,17 +484,57 @@ impl<'a> Search<'a> {
             RunEnd::Interrupted => return Ok(Some(self.over())),
             RunEnd::Stuck | RunEnd::TimedOut => {
                 debug!(?end, "reset");
-                if !self.workload.clean_up()? {
-                    self.experiment.say(format_args!("--cleanup failed{}", self.workload.said()));
-                    return Ok(Some(Stopped::Damaged));
-                }
-                if let Err(error) = self.workload.set_up() {
-                    self.experiment.say(format_args!("{error:#}"));
+                if !self.reset()? {
                     return Ok(Some(Stopped::Damaged));
                 }
             }
         }
         Ok(self.experiment.is_over().then(|| self.over()))
+    }
+
+    /// Takes note of how a run ended. A workload that ends badly has met a failure, or something that an earlier one broke (a
+    /// server that is gone, a mount that stays): `at_once`, or after a few such runs, it is reset and has to work
+    /// again by itself, or what follows would reach nothing, and say nothing.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub(super) fn check_up(&mut self, status: Option<i32>, at_once: bool) -> Result<Option<Stopped>> {
+        const PATIENCE: u32 = 4;
+        if status == Some(self.plain_status) {
+            self.ailing = 0;
+            return Ok(None);
+        }
+        self.ailing += 1;
+        if !at_once && self.ailing < PATIENCE {
+            return Ok(None);
+        }
+        self.ailing = 0;
+        if !self.reset()? {
+            return Ok(Some(Stopped::Damaged));
+        }
+        let interrupted = self.experiment.interrupt_flag();
+        let is_interrupted = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
+        match self.workload.by_itself(&self.cgroup, self.deadline(), is_interrupted) {
+            Ok(_) => Ok(None),
+            Err(_) if is_interrupted() => Ok(Some(self.over())),
+            Err(error) => {
+                self.experiment.say(format_args!("after failures and a reset, {error:#}"));
+                Ok(Some(Stopped::Damaged))
+            }
+        }
+    }
+
+    /// Takes the workload down and sets it up again. False when that does not work any more.
+    fn reset(&mut self) -> Result<bool> {
+        if !self.workload.clean_up()? {
+            self.experiment.say(format_args!("--cleanup failed{}", self.workload.said()));
+            return Ok(false);
+        }
+        if let Err(error) = self.workload.set_up() {
+            self.experiment.say(format_args!("{error:#}"));
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Why it is over.
