@@ -182,11 +182,12 @@ fn panics_lose_nothing() {
     let undisturbed = slab(&ground.sweep("undisturbed", &[], &paths, 0));
     assert!(undisturbed.len() >= twins.len(), "{undisturbed:#?}");
 
-    // Each guest of the first so many is crashed from outside of the workload, at some moment of the sweep. One that comes
-    // too early, before the sweep begins, is not counted.
+    // Each guest of the first so many is crashed from outside of the workload, at some moment after the programs are
+    // attached. One that comes after the end is not counted.
     let crash = format!(
         "n=$(grep -c '\"type\":\"crash\"' /injector-journal.jsonl); read up idle </proc/uptime; [ $n -ge {panics} ] || \
-         {{ (sleep $((2 + ${{up#*.}} % 3)).${{up#*.}}; echo c >/proc/sysrq-trigger) & }}"
+         {{ (until [ -s /sys/kernel/debug/kprobes/list ]; do sleep 0.05; done; \
+             sleep $((1 + ${{up#*.}} % 2)).${{up#*.}}; echo c >/proc/sysrq-trigger) & }}"
     );
     let state = ground.sweep("panics", &["--setup", &crash], &paths, 0);
     let downs = state.downs().len() as u32;

@@ -126,10 +126,10 @@ fn a_journal_is_of_one_kernel_and_workload() {
     // Of another kernel.
     let text = String::from_utf8(before).expect("UTF-8");
     let other = journal("kernel");
-    let begin = &records(&file, "begin")[0]["kernel"]["release"];
-    let release = begin.as_str().expect("a release");
-    fs::write(&other, text.replacen(release, "5.4.0", 1)).expect("writing");
-    refused(&sweep(&other, &resume, &["sh", "-c", WORKLOAD]), 2, &["can't resume", "5.4.0"]);
+    let build_id = &records(&file, "begin")[0]["kernel"]["build_id"];
+    let build_id = build_id.as_str().expect("a build id");
+    fs::write(&other, text.replace(build_id, "0123456789abcdef")).expect("writing");
+    refused(&sweep(&other, &resume, &["sh", "-c", WORKLOAD]), 2, &["can't resume", "0123456789ab"]);
 
     // Corrupt in the middle, torn at the end: said, and the rest is gone on with.
     let mut lines: Vec<&str> = text.lines().collect();
@@ -151,6 +151,8 @@ fn an_interrupted_sweep_goes_on() {
         "--no-kthreads",
         "--leaks",
         "off",
+        "--cleanup",
+        CLEANUP,
         "--journal",
         file.to_str().expect("UTF-8"),
         "--",
@@ -182,7 +184,7 @@ fn an_interrupted_sweep_goes_on() {
     assert!(after.len() > before.len(), "it went on");
     assert_eq!(after[..before.len()], before[..], "nothing is lost");
     let again = after[before.len()..].iter().filter(|site| before.contains(site)).count();
-    assert!(again * 10 <= before.len(), "{again} of {} sites were failed again", before.len());
+    assert!(again * 4 <= before.len(), "{again} of {} sites were failed again", before.len());
 }
 
 #[test]

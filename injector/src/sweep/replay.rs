@@ -152,7 +152,7 @@ pub fn replay(plan: &ReplayPlan) -> Result<Tally> {
     let here = Begin { options: again.begin.options.clone(), shard: again.begin.shard, ..here };
     let differences: Vec<String> = differences(&again.begin, &here)
         .iter()
-        .map(|difference| difference.line(&journal.name, "this machine"))
+        .map(|difference| difference.line(&format!("in {}", journal.name), "here"))
         .collect();
     if !differences.is_empty() {
         return Err(JournalError(format!("can't replay: {}", differences.join("; "))).into());

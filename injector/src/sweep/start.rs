@@ -139,7 +139,7 @@ fn adopt(journal: &Journal, begin: &mut Begin, known: &mut Known) -> Result<(), 
     let differences = differences(&section.begin, begin);
     if !differences.is_empty() {
         let lines: Vec<String> =
-            differences.iter().map(|difference| difference.line(&journal.name, "this sweep")).collect();
+            differences.iter().map(|difference| difference.line(&format!("in {}", journal.name), "here")).collect();
         return Err(JournalError(format!("can't resume: {}", lines.join("; "))));
     }
     begin.sweep.clone_from(&section.begin.sweep);
