@@ -163,9 +163,11 @@ fn verdicts(state: &State) -> BTreeMap<Signature, Verdict> {
     state.sites().iter().map(|(site, state)| (*site, state.verdict)).filter(|(_, v)| *v != Verdict::Unreached).collect()
 }
 
+/// Not part of `cargo xtask test` yet: the crash comes too early or too late for the sweep, depending on the machine, and then
+/// the test says nothing.
 #[test]
-#[ignore = "boots guests"]
-fn panics_lose_nothing() {
+#[ignore = "boots guests; by hand"]
+fn by_hand_panics_lose_nothing() {
     let ground = Ground::new();
     let panics: u32 = env::var("INJECTOR_TEST_PANICS").map_or(3, |text| text.parse().unwrap());
     let twins: Vec<String> = by_default().iter().map(|defect| format!("{}.twin", defect.name)).collect();
@@ -186,8 +188,8 @@ fn panics_lose_nothing() {
     // attached. One that comes after the end is not counted.
     let crash = format!(
         "n=$(grep -c '\"type\":\"crash\"' /injector-journal.jsonl); read up idle </proc/uptime; [ $n -ge {panics} ] || \
-         {{ (until [ -s /sys/kernel/debug/kprobes/list ]; do sleep 0.05; done; \
-             sleep $((1 + ${{up#*.}} % 2)).${{up#*.}}; echo c >/proc/sysrq-trigger) & }}"
+         {{ (until grep -q . /sys/kernel/debug/kprobes/list; do sleep 0.05; done; \
+             sleep 0.${{up#*.}}; echo c >/proc/sysrq-trigger) & }}"
     );
     let state = ground.sweep("panics", &["--setup", &crash], &paths, 0);
     let downs = state.downs().len() as u32;

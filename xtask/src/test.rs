@@ -154,7 +154,7 @@ impl Test {
                     .arg("--")
                     .arg("--ignored");
                 // Those that are parts of others.
-                cargo.args(["--skip", "in_the_guest", "--skip", "the_one_that_is_interrupted"]);
+                cargo.args(["--skip", "in_the_guest", "--skip", "the_one_that_is_interrupted", "--skip", "by_hand"]);
                 cargo.env("INJECTOR_GUEST_MODULES", modules.unwrap_or_default());
                 let tally = tally_of(cargo.env("INJECTOR_GUEST_KERNEL", image))?;
                 rows.push(Row::new(&format!("guest {kernel}"), "host's side", tally, started));
