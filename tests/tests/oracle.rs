@@ -1,5 +1,7 @@
 //! What the oracle reads, on a real kernel: the log as it comes, what was overwritten, slab growth to the object.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
