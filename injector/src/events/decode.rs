@@ -66,14 +66,7 @@ fn failure(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     // SAFETY: as many bytes as the structure has, which holds integers only; any alignment will do.
     let record = unsafe { bytes.as_ptr().cast::<Failure>().read_unaligned() };
     let hook = session::hook(record.hook).ok_or(DecodeError::Hook(record.hook))?;
-    let context = match record.context {
-        CONTEXT_TASK => Context::Task,
-        CONTEXT_SOFTIRQ => Context::Softirq,
-        CONTEXT_HARDIRQ => Context::Hardirq,
-        CONTEXT_NMI => Context::Nmi,
-        CONTEXT_UNKNOWN => Context::Unknown,
-        other => return Err(DecodeError::Context(other)),
-    };
+    let context = context(record.context).ok_or(DecodeError::Context(record.context))?;
     Ok(Decoded {
         hook,
         context,
@@ -81,6 +74,19 @@ fn failure(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         cache: (record.cache[0] != 0).then(|| text(&record.cache)),
         record,
     })
+}
+
+/// The context with this number.
+#[must_use]
+pub fn context(number: u32) -> Option<Context> {
+    match number {
+        CONTEXT_TASK => Some(Context::Task),
+        CONTEXT_SOFTIRQ => Some(Context::Softirq),
+        CONTEXT_HARDIRQ => Some(Context::Hardirq),
+        CONTEXT_NMI => Some(Context::Nmi),
+        CONTEXT_UNKNOWN => Some(Context::Unknown),
+        _ => None,
+    }
 }
 
 /// The bytes before the first NUL.

@@ -90,7 +90,9 @@ impl Symbols {
     }
 }
 
-fn name(symbols: Option<&Kallsyms>, address: u64) -> String {
+/// A return address by name: `symbol+0x1f`, `symbol+0x1f [module]`, or the bare address.
+#[must_use]
+pub fn name(symbols: Option<&Kallsyms>, address: u64) -> String {
     match symbols.and_then(|symbols| symbols.lookup_return(address)) {
         Some(symbol) => match symbol.module {
             Some(module) => format!("{}+{:#x} [{module}]", symbol.name, symbol.offset),

@@ -19,7 +19,7 @@ use super::{
     place,
 };
 use crate::{
-    events::{Context, Record, decode},
+    events::{Context, Record, decode, symbolize},
     kernel::{Facts, KernelFiles, gfp::GfpBits, kallsyms::Kallsyms},
     plan::{
         Filter, Hook, Output, Plan, Policy, Probability, StackFilter, Target,
@@ -249,36 +249,18 @@ pub struct Counts {
 /// A site by names.
 fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -> Site {
     let length = (site.frames_len as usize).min(site.frames.len());
-    let stack: Vec<String> = site.frames[..length]
-        .iter()
-        .map(|address| match symbols.lookup_return(*address) {
-            Some(symbol) => match symbol.module {
-                Some(module) => format!("{}+{:#x} [{module}]", symbol.name, symbol.offset),
-                None => format!("{}+{:#x}", symbol.name, symbol.offset),
-            },
-            None => format!("{address:#x}"),
-        })
-        .collect();
+    let frames = &site.frames[..length];
+    let stack: Vec<String> = frames.iter().map(|address| symbolize::name(Some(symbols), *address)).collect();
     Site {
         site: Signature(site.signature),
         hook: session::hook(site.hook).unwrap_or(Hook::Slab),
-        context: context(site.context),
+        context: decode::context(site.context).unwrap_or(Context::Unknown),
         kthread: site.flags & record::SITE_KTHREAD != 0,
         module: place::module(&stack),
         place: place::place(site.context, site.flags, &stack),
         after: after.filter(|_| site.flags & record::SITE_AFTER_FAILURE != 0),
         call: None,
         stack,
-    }
-}
-
-fn context(context: u32) -> Context {
-    match context {
-        record::CONTEXT_TASK => Context::Task,
-        record::CONTEXT_SOFTIRQ => Context::Softirq,
-        record::CONTEXT_HARDIRQ => Context::Hardirq,
-        record::CONTEXT_NMI => Context::Nmi,
-        _ => Context::Unknown,
     }
 }
 

@@ -16,10 +16,9 @@ use super::{
         Complaint,
         kmemleak::{Kmemleak, Leak},
     },
-    place,
     search::{Search, Stopped},
 };
-use crate::{kernel::KernelFiles, plan::sweep::Leaks};
+use crate::{events::frames, kernel::KernelFiles, plan::sweep::Leaks};
 
 /// At most so many sites are tried for a leak.
 const SUSPECTS: usize = 8;
@@ -97,9 +96,9 @@ impl Search<'_> {
 
     /// Sites that were failed on the path on which something was lost, the closest first.
     fn close_to(&self, leak: &Leak) -> Vec<Signature> {
-        let functions: Vec<&str> = leak.backtrace.iter().map(|frame| place::function(frame)).collect();
+        let functions: Vec<&str> = leak.backtrace.iter().map(|frame| frames::function(frame)).collect();
         let common =
-            |site: &Site| site.stack.iter().filter(|frame| functions.contains(&place::function(frame))).count();
+            |site: &Site| site.stack.iter().filter(|frame| functions.contains(&frames::function(frame))).count();
         let notebook = &self.experiment.notebook;
         let failed = self.experiment.lab.sites().filter(|site| notebook.was_failed(site.site));
         let mut close: Vec<(usize, Signature)> = failed.map(|site| (common(site), site.site)).collect();

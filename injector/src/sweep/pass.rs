@@ -24,7 +24,7 @@ use super::{
     place,
     tracer::{self, Call, Failure, Watcher},
 };
-use crate::kernel::KernelFiles;
+use crate::{events::frames, kernel::KernelFiles};
 
 /// How often a failure is repeated to see a slab cache grow.
 pub const REPEATS: u64 = 16;
@@ -246,7 +246,7 @@ impl Watcher for Pass<'_> {
         self.trouble(complaints)?;
         let call = call.map_or("user space".to_owned(), Call::name);
         if !explained && !self.recent.is_empty() {
-            let waits_in = stack.iter().map(|frame| place::function(frame)).find(|name| !is_waiting(name));
+            let waits_in = stack.iter().map(|frame| frames::function(frame)).find(|name| !is_waiting(name));
             let title = format!("task hung in {}", waits_in.unwrap_or(&call));
             let splat = format!("a task did not come back from {call}:\n{}", stack.join("\n"));
             self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }])?;

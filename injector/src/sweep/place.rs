@@ -3,6 +3,7 @@
 use injector_common::record::{CONTEXT_TASK, SITE_KTHREAD, SITE_PAGE_FAULT};
 
 use super::journal::record::{Place, Site};
+use crate::events::frames::function;
 
 /// Prefixes of function names and the subsystem that they belong to, for code that is built into the kernel: no symbol says
 /// from which directory it comes. The first that matches counts; those further up are more special.
@@ -223,12 +224,6 @@ pub fn caller(site: &Site) -> Option<String> {
     ];
     let functions = site.stack.iter().map(|frame| function(frame));
     functions.into_iter().find(|name| !ALLOCATORS.iter().any(|prefix| name.starts_with(prefix))).map(str::to_owned)
-}
-
-/// The function of a frame: `nfs4_do_open+0x1f [nfs]` → `nfs4_do_open`.
-#[must_use]
-pub fn function(frame: &str) -> &str {
-    frame.split(['+', ' ']).next().unwrap_or(frame)
 }
 
 /// The place of a site, from what the hook knew and its frames.

@@ -20,11 +20,11 @@ use super::{
     notebook::Notebook,
     oracle::kmsg::KernelLog,
     pass::{Errors, Pass, Yield},
-    place,
     tracer::{self, Manner},
     workload::Workload,
 };
 use crate::{
+    events::frames,
     plan::sweep::SweepPlan,
     session::Attempts,
     target::{self, OwnCgroup},
@@ -571,7 +571,7 @@ impl<'a> Search<'a> {
 
 /// How many functions of a site's stack a splat mentions.
 fn kinship(site: &Site, splat: &str) -> usize {
-    site.stack.iter().filter(|frame| splat.contains(&format!("{}+", place::function(frame)))).count()
+    site.stack.iter().filter(|frame| splat.contains(&format!("{}+", frames::function(frame)))).count()
 }
 
 fn order(place: Place) -> u32 {
