@@ -10,12 +10,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use injector::{
     cli::{EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_REBOOT, Reports, SitesOf},
-    plan::sweep::{Guests, Journal as Where, ShardOf, SweepPlan},
+    plan::sweep::{Guests, Journal as Where, SweepPlan},
     report::{self, Report},
     sinks,
     sweep::{
         self, Ended,
-        journal::{self, Journal, State, record::Shard},
+        journal::{self, Journal, State},
         replay::{self, Again, ReplayPlan, Tally},
         search::Stopped,
         step,
@@ -101,7 +101,7 @@ fn vm_plan(plan: &SweepPlan, guests: &Guests, journal: &Path) -> Result<VmPlan> 
         programs: programs.clone(),
         append,
         options: plan.options(),
-        shard: plan.shard.map(|ShardOf { index, count }| Shard { index, count }),
+        shard: plan.shard,
         ..vm
     })
 }

@@ -11,7 +11,7 @@ use super::RunOptions;
 use super::reports::Reports;
 use crate::plan::StackPattern;
 use crate::plan::duration;
-use crate::plan::sweep::{Guests, Journal, Leaks, ShardOf, SweepPlan};
+use crate::plan::sweep::{Guests, Journal, Leaks, Shard, SweepPlan};
 
 const SEARCH: &str = "Search";
 const WORKLOAD: &str = "Workload";
@@ -72,7 +72,7 @@ pub(super) struct SweepArgs {
 
     /// Only this part of all sites, by signature: I/N, I from 0
     #[arg(long, value_name = "I/N", help_heading = SEARCH)]
-    shard: Option<ShardOf>,
+    shard: Option<Shard>,
 
     /// Stop after this time, and say what is left
     #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = SEARCH)]

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::plan::sweep::{Leaks, ShardOf};
+use crate::plan::sweep::{Leaks, Shard};
 use crate::plan::{Hook, Probability};
 
 fn words(line: &str) -> Vec<&str> {
@@ -118,7 +118,7 @@ fn the_options_of_a_plan_make_the_same_plan() {
         assert_eq!(sweep(words), (plan, None, Reports::default()));
     }
     // Journal and shard are not among them.
-    let shard = Some(ShardOf { index: 1, count: 4 });
+    let shard = Some(Shard { index: 1, count: 4 });
     let (plan, ..) = sweep_of("--shard 1/4 --resume -- x");
     assert_eq!(plan.shard, shard);
     assert!(!plan.options().iter().any(|word| word == "--shard" || word == "--resume"));

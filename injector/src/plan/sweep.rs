@@ -1,6 +1,8 @@
 //! A sweep, described.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::StackPattern;
 
@@ -24,7 +26,7 @@ pub struct SweepPlan {
     /// Kernel threads and softirqs too.
     pub kthreads: bool,
     /// Which part of the sites.
-    pub shard: Option<ShardOf>,
+    pub shard: Option<Shard>,
     /// Stop after this time.
     pub budget: Option<Duration>,
     /// A task that does not come back for this long hangs.
@@ -195,12 +197,26 @@ impl FromStr for Leaks {
 }
 
 /// Part `index` of `count`: `0/4` to `3/4`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardOf {
-    /// From 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Which, `0..count`.
     pub index: u32,
     /// How many parts.
     pub count: u32,
+}
+
+impl Shard {
+    /// Whether the site with this signature belongs to this part: a property of the signature alone. The hook has the same rule.
+    #[must_use]
+    pub fn has(self, signature: impl Into<u64>) -> bool {
+        signature.into() % u64::from(self.count.max(1)) == u64::from(self.index)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
 }
 
 /// Text that is no shard.
@@ -208,7 +224,7 @@ pub struct ShardOf {
 #[error("`{0}` is no shard; write I/N with I from 0 to N-1: 0/4")]
 pub struct NoShard(String);
 
-impl FromStr for ShardOf {
+impl FromStr for Shard {
     type Err = NoShard;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -227,10 +243,10 @@ mod tests {
 
     #[test]
     fn shards() {
-        assert_eq!("0/4".parse(), Ok(ShardOf { index: 0, count: 4 }));
-        assert_eq!("3/4".parse(), Ok(ShardOf { index: 3, count: 4 }));
+        assert_eq!("0/4".parse(), Ok(Shard { index: 0, count: 4 }));
+        assert_eq!("3/4".parse(), Ok(Shard { index: 3, count: 4 }));
         for bad in ["4/4", "0/0", "1", "a/b", "-1/2", ""] {
-            assert_eq!(bad.parse::<ShardOf>(), Err(NoShard(bad.to_owned())));
+            assert_eq!(bad.parse::<Shard>(), Err(NoShard(bad.to_owned())));
         }
     }
 

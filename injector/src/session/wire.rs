@@ -14,7 +14,7 @@ use crate::{
         Facts, KernelError, KernelFiles,
         kallsyms::{Kallsyms, NoMatch},
     },
-    plan::{GfpScope, Plan, gfp::GfpError},
+    plan::{GfpScope, Plan, gfp::GfpError, sweep::Shard},
     target::{Process, Targets},
 };
 
@@ -170,8 +170,8 @@ pub struct Sites {
     pub kthreads: bool,
     /// A site that was failed once in an attempt is failed for the rest of it.
     pub persistent: bool,
-    /// Only sites whose signature modulo the second number is the first may be failed.
-    pub shard: Option<(u32, u32)>,
+    /// Only these may be failed.
+    pub shard: Option<Shard>,
 }
 
 impl Wire {
@@ -189,7 +189,7 @@ impl Wire {
         config.kthreads = on(kthreads);
         config.softirqs = on(kthreads);
         config.persistent = on(persistent);
-        (config.shard_index, config.shard_count) = shard.unwrap_or((0, 0));
+        (config.shard_index, config.shard_count) = shard.map_or((0, 0), |shard| (shard.index, shard.count));
         config.page_fault = AddressRange { start: page_fault.start, end: page_fault.end };
         Ok(())
     }

@@ -21,10 +21,7 @@ use super::{
 use crate::{
     events::{Context, Record, decode, symbolize},
     kernel::{Facts, KernelFiles, gfp::GfpBits, kallsyms::Kallsyms},
-    plan::{
-        Filter, Hook, Output, Plan, Policy, Probability, StackFilter, Target,
-        sweep::{ShardOf, SweepPlan},
-    },
+    plan::{Filter, Hook, Output, Plan, Policy, Probability, StackFilter, Target, sweep::SweepPlan},
     run,
     session::{self, Attempts, Choice, Loader, Session, Sites, Streams, Wire, monotonic_ns},
     target::{OwnCgroup, Targets},
@@ -93,11 +90,7 @@ impl Lab {
             Some(symbols) => symbols,
             None => Kallsyms::read(&files)?,
         };
-        let sites = Sites {
-            kthreads: plan.kthreads,
-            persistent: plan.persistent.is_some(),
-            shard: plan.shard.map(|ShardOf { index, count }| (index, count)),
-        };
+        let sites = Sites { kthreads: plan.kthreads, persistent: plan.persistent.is_some(), shard: plan.shard };
         wire.choose_sites(sites, &symbols)?;
         let (session, streams) = Session::attach(loader, &run_plan.hooks, &wire, false)?;
         let Streams { events, attempts, log: _ } = streams;

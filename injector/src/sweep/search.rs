@@ -550,9 +550,7 @@ impl<'a> Search<'a> {
             .lab
             .sites()
             .filter(|site| !finished.contains(&site.site) && !self.background.contains(&site.site))
-            .filter(|site| {
-                self.plan.shard.is_none_or(|shard| site.site.0 % u64::from(shard.count) == u64::from(shard.index))
-            })
+            .filter(|site| self.plan.shard.is_none_or(|shard| shard.has(site.site)))
             .map(|site| (site.place, self.experiment.notebook.hits(site.site), site.site))
             .collect();
         // Kernel threads first, bare process machinery last; rare sites before those that everybody reaches.

@@ -14,7 +14,7 @@ use super::{
     identity,
     journal::{
         self, Begin, Journal, Record, State, Writer, differences,
-        record::{Crash, CrashKind, Options, Plain, SCHEMA, Shard},
+        record::{Crash, CrashKind, Options, Plain, SCHEMA},
     },
     lab::{Ground, Lab},
     notebook::{Known, Notebook},
@@ -110,7 +110,7 @@ pub(super) fn begin(plan: &SweepPlan, files: &KernelFiles) -> Result<Begin> {
             only: plan.only.iter().map(ToString::to_string).collect(),
             expect_success: plan.expect_success,
         },
-        shard: plan.shard.map(|plan::ShardOf { index, count }| Shard { index, count }),
+        shard: plan.shard,
     })
 }
 

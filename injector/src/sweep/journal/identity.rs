@@ -179,5 +179,5 @@ fn patterns(patterns: &[String]) -> String {
 }
 
 fn shard(shard: Option<Shard>) -> String {
-    shard.map_or("none".to_owned(), |Shard { index, count }| format!("{index}/{count}"))
+    shard.map_or("none".to_owned(), |shard| shard.to_string())
 }

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use crate::plan::sweep::Shard;
 use crate::{events::Context, plan::Hook, sweep::Verdict};
 
 /// Version of the lines' schema: it changes when a field changes its meaning or goes; fields may be added.
@@ -16,6 +17,12 @@ pub const SCHEMA: u32 = 1;
 /// A site's signature; 16 hexadecimal digits in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signature(pub u64);
+
+impl From<Signature> for u64 {
+    fn from(signature: Signature) -> Self {
+        signature.0
+    }
+}
 
 /// Text that is no signature.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -148,23 +155,6 @@ pub struct Options {
     pub only: Vec<String>,
     /// A workload that fails is a finding.
     pub expect_success: bool,
-}
-
-/// Part `index` of `count`, from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shard {
-    /// Which, `0..count`.
-    pub index: u32,
-    /// How many.
-    pub count: u32,
-}
-
-impl Shard {
-    /// Whether a site belongs to this part: a property of its signature alone.
-    #[must_use]
-    pub fn has(self, site: Signature) -> bool {
-        site.0 % u64::from(self.count.max(1)) == u64::from(self.index)
-    }
 }
 
 /// The workload by itself.

@@ -178,8 +178,8 @@ impl<'a> Job<'a> {
 pub fn arguments(plan: &VmPlan, shard: Option<Shard>, command: &[String]) -> Vec<String> {
     let mut words: Vec<String> =
         ["/usr/bin/injector", "sweep", "--journal-port", GUEST_JOURNAL].map(str::to_owned).into();
-    if let Some(Shard { index, count }) = shard {
-        words.extend(["--shard".to_owned(), format!("{index}/{count}")]);
+    if let Some(shard) = shard {
+        words.extend(["--shard".to_owned(), shard.to_string()]);
     }
     words.extend(plan.options.iter().cloned());
     words.push("--".to_owned());
