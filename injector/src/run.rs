@@ -182,7 +182,7 @@ impl Run<'_> {
         let left = policy
             .duration
             .map_or(policy.ttl, |duration| duration.saturating_sub(self.armed.elapsed()).min(policy.ttl));
-        monotonic_ns().saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
+        session::deadline_in(left)
     }
 
     /// Hands over events until something ends the run.

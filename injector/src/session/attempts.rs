@@ -11,7 +11,7 @@ const BYTES: usize = size_of::<Attempt>() * MAX_ATTEMPTS as usize;
 
 /// What an attempt may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Manner {
+pub struct Opening {
     /// At most so many failures.
     pub limit: u32,
     /// The first of them at this site, however often that was failed before.
@@ -39,7 +39,7 @@ impl Attempts {
     }
 
     /// Begins an attempt of a task that is stopped. False: its slot belongs to another task, so nothing will fail in it.
-    pub fn open(&mut self, tid: u32, manner: Manner) -> bool {
+    pub fn open(&mut self, tid: u32, opening: Opening) -> bool {
         let slot = self.slot(tid);
         // SAFETY: in bounds and aligned; the task that could write to it is stopped.
         let old = unsafe { slot.read_volatile() };
@@ -47,7 +47,7 @@ impl Attempts {
             return false;
         }
         self.number += 1;
-        let Manner { limit, repeat, crowd } = manner;
+        let Opening { limit, repeat, crowd } = opening;
         let repeat = repeat.unwrap_or(0);
         let attempt = Attempt { tid, limit, number: self.number, repeat, crowd: crowd.into(), ..Attempt::NONE };
         // SAFETY: as above.

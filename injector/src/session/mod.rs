@@ -36,7 +36,7 @@ use crate::plan::Hook;
 
 use shared::Shared;
 
-pub use attempts::{Attempts, Manner};
+pub use attempts::{Attempts, Opening};
 pub use canary::CanaryError;
 pub use wire::{ResolveError, Sites, Wire};
 
@@ -71,7 +71,7 @@ pub struct Streams {
 
 /// Where and which sites are failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct Arming {
     /// `LEVEL_*` of [`injector_common::config`].
     pub level: u64,
     /// How many failures a site may have that [`Session::allow`] said nothing about.
@@ -104,6 +104,12 @@ pub fn hook(index: u32) -> Option<Hook> {
 pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The moment this far ahead, as [`monotonic_ns`] counts.
+#[must_use]
+pub fn deadline_in(left: Duration) -> u64 {
+    monotonic_ns().saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// aya's loader, being made ready beside other work: it reads all of the kernel's types, whether it will need them or
@@ -195,8 +201,8 @@ impl Session {
 
     /// Where sites are chosen: begins to count at them, and to fail those that may be failed. Unlike [`Session::arm`] it can
     /// be done again, after [`Session::disarm`].
-    pub fn arm_sites(&self, choice: Choice, deadline_ns: u64) {
-        let Choice { level, allowed, hit } = choice;
+    pub fn arm_sites(&self, arming: Arming, deadline_ns: u64) {
+        let Arming { level, allowed, hit } = arming;
         self.live.set(LIVE_LEVEL, level);
         self.live.set(LIVE_ALLOWED, allowed);
         self.live.set(LIVE_HIT, u64::from(hit));

@@ -1,7 +1,10 @@
 //! Runs for what a pass can't reach: kernel threads, interrupts, exec, page faults, sites that come and go. Several sites are
 //! failed in one run; where that goes wrong, they are taken apart by halves.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use anyhow::Result;
 
@@ -9,7 +12,7 @@ use super::{
     Verdict,
     journal::{
         Record, Signature,
-        record::{Ended, Failed, Level, Outcome, RunEnd, Trouble},
+        record::{Ended, Level, Outcome, RunEnd, Trouble},
     },
     oracle::Complaint,
     search::{Search, Stopped},
@@ -84,7 +87,6 @@ impl Search<'_> {
         for site in sites {
             self.experiment.lab.allow(*site, u64::from(self.plan.persistent.unwrap_or(1)))?;
         }
-        let before = self.experiment.lab.counts()?;
         let run = self.begin_run(Level::Run, Some(sites.to_vec()), None)?;
         let start = Instant::now();
         let deadline = self.deadline();
@@ -107,18 +109,10 @@ impl Search<'_> {
         self.experiment.lab.disarm();
         std::thread::sleep(super::clock::TICK);
         complaints.extend(self.experiment.oracle.flush());
-        for site in self.experiment.lab.catch_up()? {
-            self.experiment.note(Record::Site(site))?;
-        }
-        let counts = self.experiment.lab.counts()?;
-        let times = |site: Signature| {
-            let count = |counts: &std::collections::BTreeMap<_, super::lab::Counts>| {
-                counts.get(&site).map_or(0, |counts: &super::lab::Counts| counts.failures)
-            };
-            count(&counts) - count(&before)
-        };
+        let counts = self.experiment.account()?;
+        let times = |site: &Signature| counts.get(site).map_or(0, |counts| counts.failures);
         let fired: Vec<(Signature, u64)> =
-            sites.iter().map(|site| (*site, times(*site))).filter(|(_, times)| *times > 0).collect();
+            sites.iter().map(|site| (*site, times(site))).filter(|(_, times)| *times > 0).collect();
         for site in sites {
             self.experiment.lab.allow(*site, 0)?;
         }
@@ -164,22 +158,11 @@ impl Search<'_> {
             for (site, times) in &fired {
                 let outcome =
                     if failed { Outcome::ProgramFailed { status: status.unwrap_or(-1) } } else { Outcome::Masked };
-                let failed = Failed {
-                    run,
-                    site: *site,
-                    after: None,
-                    hit: self.plan.hit,
-                    times: u32::try_from(*times).unwrap_or(u32::MAX),
-                    level: Level::Run,
-                    call: self.experiment.lab.call(*site).cloned(),
-                    syscall: None,
-                    outcome,
-                };
-                self.experiment.note(Record::Failed(failed))?;
+                self.whole_run_failure(run, *site, *times, outcome)?;
             }
         }
         let elapsed = start.elapsed().as_secs_f64();
-        let hits = std::collections::BTreeMap::new();
+        let hits = BTreeMap::new();
         self.experiment.sync(Record::Ended(Ended { run, end, elapsed, status, hits }))?;
         self.experiment.progress();
         Ok((end, fired.len(), status))

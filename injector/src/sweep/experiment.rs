@@ -1,6 +1,7 @@
 //! What every run of a sweep works with: the attached programs, the oracle, the notebook, the clock.
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal as _, Write as _},
     sync::{
         Arc,
@@ -13,7 +14,7 @@ use anyhow::Result;
 
 use super::{
     journal::{Record, Signature, record::RunEnd},
-    lab::Lab,
+    lab::{Account, Counts, Lab},
     notebook::Notebook,
     oracle::{kmsg::KernelLog, rearm},
 };
@@ -93,6 +94,18 @@ impl Experiment {
             self.note(Record::Site(site))?;
         }
         Ok(())
+    }
+
+    /// After a run: how often sites were reached and failed in it. New ones are written down.
+    ///
+    /// # Errors
+    /// When the table can't be read, or a record can't be written.
+    pub fn account(&mut self) -> Result<BTreeMap<Signature, Counts>> {
+        let Account { new, since } = self.lab.account()?;
+        for site in new {
+            self.note(Record::Site(site))?;
+        }
+        Ok(since)
     }
 
     /// Has checks that speak once speak again. It costs a tenth of a millisecond.

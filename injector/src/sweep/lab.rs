@@ -23,7 +23,7 @@ use crate::{
     kernel::{Facts, KernelFiles, gfp::GfpBits, kallsyms::Kallsyms},
     plan::{Filter, Hook, Output, Plan, Policy, Probability, StackFilter, Target, sweep::SweepPlan},
     run,
-    session::{self, Attempts, Choice, Loader, Session, Sites, Streams, Wire, monotonic_ns},
+    session::{self, Arming, Attempts, Loader, Session, Sites, Streams, Wire, deadline_in},
     target::{OwnCgroup, Targets},
 };
 
@@ -38,6 +38,8 @@ pub struct Lab {
     gfp: GfpBits,
     /// All sites that were ever seen, by signature; those of an earlier boot come from the journal.
     sites: HashMap<Signature, Site>,
+    /// What the table of sites held at the last account.
+    counted: HashMap<Signature, Counts>,
     /// The last call that was failed, by site.
     calls: HashMap<Signature, Call>,
     /// Sites in the order in which they were first reached since the start, without those that were put into the table.
@@ -101,6 +103,7 @@ impl Lab {
             symbols,
             gfp: facts.gfp,
             sites: HashMap::new(),
+            counted: HashMap::new(),
             calls: HashMap::new(),
             order: Vec::new(),
             failed: Vec::new(),
@@ -117,12 +120,12 @@ impl Lab {
             Level::Crowd => LEVEL_CROWD,
             Level::Run => LEVEL_RUN,
         };
-        self.session.arm_sites(Choice { level, allowed, hit }, deadline());
+        self.session.arm_sites(Arming { level, allowed, hit }, deadline_in(TTL));
     }
 
     /// Says that this process is alive.
     pub fn heartbeat(&self) {
-        self.session.heartbeat(deadline());
+        self.session.heartbeat(deadline_in(TTL));
     }
 
     /// Ends a run.
@@ -136,16 +139,6 @@ impl Lab {
     /// When the table of sites is full.
     pub fn allow(&mut self, site: Signature, allowed: u64) -> Result<()> {
         self.session.allow(site.0, allowed)
-    }
-
-    /// How often each site was reached and failed since the start; between runs only.
-    ///
-    /// # Errors
-    /// When the table can't be read.
-    pub fn counts(&self) -> Result<BTreeMap<Signature, Counts>> {
-        let sites = self.session.sites()?;
-        let counts = |site: &record::Site| Counts { hits: site.hits, failures: site.count };
-        Ok(sites.iter().map(|(signature, site)| (Signature(*signature), counts(site))).collect())
     }
 
     /// Remembers a site of an earlier boot.
@@ -212,22 +205,40 @@ impl Lab {
         std::mem::take(&mut self.failed)
     }
 
-    /// Sites that the ring had no room for are in the table.
+    /// What has come of a run, from the table of sites, which is read once: it holds those that the ring had no room for,
+    /// too. Between runs only.
     ///
     /// # Errors
     /// When the table can't be read.
-    pub fn catch_up(&mut self) -> Result<Vec<Site>> {
+    pub fn account(&mut self) -> Result<Account> {
         let mut new = self.drain(None);
+        let mut since = BTreeMap::new();
         for (signature, site) in self.session.sites()? {
+            let signature = Signature(signature);
             // Without frames it was put there by us.
-            if site.frames_len > 0 && !self.sites.contains_key(&Signature(signature)) {
+            if site.frames_len > 0 && !self.sites.contains_key(&signature) {
                 let site = describe(&self.symbols, &site, None);
-                self.sites.insert(site.site, site.clone());
+                self.sites.insert(signature, site.clone());
                 new.push(site);
             }
+            let counts = Counts { hits: site.hits, failures: site.count };
+            let before = self.counted.insert(signature, counts).unwrap_or_default();
+            if counts != before {
+                let (hits, failures) = (counts.hits - before.hits, counts.failures - before.failures);
+                since.insert(signature, Counts { hits, failures });
+            }
         }
-        Ok(new)
+        Ok(Account { new, since })
     }
+}
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Sites that nothing was heard of before.
+    pub new: Vec<Site>,
+    /// Sites that were reached since the last account, and how often.
+    pub since: BTreeMap<Signature, Counts>,
 }
 
 /// How often a site was reached and failed.
@@ -255,10 +266,6 @@ fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -
         call: None,
         stack,
     }
-}
-
-fn deadline() -> u64 {
-    monotonic_ns().saturating_add(u64::try_from(TTL.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The same as a plan of a run: what the hook is told of filters and target.

@@ -66,14 +66,39 @@ pub struct Yield {
 /// How often which call returned which error.
 pub type Errors = HashMap<(Call, i32), u32>;
 
+/// How a run fails sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Where.
+    pub level: Level,
+    /// How many failures a site may have that nothing was said about.
+    pub allowed: u64,
+    /// Failures are repeated, to see slab caches grow.
+    pub repeating: bool,
+}
+
+impl Terms {
+    /// Of each site that nothing was said about, one failure where it is reached; none at the recording level.
+    pub fn each(level: Level) -> Self {
+        Self { level, allowed: 1, repeating: false }
+    }
+
+    /// Only of the sites that were named.
+    pub fn named(level: Level) -> Self {
+        Self { level, allowed: 0, repeating: false }
+    }
+
+    /// A complaint can only be of the last failure: of several at once nobody knows which it was.
+    fn are_certain(self) -> bool {
+        self.level != Level::Crowd || self.allowed == 0
+    }
+}
+
 /// Follows a run under the tracer.
 pub struct Pass<'a> {
     experiment: &'a mut Experiment,
     run: u32,
-    /// How it fails sites.
-    level: Level,
-    /// A complaint can only be of the last failure.
-    certain: bool,
+    terms: Terms,
     /// What calls return in a run without failures.
     normal: &'a Errors,
     /// The same error, without a failure in between: how often.
@@ -83,25 +108,13 @@ pub struct Pass<'a> {
     found: Yield,
     /// The site whose failure is being repeated, how often it was, and the slab caches meanwhile.
     repeated: Option<(Signature, u64, Vec<Slabs>)>,
-    /// Failures are repeated to see slab caches grow.
-    pub repeating: bool,
 }
 
 impl<'a> Pass<'a> {
     /// Follows run number `run`. `normal`: errors that calls return without any failure.
-    pub fn new(experiment: &'a mut Experiment, run: u32, level: Level, certain: bool, normal: &'a Errors) -> Self {
-        Self {
-            experiment,
-            run,
-            level,
-            certain,
-            normal,
-            in_a_row: None,
-            recent: VecDeque::new(),
-            found: Yield::default(),
-            repeated: None,
-            repeating: false,
-        }
+    pub fn new(experiment: &'a mut Experiment, run: u32, terms: Terms, normal: &'a Errors) -> Self {
+        let (recent, found) = (VecDeque::new(), Yield::default());
+        Self { experiment, run, terms, normal, in_a_row: None, recent, found, repeated: None }
     }
 
     /// What it found out.
@@ -119,7 +132,7 @@ impl<'a> Pass<'a> {
     fn trouble(&mut self, complaints: Vec<Complaint>) -> Result<Option<RunEnd>> {
         let mut end = None;
         for complaint in complaints {
-            let last = self.recent.front().copied().filter(|_| self.certain);
+            let last = self.recent.front().copied().filter(|_| self.terms.are_certain());
             let (site, after) = last.map_or((None, None), |(site, after)| (Some(site), after));
             let verdict = Verdict::from(complaint.kind);
             if verdict >= Verdict::Hang && !complaint.title.starts_with(RETRIES) {
@@ -156,7 +169,7 @@ fn failures(attempt: &Attempt) -> Vec<(Signature, Option<Signature>)> {
 }
 
 impl Watcher for Pass<'_> {
-    fn failed(&mut self, attempt: &Attempt, _call: Option<Call>) -> Result<Option<RunEnd>> {
+    fn failed(&mut self, attempt: &Attempt) -> Result<Option<RunEnd>> {
         self.in_a_row = None;
         for failure in failures(attempt) {
             self.recent.push_front(failure);
@@ -167,7 +180,7 @@ impl Watcher for Pass<'_> {
         self.experiment.drain((attempt.crowd == 0).then_some(Signature(attempt.sites[0])))?;
         self.experiment.lab.take_failed();
         let mut complaints = self.experiment.oracle.poll();
-        if self.repeating {
+        if self.terms.repeating {
             complaints.extend(self.growth(Signature(attempt.sites[0])));
         }
         self.trouble(complaints)
@@ -181,7 +194,7 @@ impl Watcher for Pass<'_> {
             // That is what the call returns anyway.
             outcome = Outcome::Clean;
         }
-        if self.repeating {
+        if self.terms.repeating {
             // Known from before.
             return Ok(());
         }
@@ -208,7 +221,7 @@ impl Watcher for Pass<'_> {
                 after,
                 hit: attempt.hit,
                 times: if attempt.crowd == 0 { attempt.failed - u32::from(after.is_some()) } else { 1 },
-                level: self.level,
+                level: self.terms.level,
                 call: self.experiment.lab.call(site).cloned(),
                 syscall: syscall.clone(),
                 outcome,
@@ -259,7 +272,7 @@ impl Watcher for Pass<'_> {
         self.experiment.drain(None)?;
         // What kernel threads were failed at; the others are told by their attempts.
         for site in self.experiment.lab.take_failed() {
-            if self.level == Level::Crowd && !self.recent.iter().any(|(recent, _)| *recent == site) {
+            if self.terms.level == Level::Crowd && !self.recent.iter().any(|(recent, _)| *recent == site) {
                 self.recent.push_front((site, None));
             }
         }
@@ -315,7 +328,7 @@ impl Pass<'_> {
             return Ok(());
         };
         let error = tracer::error_name(error);
-        if !self.certain {
+        if !self.terms.are_certain() {
             let title = format!("{error} again and again");
             let (run, verdict, suspects) = (self.run, Verdict::Wedged, self.suspects());
             let trouble = Trouble { run, verdict, title, splat: String::new(), site: None, after: None, suspects };
@@ -327,7 +340,7 @@ impl Pass<'_> {
             after,
             hit: 1,
             times: 1,
-            level: self.level,
+            level: self.terms.level,
             call: self.experiment.lab.call(site).cloned(),
             syscall: None,
             outcome: Outcome::Wedged { error },

@@ -16,10 +16,10 @@ use super::{
         Record, Signature, State,
         record::{Armed, End, Ended, Failed, Level, Outcome, Place, RunEnd, Site, Unreached},
     },
-    lab::{Counts, Lab},
+    lab::Lab,
     notebook::Notebook,
     oracle::kmsg::KernelLog,
-    pass::{Errors, Pass, Yield},
+    pass::{Errors, Pass, Terms, Yield},
     tracer::{self, Manner},
     workload::Workload,
 };
@@ -60,8 +60,14 @@ pub enum Stopped {
 struct Passed {
     stopped: Option<Stopped>,
     found: Yield,
-    /// Nothing new.
-    last: bool,
+}
+
+/// How a run under the tracer went.
+struct Ran {
+    end: RunEnd,
+    /// Of the workload.
+    status: Option<i32>,
+    found: Yield,
 }
 
 /// Everything that a sweep works with.
@@ -78,12 +84,8 @@ pub struct Search<'a> {
     normal: Errors,
     /// Sites that are there without the workload.
     background: BTreeSet<Signature>,
-    /// How the workload ended in the last run under the tracer.
-    status: Option<i32>,
     /// Runs in a row that did not end as the workload does by itself.
     ailing: u32,
-    /// Failures are being repeated, to see slab caches grow.
-    repeating: bool,
     /// The workload's; the last to go.
     pub(super) cgroup: OwnCgroup,
 }
@@ -109,20 +111,7 @@ impl<'a> Search<'a> {
         let plain_status = notebook.plain().map_or(0, |plain| plain.status);
         let experiment = Experiment::new(plan, lab, oracle, notebook, start, interrupted);
         let (normal, background) = (Errors::new(), BTreeSet::new());
-        Ok(Self {
-            plan,
-            experiment,
-            attempts,
-            workload,
-            plain,
-            plain_status,
-            normal,
-            background,
-            status: None,
-            ailing: 0,
-            repeating: false,
-            cgroup,
-        })
+        Ok(Self { plan, experiment, attempts, workload, plain, plain_status, normal, background, ailing: 0, cgroup })
     }
 
     /// Takes down what is left.
@@ -148,25 +137,30 @@ impl<'a> Search<'a> {
     /// # Errors
     /// When the journal can't be written.
     pub fn trial(&mut self, sites: &[Signature], level: Level) -> Result<(RunEnd, Vec<String>)> {
-        for site in self.experiment.lab.sites().map(|site| site.site).collect::<Vec<_>>() {
-            self.experiment.lab.allow(site, 0)?;
-        }
         let end = if level == Level::Run {
             self.batch(sites)?.0
         } else {
             let times = self.plan.persistent.unwrap_or(1);
-            for site in sites {
-                self.experiment.lab.allow(*site, 1)?;
-            }
             let limit = times.max(u32::try_from(sites.len()).unwrap_or(CROWD));
-            let manner = Manner { limit, depth: 1, crowd: self.plan.persistent.is_none(), ..self.watching() };
-            let run = self.begin_run(Level::Crowd, Some(sites.to_vec()), None)?;
-            self.traced(run, manner, Level::Crowd, 0)?.0
+            self.only(sites, Manner { limit, depth: 1, crowd: self.plan.persistent.is_none(), ..self.watching() })?
         };
         if !matches!(end, RunEnd::Damaged | RunEnd::Unkillable) {
             self.leaks_of_run()?;
         }
         Ok((end, self.experiment.notebook.last_titles().to_vec()))
+    }
+
+    /// A pass in which only these sites may be failed, each once.
+    fn only(&mut self, sites: &[Signature], manner: Manner) -> Result<RunEnd> {
+        for site in sites {
+            self.experiment.lab.allow(*site, 1)?;
+        }
+        let run = self.begin_run(Level::Crowd, Some(sites.to_vec()), None)?;
+        let Ran { end, .. } = self.traced(run, manner, Terms::named(Level::Crowd))?;
+        for site in sites {
+            self.experiment.lab.allow(*site, 0)?;
+        }
+        Ok(end)
     }
 
     /// All of it. None: it came to its end.
@@ -221,9 +215,8 @@ impl<'a> Search<'a> {
         self.experiment.lab.arm(Level::Record, 1, self.plan.hit);
         std::thread::sleep(IDLE);
         self.experiment.lab.disarm();
-        self.experiment.lab.catch_up()?;
         // They are no part of the inventory.
-        self.background = self.experiment.lab.counts()?.into_keys().collect();
+        self.background = self.experiment.lab.account()?.since.into_keys().collect();
         for site in self.experiment.notebook.finished_sites() {
             self.experiment.lab.allow(site, 0)?;
         }
@@ -233,7 +226,7 @@ impl<'a> Search<'a> {
         for round in 0..RECORD_RUNS {
             let before = self.experiment.notebook.sites();
             let run = self.begin_run(Level::Record, None, None)?;
-            let (end, found) = self.traced(run, self.watching(), Level::Record, 1)?;
+            let Ran { end, found, .. } = self.traced(run, self.watching(), Terms::each(Level::Record))?;
             self.normal = found.errors;
             if let Some(stopped) = self.stopped(end)? {
                 return Ok(Some(stopped));
@@ -278,11 +271,7 @@ impl<'a> Search<'a> {
     /// # Errors
     /// When the journal can't be written.
     pub(super) fn single(&mut self, site: Signature) -> Result<Option<Stopped>> {
-        self.experiment.lab.allow(site, 1)?;
-        let manner = Manner { limit: 1, depth: 1, crowd: true, ..self.watching() };
-        let run = self.begin_run(Level::Crowd, Some(vec![site]), None)?;
-        let (end, _) = self.traced(run, manner, Level::Crowd, 0)?;
-        self.experiment.lab.allow(site, 0)?;
+        let end = self.only(&[site], Manner { limit: 1, depth: 1, crowd: true, ..self.watching() })?;
         self.stopped(end)
     }
 
@@ -297,11 +286,11 @@ impl<'a> Search<'a> {
         let depth = if self.plan.persistent.is_some() { 1 } else { self.plan.depth };
         let strict = Manner { limit: self.plan.persistent.unwrap_or(1), depth, ..self.watching() };
         for _ in 0..STRICT_PASSES {
-            let Passed { stopped, last, .. } = self.pass(strict, Level::SystemCall)?;
+            let Passed { stopped, found } = self.pass(strict, Level::SystemCall)?;
             if stopped.is_some() {
                 return Ok(stopped);
             }
-            if last {
+            if found.failures == 0 {
                 break;
             }
         }
@@ -327,7 +316,7 @@ impl<'a> Search<'a> {
         if self.plan.persistent.is_none() {
             let crowd = Manner { limit: CROWD, depth: 1, crowd: true, ..strict };
             for _ in 0..CROWD_PASSES {
-                let Passed { stopped, found, .. } = self.pass(crowd, Level::Crowd)?;
+                let Passed { stopped, found } = self.pass(crowd, Level::Crowd)?;
                 if stopped.is_some() {
                     return Ok(stopped);
                 }
@@ -348,10 +337,8 @@ impl<'a> Search<'a> {
         let run = self.begin_run(Level::SystemCall, None, None)?;
         // Each reading of the slab caches takes a while.
         let manner = Manner { limit: 1, depth: 1, deadline: self.deadline() * 10, ..self.watching() };
-        self.repeating = true;
-        let end = self.traced(run, manner, Level::SystemCall, 0);
-        self.repeating = false;
-        Ok(end?.0)
+        let terms = Terms { repeating: true, ..Terms::named(Level::SystemCall) };
+        Ok(self.traced(run, manner, terms)?.end)
     }
 
     /// Sites whose failure leads to sites that were not failed yet and that nothing else leads to.
@@ -363,14 +350,13 @@ impl<'a> Search<'a> {
 
     fn pass(&mut self, manner: Manner, level: Level) -> Result<Passed> {
         let run = self.begin_run(level, None, None)?;
-        let (end, found) = self.traced(run, manner, level, 1)?;
+        let Ran { end, status, found } = self.traced(run, manner, Terms::each(level))?;
         debug!(failures = found.failures, ?level, ?end, "pass");
-        let last = found.failures == 0;
         let mut stopped = self.stopped(end)?;
         if stopped.is_none() && end == RunEnd::Finished {
-            stopped = self.check_up(self.status, true)?;
+            stopped = self.check_up(status, true)?;
         }
-        Ok(Passed { stopped, found, last })
+        Ok(Passed { stopped, found })
     }
 
     /// Complaints that came when several failures might have been the cause: each of those by itself.
@@ -408,16 +394,12 @@ impl<'a> Search<'a> {
     }
 
     /// A run under the tracer, from its first instruction to what it leaves behind.
-    fn traced(&mut self, run: u32, manner: Manner, level: Level, allowed: u64) -> Result<(RunEnd, Yield)> {
-        let before = self.experiment.lab.counts()?;
+    fn traced(&mut self, run: u32, manner: Manner, terms: Terms) -> Result<Ran> {
         let start = Instant::now();
-        let Self { plan, experiment, attempts, workload, normal, cgroup, repeating, .. } = self;
+        let Self { plan, experiment, attempts, workload, normal, cgroup, .. } = self;
         let mut command = workload.start(cgroup)?;
-        experiment.lab.arm(level, allowed, plan.hit);
-        // Of several at once nobody knows which it was; of one alone one does.
-        let certain = level != Level::Crowd || allowed == 0;
-        let mut pass = Pass::new(experiment, run, level, certain, normal);
-        pass.repeating = *repeating;
+        experiment.lab.arm(terms.level, terms.allowed, plan.hit);
+        let mut pass = Pass::new(experiment, run, terms, normal);
         let traced = tracer::run(&mut command, cgroup, attempts, &mut pass, manner);
         let settled = pass.settle();
         if let Ok(traced) = &traced
@@ -432,48 +414,42 @@ impl<'a> Search<'a> {
             command.give_up();
         }
         let end = settled.unwrap_or(traced.end);
-        for site in experiment.lab.catch_up()? {
-            experiment.note(Record::Site(site))?;
-        }
-        let hits = self.account(run, level, &before, &mut found)?;
+        let hits = self.account(run, terms.level, &mut found)?;
         let status = traced.outcome.map(target::Outcome::code);
         let elapsed = start.elapsed().as_secs_f64();
         self.experiment.sync(Record::Ended(Ended { run, end, elapsed, status, hits }))?;
-        self.status = status;
-        Ok((end, found))
+        Ok(Ran { end, status, found })
     }
 
     /// After a run: how often each site was reached, if that was its purpose; and the failures that no attempt told of.
-    fn account(
-        &mut self,
-        run: u32,
-        level: Level,
-        before: &BTreeMap<Signature, Counts>,
-        found: &mut Yield,
-    ) -> Result<BTreeMap<Signature, u64>> {
+    fn account(&mut self, run: u32, level: Level, found: &mut Yield) -> Result<BTreeMap<Signature, u64>> {
         let mut hits = BTreeMap::new();
-        for (site, after) in self.experiment.lab.counts()? {
-            let before = before.get(&site).copied().unwrap_or_default();
-            if level == Level::Record && after.hits > before.hits && !self.background.contains(&site) {
-                hits.insert(site, after.hits - before.hits);
+        for (site, counts) in self.experiment.account()? {
+            if level == Level::Record && counts.hits > 0 && !self.background.contains(&site) {
+                hits.insert(site, counts.hits);
             }
-            if after.failures > before.failures && !found.sites.contains(&site) {
+            if counts.failures > 0 && !found.sites.contains(&site) {
                 found.failures += 1;
-                let failed = Failed {
-                    run,
-                    site,
-                    after: None,
-                    hit: self.plan.hit,
-                    times: u32::try_from(after.failures - before.failures).unwrap_or(u32::MAX),
-                    level: Level::Run,
-                    call: self.experiment.lab.call(site).cloned(),
-                    syscall: None,
-                    outcome: Outcome::Masked,
-                };
-                self.experiment.note(Record::Failed(failed))?;
+                self.whole_run_failure(run, site, counts.failures, Outcome::Masked)?;
             }
         }
         Ok(hits)
+    }
+
+    /// Writes down a failure that belongs to no system call.
+    pub(super) fn whole_run_failure(&mut self, run: u32, site: Signature, times: u64, outcome: Outcome) -> Result<()> {
+        let failed = Failed {
+            run,
+            site,
+            after: None,
+            hit: self.plan.hit,
+            times: u32::try_from(times).unwrap_or(u32::MAX),
+            level: Level::Run,
+            call: self.experiment.lab.call(site).cloned(),
+            syscall: None,
+            outcome,
+        };
+        self.experiment.note(Record::Failed(failed))
     }
 
     /// What the end of a run means for the sweep; resets the workload if it is needed.

@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::clock::Ticker;
 use crate::{
     plan::sweep::SweepPlan,
     target::{Command, Outcome, OwnCgroup},
@@ -167,7 +166,6 @@ pub fn watch(
     const KILL_PATIENCE: Duration = Duration::from_secs(10);
     const POLL: Duration = Duration::from_millis(5);
     let start = Instant::now();
-    let _ticker = Ticker::start()?;
     command.go().context("the workload is gone before it began")?;
     let mut killed: Option<Instant> = None;
     let mut last_tick = start;

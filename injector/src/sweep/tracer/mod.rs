@@ -75,7 +75,7 @@ pub trait Watcher {
     ///
     /// # Errors
     /// Ends the run.
-    fn failed(&mut self, attempt: &Attempt, call: Option<Call>) -> Result<Option<RunEnd>>;
+    fn failed(&mut self, attempt: &Attempt) -> Result<Option<RunEnd>>;
     /// What came of it is known.
     ///
     /// # Errors

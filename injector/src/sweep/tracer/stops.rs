@@ -14,7 +14,7 @@ use super::{
     error_name, error_of, parent,
 };
 use crate::{
-    session,
+    session::Opening,
     sweep::{
         journal::record::{Outcome, RunEnd},
         step,
@@ -67,7 +67,7 @@ impl<W: Watcher> Tracer<'_, W> {
             }
             if attempt.failed > 0 {
                 self.count_step(task.step, &attempt);
-                end = self.watcher.failed(&attempt, call)?;
+                end = self.watcher.failed(&attempt)?;
                 // Nobody is left who could be told.
                 self.watcher.outcome(Failure { attempt, call, result: None, outcome: Outcome::Masked })?;
             }
@@ -86,25 +86,26 @@ impl<W: Watcher> Tracer<'_, W> {
 
     /// A task is about to make a call: what it did since the last one is over, a new attempt begins.
     fn entry(&mut self, pid: Pid, call: Call, arguments: &[u64; 6]) -> Result<Option<RunEnd>> {
-        let tid = pid.as_raw().unsigned_abs();
         let end = self.close_tail(pid)?;
-        let manner = self.manner;
         let task = self.tasks.entry(pid.as_raw()).or_insert_with(Task::new);
         task.call = Some(call);
         task.asked = call.step(arguments);
-        let step = task.step;
-        if task.asked.is_none()
-            && manner.limit > 0
-            && self.ending.is_none()
-            && !call.is_exec()
-            && self.may_fail(pid, step)
-        {
-            let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return Ok(end) };
-            let repeat = task.repeat.take();
-            let limit = if repeat.is_some() { manner.depth } else { manner.limit };
-            self.attempts.open(tid, session::Manner { limit, repeat, crowd: manner.crowd });
+        if task.asked.is_none() {
+            self.open(pid, call);
         }
         Ok(end)
+    }
+
+    /// Begins an attempt of a stopped task, where it may have one: in this call, or after it.
+    fn open(&mut self, pid: Pid, call: Call) {
+        let Manner { limit, depth, crowd, .. } = self.manner;
+        if limit == 0 || self.ending.is_some() || call.is_exec() || !self.may_fail(pid) {
+            return;
+        }
+        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return };
+        let repeat = task.repeat.take();
+        let limit = if repeat.is_some() { depth } else { limit };
+        self.attempts.open(pid.as_raw().unsigned_abs(), Opening { limit, repeat, crowd });
     }
 
     /// A task that we did not know: a child of one that we do.
@@ -121,7 +122,8 @@ impl<W: Watcher> Tracer<'_, W> {
     }
 
     /// A step has one failure at a time; who repeats it has none.
-    fn may_fail(&self, pid: Pid, step: Option<i32>) -> bool {
+    fn may_fail(&self, pid: Pid) -> bool {
+        let step = self.tasks.get(&pid.as_raw()).and_then(|task| task.step);
         let spent = step.and_then(|step| self.steps.get(&step)).is_some_and(|failures| *failures >= self.manner.limit);
         !spent && !self.steps.contains_key(&pid.as_raw())
     }
@@ -142,7 +144,7 @@ impl<W: Watcher> Tracer<'_, W> {
         let task = self.tasks.get(&pid.as_raw());
         let (call, step) = task.map_or((None, None), |task| (task.last, task.step));
         self.count_step(step, &attempt);
-        let end = self.watcher.failed(&attempt, call)?;
+        let end = self.watcher.failed(&attempt)?;
         self.watcher.outcome(Failure { attempt, call, result: None, outcome: Outcome::Masked })?;
         Ok(end)
     }
@@ -176,7 +178,7 @@ impl<W: Watcher> Tracer<'_, W> {
         }
         if attempt.failed > 0 {
             self.count_step(step, &attempt);
-            let seen = self.watcher.failed(&attempt, Some(call))?;
+            let seen = self.watcher.failed(&attempt)?;
             end = end.or(seen);
             match error {
                 Some(error) if step.is_none() && call.can_be_repeated() && end.is_none() && self.ending.is_none() => {
@@ -188,10 +190,7 @@ impl<W: Watcher> Tracer<'_, W> {
                 }
             }
         }
-        if self.manner.limit > 0 && self.ending.is_none() && !call.is_exec() && self.may_fail(pid, step) {
-            let Manner { limit, crowd, .. } = self.manner;
-            self.attempts.open(tid, session::Manner { limit, repeat: None, crowd });
-        }
+        self.open(pid, call);
         Ok(end)
     }
 
