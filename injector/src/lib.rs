@@ -1,7 +1,8 @@
 //! The injector: makes Linux kernel memory allocations fail, on purpose and with aim.
 //!
 //! Data goes one way: command line → [`plan`] → [`kernel`] facts → [`session`] (globals and maps) → the eBPF hooks →
-//! [`events`] → [`sinks`]. A module uses only what stands before it on this line.
+//! [`events`] → [`sinks`]. A module uses only what stands before it on this line. [`sweep`] searches with all of it, [`symbols`]
+//! finds source lines for frames, [`report`] shows what was found.
 
 pub mod check;
 pub mod cli;
@@ -13,4 +14,5 @@ pub mod run;
 pub mod session;
 pub mod sinks;
 pub mod sweep;
+pub mod symbols;
 pub mod target;

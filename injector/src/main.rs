@@ -17,6 +17,7 @@ use injector::{
     session::{CanaryError, ResolveError},
     sinks::OpenError,
     sweep::{JournalError, WorkloadError, journal, vm::VmError},
+    symbols::LinesError,
     target::TargetError,
 };
 use tokio::{runtime, task::LocalSet};
@@ -49,7 +50,7 @@ fn main() {
 
 fn verb(command: &Command) -> Result<i32> {
     match command {
-        Command::Sites { source, stacks } => verbs::sites(source, *stacks),
+        Command::Sites { source, stacks, vmlinux } => verbs::sites(source, *stacks, vmlinux.as_deref()),
         Command::Replay(plan, guests) => verbs::replay(plan, guests.as_ref()),
         Command::Minimize(plan, guests) => verbs::minimize(plan, guests.as_ref()),
         Command::Merge { journals, output } => verbs::merge(journals, output.as_deref()),
@@ -98,6 +99,7 @@ fn code_of(error: &anyhow::Error) -> i32 {
         || error.is::<ResolveError>()
         || error.is::<OpenError>()
         || error.is::<JournalError>()
+        || error.is::<LinesError>()
         || error.is::<WorkloadError>()
         || error.is::<journal::WriteError>()
         || error.is::<journal::ReadError>()

@@ -5,13 +5,14 @@ use std::{
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
 use injector::{
     cli::{EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_REBOOT, Reports, SitesOf},
     plan::sweep::{Guests, Journal as Where, SweepPlan},
-    report::{self, Report},
+    report::{self, Report, Stacks},
     sinks,
     sweep::{
         self, Ended,
@@ -19,8 +20,9 @@ use injector::{
         replay::{self, Again, ReplayPlan, Tally},
         search::Stopped,
         step,
-        vm::{self, Line, Show, VmPlan},
+        vm::{self, Line, Replays, Show, VmPlan},
     },
+    symbols::{self, LinesError, Search},
 };
 
 /// Fails every site that a workload reaches, here or in guests.
@@ -28,13 +30,19 @@ pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Re
     if let Some(guests) = guests {
         return sweep_in_guests(plan, guests, reports);
     }
+    let search = search(reports.vmlinux.as_deref());
+    if reports.vmlinux.is_some() {
+        let kernel = sweep::identity::kernel(&search.files)?;
+        search.check(Some(symbols::Kernel { release: &kernel.release, build_id: kernel.build_id.as_deref() }))?;
+    }
     let Ended { stopped, state } = sweep::sweep(plan)?;
     let name = match &plan.journal {
         Where::New(path) | Where::Resume(path) => path,
         // The host has the journal, and makes the report.
         Where::Port { .. } => return Ok(exit_code(stopped, false)),
     };
-    let report = Report::new(&state, &name.display().to_string());
+    let mut report = Report::new(&state, &name.display().to_string());
+    let lines = look_up_lines(&mut report, stacks(reports), &search);
     write(&report, reports)?;
     match stopped {
         Some(Stopped::Damaged) => {
@@ -49,6 +57,7 @@ pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Re
         }
         _ => {}
     }
+    lines?;
     Ok(exit_code(stopped, report.has_findings()))
 }
 
@@ -67,6 +76,13 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
         Where::Resume(path) => (path, true),
         Where::Port { .. } => anyhow::bail!("a guest has no guests: --vm and --journal-port exclude each other"),
     };
+    let search = Search {
+        image: Some(guests.image.clone()),
+        modules: guests.added.iter().map(|(file, _)| file.clone()).collect(),
+        ..search(reports.vmlinux.as_deref())
+    };
+    // Of which build the guests are is known when the first has booted.
+    search.check(None)?;
     let parts = vm::journals(path, guests.jobs);
     if !resume && let Some(there) = parts.iter().chain([path]).find(|path| path.exists()) {
         return Err(journal::WriteError::Exists(there.clone()).into());
@@ -75,15 +91,18 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
     let end = vm::run(&plan, &shown())?;
     let merged = end.unite(&plan)?;
     let state = State::of(&merged);
-    let report = Report::new(&state, &path.display().to_string());
+    let mut report = Report::new(&state, &path.display().to_string());
     // A sweep that was refused has nothing to report.
+    let mut lines = Ok(());
     if !state.sites().is_empty() {
+        lines = look_up_lines(&mut report, stacks(reports), &search);
         write(&report, reports)?;
     }
     if let Some(error) = end.error() {
         sinks::announce(format_args!("{error}"));
         return Ok(error.exit_code());
     }
+    lines?;
     Ok(exit_code(None, report.has_findings()))
 }
 
@@ -100,7 +119,8 @@ fn vm_plan(plan: &SweepPlan, guests: &Guests, journal: &Path) -> Result<VmPlan> 
         added: added.clone(),
         programs: programs.clone(),
         append,
-        options: plan.options(),
+        options: SweepPlan { budget: None, ..plan.clone() }.options(),
+        until: plan.budget.map(|budget| Instant::now() + budget),
         shard: plan.shard,
         ..vm
     })
@@ -112,11 +132,7 @@ fn shown() -> Show {
 
 /// What guests and their controller say, on standard error.
 fn show(line: &Line) {
-    let mut err = io::stderr();
-    let _ = match line.job {
-        Some(job) => writeln!(err, "[{job}] {}", line.text),
-        None => writeln!(err, "{}", line.text),
-    };
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Reads a journal, and says what is wrong with it.
@@ -129,7 +145,7 @@ fn read(path: &Path) -> Result<Journal> {
 }
 
 fn write(report: &Report, reports: &Reports) -> Result<()> {
-    let Reports { ktap, json, junit, html } = reports;
+    let Reports { ktap, json, junit, html, vmlinux: _ } = reports;
     let mut out = BufWriter::new(io::stdout());
     let form = match (ktap, json) {
         (true, _) => report::ktap,
@@ -151,19 +167,45 @@ fn write(report: &Report, reports: &Reports) -> Result<()> {
     Ok(())
 }
 
+/// The stacks that are in these forms.
+fn stacks(reports: &Reports) -> Stacks {
+    let Reports { ktap, json, junit: _, html, vmlinux: _ } = reports;
+    match (json, html, ktap) {
+        (true, ..) | (_, Some(_), _) => Stacks::All,
+        (.., true) => Stacks::None,
+        _ => Stacks::Findings,
+    }
+}
+
+fn search(vmlinux: Option<&Path>) -> Search {
+    Search { vmlinux: vmlinux.map(Path::to_owned), ..Search::default() }
+}
+
+/// Adds the source lines of what is shown.
+fn look_up_lines(report: &mut Report, shown: Stacks, search: &Search) -> Result<(), LinesError> {
+    let Some(config) = &report.config else { return Ok(()) };
+    let kernel = &config.kernel;
+    let kernel = symbols::Kernel { release: &kernel.release, build_id: kernel.build_id.as_deref() };
+    report.lines = symbols::lines(&report.frames(shown), kernel, search)?;
+    Ok(())
+}
+
 /// Shows what a sweep found.
 pub fn report(path: &Path, reports: &Reports) -> Result<i32> {
-    let report = Report::of(&read(path)?);
+    let mut report = Report::of(&read(path)?);
+    look_up_lines(&mut report, stacks(reports), &search(reports.vmlinux.as_deref()))?;
     write(&report, reports)?;
     Ok(exit_code(None, report.has_findings()))
 }
 
 /// Shows sites by module.
-pub fn sites(source: &SitesOf, stacks: bool) -> Result<i32> {
-    let report = match source {
+pub fn sites(source: &SitesOf, stacks: bool, vmlinux: Option<&Path>) -> Result<i32> {
+    let mut report = match source {
         SitesOf::Journal(path) => Report::of(&read(path)?),
         SitesOf::Workload(plan) => Report::new(&sweep::sweep(plan)?.state, ""),
     };
+    let shown = if stacks { Stacks::All } else { Stacks::None };
+    look_up_lines(&mut report, shown, &search(vmlinux))?;
     let mut out = BufWriter::new(io::stdout());
     report::sites(&report, stacks, &mut out).and_then(|()| out.flush()).context("can't write the sites")?;
     Ok(EXIT_OK)
@@ -173,7 +215,11 @@ pub fn sites(source: &SitesOf, stacks: bool) -> Result<i32> {
 pub fn replay(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
     let tally = match guests {
         None => replay::replay(plan)?,
-        Some(guests) => replay_in_guests(plan, guests)?,
+        Some(guests) => {
+            let again = Again::find(&read(&plan.journal)?, &plan.finding)?;
+            let vm = replay_vm(&plan.journal, &again, guests)?;
+            replay_in_guests(plan, &again, &Replays::new(&vm, &shown())?)?
+        }
     };
     let Tally { tries, reproduced, stopped } = tally;
     if !plan.port {
@@ -188,16 +234,19 @@ pub fn replay(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
     })
 }
 
-fn replay_in_guests(plan: &ReplayPlan, guests: &Guests) -> Result<Tally> {
-    let journal = read(&plan.journal)?;
-    let again = Again::find(&journal, &plan.finding)?;
+/// The plan of guests in which a finding is replayed.
+fn replay_vm(path: &Path, again: &Again, guests: &Guests) -> Result<VmPlan> {
     let command = again.begin.workload.command.iter().map(Into::into).collect();
-    let sweep = SweepPlan::new(command, Where::Resume(plan.journal.clone()));
-    let vm = vm_plan(&sweep, &Guests { jobs: 1, ..guests.clone() }, &plan.journal)?;
+    let sweep = SweepPlan::new(command, Where::Resume(path.to_owned()));
+    vm_plan(&sweep, &Guests { jobs: 1, ..guests.clone() }, path)
+}
+
+/// Boots as many guests as it takes.
+fn replay_in_guests(plan: &ReplayPlan, again: &Again, guests: &Replays) -> Result<Tally> {
     let mut tally = Tally::default();
     while tally.tries < plan.tries {
         let left = ReplayPlan { tries: plan.tries - tally.tries, ..plan.clone() };
-        let round = vm::replay(&vm, &left, &again.finding, &shown())?;
+        let round = guests.boot(&left, &again.finding)?;
         tally.tries += round.tries;
         tally.reproduced += round.reproduced;
         tally.stopped = round.stopped;
@@ -215,11 +264,14 @@ pub fn minimize(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
     let again = Again::find(&journal, &plan.finding)?;
     let all = if plan.sites.is_empty() { again.sites.clone() } else { plan.sites.clone() };
     sinks::announce(format_args!("{} failures lead to {}", all.len(), again.finding.title));
+    let vm = guests.map(|guests| replay_vm(&plan.journal, &again, guests)).transpose()?;
+    let show = shown();
+    let guests = vm.as_ref().map(|vm| Replays::new(vm, &show)).transpose()?;
     let does = |sites: &[journal::Signature]| -> Result<bool> {
         let one = ReplayPlan { sites: sites.to_vec(), ..plan.clone() };
-        let tally = match guests {
+        let tally = match &guests {
             None => replay::replay(&one)?,
-            Some(guests) => replay_in_guests(&one, guests)?,
+            Some(guests) => replay_in_guests(&one, &again, guests)?,
         };
         if tally.stopped.is_some() && guests.is_none() && !plan.keep_going {
             anyhow::bail!("the kernel is damaged; minimize needs a fresh one for each try: add --vm BZIMAGE");
@@ -244,13 +296,14 @@ pub fn minimize(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
 pub fn merge(paths: &[PathBuf], output: Option<&Path>) -> Result<i32> {
     let journals = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     let merged = journal::merge(&journals)?;
-    match output {
-        None => merged.write(&mut BufWriter::new(io::stdout())).context("can't write the journal")?,
+    let (mut out, name): (Box<dyn Write>, _) = match output {
+        None => (Box::new(io::stdout()), "the journal".into()),
         Some(path) => {
             let file = File::create(path).with_context(|| format!("can't write {}", path.display()))?;
-            merged.write(&mut BufWriter::new(file)).with_context(|| format!("can't write {}", path.display()))?;
+            (Box::new(file), path.display().to_string())
         }
-    }
+    };
+    merged.write(&mut BufWriter::new(&mut out)).with_context(|| format!("can't write {name}"))?;
     Ok(EXIT_OK)
 }
 

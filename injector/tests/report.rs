@@ -9,6 +9,7 @@ use std::{
 use injector::{
     report::{self, Report},
     sweep::journal::{self, Journal},
+    symbols::Line,
 };
 
 fn data(name: &str) -> PathBuf {
@@ -24,6 +25,28 @@ fn read(name: &str) -> Journal {
 
 fn findings() -> Report {
     Report::of(&read("nfs.jsonl"))
+}
+
+fn line(function: &str, file: &str, line: u32, inlined: bool) -> Line {
+    Line { function: function.to_owned(), file: file.to_owned(), line, inlined }
+}
+
+/// The findings, with some source lines as the kernel's debug information has them.
+fn with_lines() -> Report {
+    let mut report = findings();
+    let lines = [
+        ("full_proxy_write+0x4d", vec![line("full_proxy_write", "fs/debugfs/file.c", 328, false)]),
+        ("vfs_write+0xc0", vec![line("vfs_write", "fs/read_write.c", 681, false)]),
+        (
+            "do_syscall_64+0x4c",
+            vec![
+                line("do_syscall_x64", "arch/x86/entry/common.c", 47, true),
+                line("do_syscall_64", "arch/x86/entry/common.c", 78, false),
+            ],
+        ),
+    ];
+    report.lines = lines.into_iter().map(|(frame, lines)| (frame.to_owned(), lines)).collect();
+    report
 }
 
 fn nothing_found() -> Report {
@@ -53,6 +76,40 @@ fn text() {
     let text = written(|out| report::text(&findings(), out));
     assert!(!text.contains('\x1b'), "a terminal would obey it");
     compare("sweep.txt", &text);
+}
+
+#[test]
+fn text_with_source_lines() {
+    compare("sweep-lines.txt", &written(|out| report::text(&with_lines(), out)));
+}
+
+/// The other forms differ from those without lines in nothing else.
+#[test]
+fn source_lines_are_added_to_stacks() {
+    type Write = fn(&Report) -> String;
+    let all: [(&str, Write); 2] = [
+        ("sites", |report| written(|out| report::sites(report, true, out))),
+        ("html", |report| written(|out| report::html(report, out))),
+    ];
+    for (form, write) in all {
+        let (with, without) = (write(&with_lines()), write(&findings()));
+        let with = with.replace(" arch/x86/entry/common.c:78", "").replace(" fs/read_write.c:681", "");
+        let with = with.replace(" fs/debugfs/file.c:328", "");
+        let inlined = "do_syscall_x64 arch/x86/entry/common.c:47 (inlined)";
+        let (added, rest): (Vec<&str>, Vec<&str>) = with.lines().partition(|line| line.contains(inlined));
+        assert!(added.len() > 5, "{form}");
+        assert_eq!(rest, without.lines().collect::<Vec<_>>(), "{form}");
+    }
+    for write in [report::ktap, report::junit] {
+        assert_eq!(written(|out| write(&with_lines(), out)), written(|out| write(&findings(), out)));
+    }
+    let value: serde_json::Value =
+        serde_json::from_str(&written(|out| report::json(&with_lines(), out))).expect("it can be read");
+    let inlined = &value["lines"]["do_syscall_64+0x4c"][0];
+    assert_eq!(
+        (&inlined["function"], &inlined["line"], &inlined["inlined"]),
+        (&"do_syscall_x64".into(), &47.into(), &true.into())
+    );
 }
 
 #[test]
@@ -125,7 +182,10 @@ fn hostile() -> Report {
     });
     let lines: String = lines.collect();
     assert!(changed > 100, "the journal is written in another way: {changed}");
-    Report::of(&journal::read_from(lines.as_bytes(), HOSTILE).expect("a journal"))
+    let mut report = Report::of(&journal::read_from(lines.as_bytes(), HOSTILE).expect("a journal"));
+    let inlined = [line(HOSTILE, HOSTILE, 1, true), line(HOSTILE, HOSTILE, 2, false)];
+    report.lines = with_lines().lines.into_keys().map(|frame| (frame, inlined.to_vec())).collect();
+    report
 }
 
 #[test]
@@ -215,14 +275,15 @@ fn formats_are_documented() {
         })
         .map(|line| serde_json::from_str(&line).expect("JSON"))
         .collect();
-    values.push(serde_json::from_str(&written(|out| report::json(&findings(), out))).expect("JSON"));
+    values.push(serde_json::from_str(&written(|out| report::json(&with_lines(), out))).expect("JSON"));
     let mut missing = std::collections::BTreeSet::new();
     while let Some(value) = values.pop() {
         match value {
             serde_json::Value::Object(members) => {
                 for (name, value) in members {
                     let signature = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-                    if !signature && !documentation.contains(&format!("`{name}`")) {
+                    let frame = name.contains("+0x");
+                    if !signature && !frame && !documentation.contains(&format!("`{name}`")) {
                         missing.insert(name);
                     }
                     values.push(value);

@@ -8,6 +8,7 @@
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 
@@ -29,8 +30,11 @@ static own_frame int defect_lock_held(void)
 
 	mutex_lock(&defect_lock_held_mutex);
 	item = kmalloc(sizeof(*item), GFP_KERNEL);
-	if (!item)
+	if (!item) {
+		/* Who waits looks at the owner. The defect is the lock; an owner that was freed would be another one. */
+		get_task_struct(current);
 		return -ENOMEM;
+	}
 	kfree(item);
 	mutex_unlock(&defect_lock_held_mutex);
 	return 0;

@@ -7,10 +7,12 @@
 //! A test panics with what it saw: the injector's diagnostics are part of every message.
 
 pub mod bpf;
+pub mod bpftrace;
 pub mod cgroup;
 pub mod daemon;
 pub mod defects;
 pub mod empty_probe;
+pub mod inventory;
 pub mod kernel_log;
 pub mod module;
 pub mod report;

@@ -188,6 +188,32 @@ fn an_interrupted_sweep_goes_on() {
 }
 
 #[test]
+fn what_cannot_be_made_again_is_made_by_copies() {
+    let file = journal("copies");
+    let counter = "/tmp/sweep-copies";
+    let _ = fs::remove_file(counter);
+    // The shell waits for any child: it must not hear of one that it did not make.
+    let script = format!("/bin/true; /bin/echo x >>{counter} & wait; /bin/true && exec /bin/true");
+    let options = ["--no-kthreads", "--leaks", "off", "--only", "do_execveat_common"];
+    let output = sweep(&file, &options, &["sh", "-c", &script]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let failed = records(&file, "failed");
+    let in_copies: Vec<_> = failed.iter().filter(|record| record["level"] == "copy").collect();
+    let came_back = |is: &str| in_copies.iter().filter(|record| record["outcome"]["is"] == is).count();
+    assert!(in_copies.len() >= 15, "{} failures in copies", in_copies.len());
+    assert!(came_back("clean") >= 3, "before the point of no return it is an error");
+    assert!(came_back("program-failed") >= 5, "behind it the task is killed");
+    // The process itself always got what it wanted, and ran once in each run.
+    let runs = records(&file, "ended");
+    let copies: Vec<_> = records(&file, "armed").iter().filter(|run| run["level"] == "copy").cloned().collect();
+    for run in runs.iter().filter(|run| copies.iter().any(|armed| armed["run"] == run["run"])) {
+        assert_eq!((&run["end"], &run["status"]), (&"finished".into(), &0.into()), "{run}");
+    }
+    let lines = fs::read_to_string(counter).expect("it ran").lines().count();
+    assert!(lines <= runs.len() + 2, "{lines} lines of {} runs and those without tracer", runs.len());
+}
+
+#[test]
 fn a_step_is_repeated_as_a_whole() {
     let file = journal("step");
     // Outside of a sweep it just runs.

@@ -17,6 +17,8 @@ pub enum Group {
     Module,
     /// Booting a guest, and the programs in it.
     Guest,
+    /// What only guest tests need.
+    GuestTests,
 }
 
 /// What tells that a package is installed where dpkg can't be asked.
@@ -87,6 +89,8 @@ const GUEST: &[(&str, Sign)] = &[
     ("libc6-dev", File("/usr/include/stdio.h")),
 ];
 
+const GUEST_TESTS: &[(&str, Sign)] = &[("bpftrace", Program("bpftrace"))];
+
 impl Group {
     fn needs(self) -> Vec<(String, Sign)> {
         let list = match self {
@@ -94,6 +98,7 @@ impl Group {
             Group::Kernel(_) => KERNEL,
             Group::Module => MODULE,
             Group::Guest => GUEST,
+            Group::GuestTests => GUEST_TESTS,
         };
         let mut needs: Vec<_> = list.iter().map(|&(name, sign)| (name.to_owned(), sign)).collect();
         if let Group::Kernel(series) = self {
@@ -153,7 +158,7 @@ mod tests {
 
     #[test]
     fn no_group_names_a_package_twice() {
-        for group in [Group::Ebpf, Group::Guest, Group::Module, Group::Kernel(Series::V6_12)] {
+        for group in [Group::Ebpf, Group::Guest, Group::GuestTests, Group::Module, Group::Kernel(Series::V6_12)] {
             let mut names: Vec<_> = group.needs().into_iter().map(|(name, _)| name).collect();
             let all = names.len();
             names.sort();

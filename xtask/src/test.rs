@@ -56,7 +56,7 @@ impl Test {
         let toolchain_there = injector_build::Toolchain::find().is_ok();
         let mut groups = if toolchain_there { Vec::new() } else { vec![Group::Ebpf] };
         if !self.host {
-            groups.push(Group::Guest);
+            groups.extend([Group::Guest, Group::GuestTests]);
         }
         setup::packages(&groups)?;
         setup::toolchain()?;
@@ -118,6 +118,7 @@ impl Test {
         let kernels = if self.kernel.is_empty() { &defaults[..] } else { &self.kernel };
         let injector = vm::injector()?;
         let binaries = self.guest_binaries()?;
+        let programs = guests::programs(binaries.iter().map(|binary| &*binary.name))?;
         let mut queue = Vec::new();
         let mut images = Vec::new();
         for kernel in kernels {
@@ -134,6 +135,7 @@ impl Test {
             let guest = Arc::new(Guest::new(image, &guest_root::build(&contents)?)?);
             queue.extend(binaries.iter().map(|binary| Job {
                 guest: Arc::clone(&guest),
+                programs: programs.iter().find(|(name, _)| *name == binary.name).map(|(_, image)| Arc::clone(image)),
                 kernel: kernel.to_string(),
                 binary: binary.name.clone(),
                 filter: self.filter.clone(),

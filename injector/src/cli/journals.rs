@@ -24,6 +24,10 @@ pub(super) struct SitesArgs {
     #[arg(short, long)]
     pub(super) verbose: bool,
 
+    /// The kernel with debug information, for source lines in stacks
+    #[arg(long, value_name = "FILE", requires = "verbose")]
+    pub(super) vmlinux: Option<PathBuf>,
+
     /// Leave kernel threads and softirqs alone
     #[arg(long, conflicts_with = "journal")]
     pub(super) no_kthreads: bool,

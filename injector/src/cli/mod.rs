@@ -57,6 +57,8 @@ pub enum Command {
         source: SitesOf,
         /// With stacks.
         stacks: bool,
+        /// The kernel with debug information, where one was named.
+        vmlinux: Option<PathBuf>,
     },
     /// Try a finding again.
     Replay(ReplayPlan, Option<Guests>),
@@ -163,7 +165,7 @@ where
             let (plan, guests, reports) = sweep.into_plan();
             Ok(Command::Sweep { plan: Box::new(plan), guests, reports, options })
         }
-        Some(Verb::Sites(journals::SitesArgs { journal, verbose: stacks, no_kthreads, command })) => {
+        Some(Verb::Sites(journals::SitesArgs { journal, verbose: stacks, vmlinux, no_kthreads, command })) => {
             let source = match journal {
                 Some(journal) => SitesOf::Journal(journal),
                 None => {
@@ -171,7 +173,7 @@ where
                     SitesOf::Workload(Box::new(SweepPlan { kthreads: !no_kthreads, failing: false, ..plan }))
                 }
             };
-            Ok(Command::Sites { source, stacks })
+            Ok(Command::Sites { source, stacks, vmlinux })
         }
         Some(Verb::Replay(replay)) => {
             let (plan, guests) = replay.into_plan();

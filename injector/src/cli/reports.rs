@@ -24,4 +24,11 @@ pub struct Reports {
     /// A page with coverage and findings into this file
     #[arg(long, value_name = "FILE", help_heading = REPORTS)]
     pub html: Option<PathBuf>,
+
+    /// The kernel with debug information, for source lines
+    ///
+    /// It must have the build id of the kernel under test. Without it they come from a vmlinux beside the image of --vm, or
+    /// where distributions have them, if that is the same kernel's; else there are none.
+    #[arg(long, value_name = "FILE", help_heading = REPORTS)]
+    pub vmlinux: Option<PathBuf>,
 }

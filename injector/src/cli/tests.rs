@@ -138,8 +138,13 @@ fn verbs_around_a_sweep() {
     let reports = Reports { html: Some("b".into()), ..Reports::default() };
     assert_eq!(parse(words("report a --html b")), Ok(Command::Report("a".into(), reports)));
     assert_eq!(parse(words("step -- a -b")), Ok(Command::Step(vec!["a".into(), "-b".into()])));
-    assert_eq!(parse(words("sites -v a")), Ok(Command::Sites { source: SitesOf::Journal("a".into()), stacks: true }));
-    let Ok(Command::Sites { source: SitesOf::Workload(plan), stacks: false }) = parse(words("sites -- a b")) else {
+    assert_eq!(
+        parse(words("sites -v a")),
+        Ok(Command::Sites { source: SitesOf::Journal("a".into()), stacks: true, vmlinux: None })
+    );
+    let Ok(Command::Sites { source: SitesOf::Workload(plan), stacks: false, vmlinux: None }) =
+        parse(words("sites -- a b"))
+    else {
         panic!("of a workload")
     };
     assert!(!plan.failing && plan.kthreads);

@@ -15,7 +15,7 @@ use std::io::{self, Write};
 pub use html::html;
 pub use junit::junit;
 pub use ktap::ktap;
-pub use model::{Config, Found, Kept, Module, Odd, Report, SCHEMA, Share, SiteRow, Sweep, Times};
+pub use model::{Config, Found, Kept, Module, Odd, Report, SCHEMA, Share, SiteRow, Stacks, Sweep, Times};
 pub use sites::sites;
 pub use text::text;
 

@@ -14,6 +14,7 @@ use crate::{
             record::{Call, Failed, Kernel, Level, Options, Outcome, Place, Shard, Signature, Syscall, Workload},
         },
     },
+    symbols::Lines,
 };
 
 /// Version of the JSON: it changes when a member changes its meaning or goes; members may be added.
@@ -37,6 +38,8 @@ pub struct Report {
     pub complete: bool,
     /// How many sites, by what became of them.
     pub counts: Counts,
+    /// The same of those that runs without failures reached; the others were only seen after failures.
+    pub inventory: Counts,
     /// How many sites have each verdict.
     pub verdicts: BTreeMap<Verdict, usize>,
     /// How long it took.
@@ -57,8 +60,22 @@ pub struct Report {
     pub left: Vec<Share>,
     /// Every site.
     pub sites: BTreeMap<Signature, SiteRow>,
+    /// Source lines of frames, where they were looked up and found.
+    #[serde(skip_serializing_if = "Lines::is_empty")]
+    pub lines: Lines,
     /// What is wrong with the journal.
     pub remarks: Vec<String>,
+}
+
+/// Whose stacks a report shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stacks {
+    /// None.
+    None,
+    /// Those of the sites that lead to findings.
+    Findings,
+    /// All.
+    All,
 }
 
 /// Of which kernel and workload.
@@ -285,6 +302,7 @@ impl Report {
             sweeps: sweeps(state),
             complete: state.is_complete(),
             counts,
+            inventory: state.inventory(),
             verdicts,
             times: times(state, &counts),
             unsteady: (runs > 0).then_some(Unsteady { sites: unsteady, runs }),
@@ -295,8 +313,21 @@ impl Report {
             pairs,
             left: left(state),
             sites,
+            lines: Lines::new(),
             remarks: Vec::new(),
         }
+    }
+
+    /// The frames that are shown.
+    #[must_use]
+    pub fn frames(&self, shown: Stacks) -> BTreeSet<&str> {
+        let failures = self.findings.iter().flat_map(|found| &found.finding.failures);
+        let sites: Vec<&SiteRow> = match shown {
+            Stacks::None => Vec::new(),
+            Stacks::Findings => failures.filter_map(|failure| self.site(failure.site)).collect(),
+            Stacks::All => self.sites.values().collect(),
+        };
+        sites.iter().flat_map(|site| &site.stack).map(String::as_str).collect()
     }
 
     /// Whether there is something that a maintainer must look at.

@@ -9,6 +9,7 @@ use crate::sweep::journal::{
     Counts, FindingFailure, Signature,
     record::{Call, Kernel, Level, Outcome, Syscall},
 };
+use crate::symbols::{Line, Lines};
 
 /// `1,321`.
 pub(super) fn number(number: impl TryInto<u64>) -> String {
@@ -52,6 +53,21 @@ pub(super) fn counts(counts: &Counts) -> String {
         }
     }
     text
+}
+
+/// `588 of them without any failure: 573 failed or masked (97.4 %); the others came up only after failures`. None where there
+/// is nothing to tell apart.
+pub(super) fn inventory(all: &Counts, inventory: &Counts) -> Option<String> {
+    if inventory.seen == 0 || inventory.seen == all.seen {
+        return None;
+    }
+    let tested = inventory.failed + inventory.masked;
+    let percent = tested as f64 / inventory.seen as f64 * 100.0;
+    Some(format!(
+        "{} of them without any failure: {} failed or masked ({percent:.1} %); the others came up only after failures",
+        number(inventory.seen as u64),
+        number(tested as u64)
+    ))
 }
 
 /// `plain run 0.61 s (median of 3), sweep 18.4 s: 30 x plain, 14 ms a site`.
@@ -132,6 +148,16 @@ pub(super) fn syscall(call: &Syscall) -> String {
     }
 }
 
+/// A frame with its place in the sources, if that is known, and before it what was inlined there.
+pub(super) fn frame<'a>(lines: &Lines, frame: &'a str) -> (Vec<String>, Cow<'a, str>) {
+    let Some((own, inlined)) = lines.get(frame).and_then(|lines| lines.split_last()) else {
+        return (Vec::new(), one_line(frame));
+    };
+    let place = |Line { file, line, .. }: &Line| one_line(&format!("{file}:{line}")).into_owned();
+    let inlined = inlined.iter().map(|line| format!("{} {} (inlined)", one_line(&line.function), place(line)));
+    (inlined.collect(), Cow::Owned(format!("{} {}", one_line(frame), place(own))))
+}
+
 /// A line of a splat that tells people nothing that they look for first: registers, code bytes, what machine it is.
 fn is_detail(line: &str) -> bool {
     const PREFIXES: [&str; 10] = [
@@ -195,6 +221,7 @@ pub(super) fn manner(failure: &FindingFailure) -> String {
     match failure.level {
         Some(Level::Run) => all.push("at run level".to_owned()),
         Some(Level::SystemCall) => all.push("at system-call level".to_owned()),
+        Some(Level::Copy) => all.push("in a copy of the process".to_owned()),
         Some(Level::Crowd) => all.push("with others in the same run".to_owned()),
         Some(Level::Record) | None => {}
     }

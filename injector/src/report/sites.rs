@@ -53,7 +53,10 @@ pub fn sites(report: &Report, stacks: bool, out: &mut dyn Write) -> io::Result<(
                 writeln!(out, "    first seen after a failure of site {after}")?;
             }
             for frame in &site.stack {
-                writeln!(out, "    {}", one_line(frame))?;
+                let (inlined, frame) = phrase::frame(&report.lines, frame);
+                for line in inlined.iter().map(String::as_str).chain([&*frame]) {
+                    writeln!(out, "    {line}")?;
+                }
             }
         }
         writeln!(out)?;

@@ -57,6 +57,9 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         None => writeln!(out, "{findings}: nothing was swept")?,
     }
     writeln!(out, "{}", phrase::counts(&report.counts))?;
+    if let Some(inventory) = phrase::inventory(&report.counts, &report.inventory) {
+        writeln!(out, "{inventory}")?;
+    }
     if !report.pairs.is_empty() {
         let pairs: usize = report.pairs.values().sum();
         let by: Vec<String> =
@@ -136,7 +139,10 @@ fn failed(report: &Report, failure: &FindingFailure, several: bool, out: &mut dy
     let Some(site) = site else { return Ok(()) };
     let callers = frames::callers(&site.stack);
     for frame in callers.iter().take(FRAMES) {
-        writeln!(out, "    {}", one_line(frame))?;
+        let (inlined, frame) = phrase::frame(&report.lines, frame);
+        for line in inlined.iter().map(String::as_str).chain([&*frame]) {
+            writeln!(out, "    {line}")?;
+        }
     }
     if callers.len() > FRAMES {
         writeln!(out, "    … {}", plural(callers.len() - FRAMES, "more frame"))?;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -15,13 +15,13 @@ use super::{
         record::{Ended, Level, Outcome, RunEnd, Trouble},
     },
     oracle::Complaint,
-    search::{Search, Stopped},
+    search::{Choice, Search, Stopped},
     workload,
 };
 use crate::target;
 
-/// How many sites are failed in one run.
-const BATCH: usize = 48;
+/// How many sites may be failed in one run. What is left by then comes up seldom, or not at all.
+const BATCH: usize = 512;
 /// So often what is left is looked up anew.
 const ROUNDS: u32 = 2;
 /// So many runs in a row may reach none of their sites, before those are given up.
@@ -43,9 +43,6 @@ impl Search<'_> {
 
     fn round(&mut self) -> Result<Option<Stopped>> {
         let mut left = self.left();
-        for site in &left {
-            self.experiment.lab.allow(*site, 0)?;
-        }
         let mut barren = 0;
         while !left.is_empty() {
             if self.experiment.is_over() {
@@ -84,6 +81,7 @@ impl Search<'_> {
 
     /// A run in which these sites are failed, each once. Says how many were, and with what status it ended.
     pub(super) fn batch(&mut self, sites: &[Signature]) -> Result<(RunEnd, usize, Option<i32>)> {
+        self.choose(Choice::Named)?;
         for site in sites {
             self.experiment.lab.allow(*site, u64::from(self.plan.persistent.unwrap_or(1)))?;
         }
@@ -93,14 +91,20 @@ impl Search<'_> {
         let mut command = self.workload.start(&self.cgroup)?;
         self.experiment.lab.arm(Level::Run, 0, self.plan.hit);
         let mut complaints = Vec::new();
+        // Each failure may cost the workload a delay, of which many add up: it hangs when none has come for long.
+        let mut last = start;
         let watched = {
             let Self { experiment, cgroup, .. } = self;
-            workload::watch(&mut command, cgroup, deadline, || {
+            workload::watch(&mut command, cgroup, Duration::MAX, || {
                 experiment.lab.heartbeat();
+                experiment.drain(None)?;
+                if !experiment.lab.take_failed().is_empty() {
+                    last = Instant::now();
+                }
                 complaints.extend(experiment.oracle.poll());
                 let broken =
                     complaints.iter().any(|complaint: &Complaint| Verdict::from(complaint.kind) >= Verdict::Hang);
-                Ok(broken || experiment.is_interrupted())
+                Ok(broken || last.elapsed() > deadline || experiment.is_over())
             })?
         };
         if watched.unkillable {
@@ -109,6 +113,7 @@ impl Search<'_> {
         self.experiment.lab.disarm();
         std::thread::sleep(super::clock::TICK);
         complaints.extend(self.experiment.oracle.flush());
+        complaints.extend(self.experiment.tainted(!complaints.is_empty()));
         let counts = self.experiment.account()?;
         let times = |site: &Signature| counts.get(site).map_or(0, |counts| counts.failures);
         let fired: Vec<(Signature, u64)> =
@@ -118,8 +123,8 @@ impl Search<'_> {
         }
 
         let status = watched.outcome.map(target::Outcome::code);
-        let interrupted = self.experiment.is_interrupted();
-        let failed = status != Some(self.plain_status);
+        let interrupted = self.experiment.is_over();
+        let failed = status != Some(workload::STATUS);
         let mut end = match watched.outcome {
             Some(_) => RunEnd::Finished,
             None if watched.unkillable => RunEnd::Unkillable,
@@ -127,11 +132,15 @@ impl Search<'_> {
             None => RunEnd::TimedOut,
         };
         if end == RunEnd::TimedOut && complaints.is_empty() {
-            let splat = format!("the workload did not end within {} s", deadline.as_secs());
+            let splat = format!("the workload did not end within {} s after the last failure", deadline.as_secs());
             let title = "the workload does not end".to_owned();
             complaints.push(Complaint { kind: super::oracle::Kind::Hang, title, splat });
         }
-        let bad = !complaints.is_empty() || (failed && self.plan.expect_success);
+        // A warning that a failure is known for is not looked into again: every run with it would be taken apart.
+        let news = |complaint: &Complaint| {
+            Verdict::from(complaint.kind) >= Verdict::Hang || !self.experiment.notebook.is_confirmed(&complaint.title)
+        };
+        let bad = complaints.iter().any(news) || (failed && self.plan.expect_success);
         let alone = fired.len() == 1;
         for complaint in complaints {
             let Complaint { kind, title, splat } = complaint;

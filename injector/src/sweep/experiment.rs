@@ -16,7 +16,7 @@ use super::{
     journal::{Record, Signature, record::RunEnd},
     lab::{Account, Counts, Lab},
     notebook::Notebook,
-    oracle::{kmsg::KernelLog, rearm},
+    oracle::{Complaint, kmsg::KernelLog, rearm, taint::Taint},
 };
 use crate::{kernel::KernelFiles, plan::sweep::SweepPlan};
 
@@ -40,6 +40,8 @@ pub struct Experiment {
     shown: Option<Instant>,
     first_failures: u64,
     files: KernelFiles,
+    /// The kernel's taint flags so far; none when they can't be read.
+    taint: Option<Taint>,
 }
 
 impl Experiment {
@@ -54,6 +56,8 @@ impl Experiment {
     ) -> Self {
         let first_failures = notebook.failures();
         let SweepPlan { budget, keep_going, persistent, .. } = *plan;
+        let files = KernelFiles::default();
+        let taint = Taint::read(&files).ok();
         Self {
             lab,
             oracle,
@@ -65,7 +69,8 @@ impl Experiment {
             interrupted,
             shown: None,
             first_failures,
-            files: KernelFiles::default(),
+            files,
+            taint,
         }
     }
 
@@ -112,6 +117,13 @@ impl Experiment {
     pub fn rearm(&mut self) {
         // Without debugfs, or before 4.15, they stay silent.
         let _ = rearm::warn_once(&self.files);
+    }
+
+    /// After a run: the damage of which only the kernel's taint flags tell. `explained`: there were complaints in the run.
+    pub fn tainted(&mut self, explained: bool) -> Option<Complaint> {
+        let now = Taint::read(&self.files).ok()?;
+        let before = self.taint.replace(now)?;
+        now.since(before).complaint().filter(|_| !explained)
     }
 
     /// Whether the time is up, or the user wants an end.

@@ -15,7 +15,6 @@ use tracing::warn;
 
 use super::{
     journal::record::{Call, Level, Signature, Site},
-    oracle::kmemleak::Kmemleak,
     place,
 };
 use crate::{
@@ -29,6 +28,10 @@ use crate::{
 
 /// How long failures go on when this process is not heard of any more. The oracle may be busy for a while.
 const TTL: Duration = Duration::from_secs(20);
+
+/// Functions in which the kernel's checkers allocate for themselves: kmemleak for each object (mm/kmemleak.c), and switches
+/// itself off when that fails; KASAN for stacks (lib/stackdepot.c). Both 6.1 and 6.12, as far as each has them.
+const CHECKERS: [&str; 4] = ["__create_object", "__alloc_object", "stack_depot_save_flags", "__stack_depot_save"];
 
 /// The attached programs, and the names of what they see.
 pub struct Lab {
@@ -86,7 +89,8 @@ impl Lab {
         let files = KernelFiles::default();
         let loader = Loader::prepare()?;
         let Ground { plan: run_plan, mut targets } = ground;
-        let facts: Facts = run::prerequisites(&files, &run_plan)?;
+        // Again: the workload may have loaded modules since the prerequisites were checked.
+        let facts = Facts::read(&files)?;
         let (mut wire, symbols) = Wire::resolve(&run_plan, &facts, &files, &targets)?;
         let symbols = match symbols {
             Some(symbols) => symbols,
@@ -116,7 +120,7 @@ impl Lab {
     pub fn arm(&self, level: Level, allowed: u64, hit: u32) {
         let level = match level {
             Level::Record => LEVEL_RECORD,
-            Level::SystemCall => LEVEL_ATTEMPT,
+            Level::SystemCall | Level::Copy => LEVEL_ATTEMPT,
             Level::Crowd => LEVEL_CROWD,
             Level::Run => LEVEL_RUN,
         };
@@ -270,9 +274,10 @@ fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -
 
 /// The same as a plan of a run: what the hook is told of filters and target.
 fn run_plan(plan: &SweepPlan) -> Result<Plan> {
-    // kmemleak allocates for each allocation, and switches itself off when that fails.
-    let kmemleak = Kmemleak::new(KernelFiles::default()).is_there().then(|| "kmemleak_alloc*".parse()).transpose()?;
-    let stack = StackFilter { any_of: plan.only.clone(), none_of: kmemleak.into_iter().collect() };
+    let symbols = Kallsyms::read(&KernelFiles::default())?;
+    let there = CHECKERS.iter().filter(|function| symbols.function(function).is_some());
+    let none_of = there.map(|function| function.parse()).collect::<Result<_, _>>()?;
+    let stack = StackFilter { any_of: plan.only.clone(), none_of };
     let filter = Filter { stack, ..Filter::default() };
     let target = Target { command: Some(plan.command.clone()), ..Target::default() };
     let policy = Policy { probability: Probability::ALWAYS, times: None, duration: None, ttl: TTL };

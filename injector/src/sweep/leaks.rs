@@ -10,7 +10,7 @@ use super::{
     Verdict,
     journal::{
         Record, Signature,
-        record::{RunEnd, Site, Trouble},
+        record::{Level, RunEnd, Scanned, Site, Trouble},
     },
     oracle::{
         Complaint,
@@ -49,13 +49,24 @@ impl Search<'_> {
     pub(super) fn leaks(&mut self) -> Result<Option<Stopped>> {
         let Some(kmemleak) = self.kmemleak() else { return Ok(None) };
         self.experiment.say(format_args!("looking for leaks"));
+        // What an oops kept from being looked at is done again.
+        let missed = self.experiment.notebook.missed_by_kmemleak();
+        if !missed.is_empty()
+            && let Some(stopped) = self.again_for_leaks(&missed)?
+        {
+            return Ok(Some(stopped));
+        }
         let leaks = kmemleak.scan(Instant::now())?;
+        self.experiment.sync(Record::Scanned(Scanned { leaks: leaks.len() }))?;
         for leak in &leaks {
             let suspects = self.close_to(leak);
             debug!(title = leak.title, suspects = suspects.len(), "leak");
             self.write_leak(leak.clone(), None, suspects)?;
         }
         for leak in leaks {
+            if self.experiment.notebook.is_confirmed(&leak.title) {
+                continue;
+            }
             for site in self.close_to(&leak) {
                 if self.experiment.is_over() {
                     return Ok(Some(self.over()));
@@ -116,16 +127,34 @@ impl Search<'_> {
         }
         self.experiment.say(format_args!("repeating each failure, to see slab caches grow"));
         let sites = self.experiment.notebook.repeatable_sites();
-        for site in &sites {
-            self.experiment.lab.allow(*site, super::pass::REPEATS)?;
-        }
-        let end = self.repeating_pass()?;
-        for site in sites {
-            self.experiment.lab.allow(site, 0)?;
-        }
+        let end = self.repeat(&sites)?;
         if end != RunEnd::Finished {
             warn!("the run that repeats failures did not end well: {end:?}");
         }
         self.stopped(end)
+    }
+
+    /// A leak again: one failure of the site where kmemleak is there, else as many as it takes to see a slab cache grow.
+    ///
+    /// # Errors
+    /// When kmemleak can't be asked, or the journal can't be written.
+    pub(super) fn leak_again(&mut self, sites: &[Signature], level: Level) -> Result<(RunEnd, Vec<String>)> {
+        if self.kmemleak().is_some() {
+            return self.trial(sites, level);
+        }
+        let end = self.repeat(sites)?;
+        Ok((end, self.experiment.notebook.last_titles().to_vec()))
+    }
+
+    /// A pass that repeats the failures of these sites.
+    fn repeat(&mut self, sites: &[Signature]) -> Result<RunEnd> {
+        for site in sites {
+            self.experiment.lab.allow(*site, super::pass::REPEATS)?;
+        }
+        let end = self.repeating_pass()?;
+        for site in sites {
+            self.experiment.lab.allow(*site, 0)?;
+        }
+        Ok(end)
     }
 }

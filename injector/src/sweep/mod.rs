@@ -1,8 +1,9 @@
 //! The search for code paths that don't survive a failed allocation: reaches every site, fails it, watches the kernel.
 //!
-//! [`search`] has the order of things: the workload by itself, record runs (the inventory), passes under the [`tracer`] in
-//! which a system call that was failed is made again, runs for what a pass can't reach. Everything is written to the
-//! [`journal`] before and after it happens; what a sweep knows is a fold over that.
+//! [`search`] has the order of things: the workload by itself, record runs (the inventory), `passes` under the [`tracer`] in
+//! which a system call that was failed is made again, `leaks`, `batch`es of what a pass can't reach. `runs` has a single run
+//! under the tracer, `pass` what is made of its failures. Everything is written to the [`journal`] before and after it
+//! happens; what a sweep knows is a fold over that.
 
 mod batch;
 pub mod clock;
@@ -14,8 +15,10 @@ mod leaks;
 mod notebook;
 pub mod oracle;
 mod pass;
+mod passes;
 pub mod place;
 pub mod replay;
+mod runs;
 pub mod search;
 mod start;
 pub mod step;

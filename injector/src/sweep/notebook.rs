@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::{
     journal::{
         Record, Signature, State, Writer,
-        record::{Armed, Crash, Ended, Failed, Level, Outcome, Plain, Site, Trouble, Unreached},
+        record::{Armed, Crash, Failed, Level, Outcome, Site, Trouble, Unreached},
     },
     verdict::Verdict,
 };
@@ -21,17 +21,14 @@ const RECENT: usize = 2;
 pub struct Notebook {
     writer: Writer,
     known: Known,
-    /// The same, for reports.
+    /// What the records add up to, for the reports and for the search.
     state: State,
 }
 
-/// What is known.
+/// What only the search must know: what the records add up to is in [`State`].
 #[derive(Debug, Default)]
 pub struct Known {
     next_run: u32,
-    plain: Option<Plain>,
-    sites: BTreeMap<Signature, Site>,
-    hits: HashMap<Signature, u64>,
     /// Sites that are not failed by themselves any more: they were, or they brought the machine down.
     finished: BTreeSet<Signature>,
     given_up: BTreeSet<Signature>,
@@ -47,6 +44,14 @@ pub struct Known {
     crashed: Option<Vec<Signature>>,
     /// Complaints that nobody knows the site of: by title, with the failures that may have been it.
     unresolved: BTreeMap<String, Vec<Signature>>,
+    /// Failed since kmemleak was last asked.
+    unscanned: BTreeSet<Signature>,
+    /// Failed in boots that ended before kmemleak was asked.
+    missed: BTreeSet<Signature>,
+    /// They damage the kernel.
+    harmful: BTreeSet<Signature>,
+    /// Complaints that a site is known of.
+    confirmed: BTreeSet<String>,
     /// What came up in the last run.
     last_titles: Vec<String>,
     /// What the kernel said, by title.
@@ -61,10 +66,9 @@ impl Known {
     /// Takes note of a record.
     pub fn apply(&mut self, record: &Record) {
         match record {
-            Record::Begin(_) => self.given_up.clear(),
-            Record::Plain(plain) => self.plain = Some(plain.clone()),
-            Record::Site(site) => {
-                self.sites.entry(site.site).or_insert_with(|| site.clone());
+            Record::Begin(_) => {
+                self.given_up.clear();
+                self.missed.append(&mut self.unscanned);
             }
             Record::Armed(armed) => {
                 self.next_run = self.next_run.max(armed.run + 1);
@@ -75,6 +79,8 @@ impl Known {
                     Some([site]) => {
                         self.alone.insert(*site);
                     }
+                    // Not again and again, if that is what ends the boot.
+                    Some(sites) if armed.level == Level::Crowd => self.missed.retain(|site| !sites.contains(site)),
                     _ => {}
                 }
                 self.open = Some(armed.clone());
@@ -84,19 +90,26 @@ impl Known {
                     self.repeatable.insert(*site);
                 }
                 self.failures += 1;
+                self.unscanned.insert(*site);
                 self.finished.insert(*site);
                 self.recent.insert(0, *site);
                 self.recent.truncate(RECENT);
             }
-            Record::Trouble(Trouble { title, site, suspects, splat, .. }) => {
+            Record::Trouble(Trouble { title, verdict, site, suspects, splat, .. }) => {
                 self.titles.insert(title.clone());
                 self.last_titles.push(title.clone());
                 self.splats.entry(title.clone()).or_insert_with(|| splat.clone());
                 match site {
                     Some(site) => {
+                        if *verdict >= Verdict::Hang {
+                            self.harmful.insert(*site);
+                        }
                         self.finished.insert(*site);
                         self.unresolved.remove(title);
+                        self.confirmed.insert(title.clone());
                     }
+                    // One failure that leads to it is known; the others would take runs of their own.
+                    None if self.confirmed.contains(title) => {}
                     None => {
                         let batch = self.open.as_ref().is_some_and(|armed| armed.level == Level::Run);
                         if batch {
@@ -107,16 +120,14 @@ impl Known {
                     }
                 }
             }
-            Record::Ended(Ended { hits, .. }) => {
-                for (site, hits) in hits {
-                    let most = self.hits.entry(*site).or_default();
-                    *most = (*most).max(*hits);
-                }
-                self.open = None;
+            Record::Ended(_) => self.open = None,
+            Record::Scanned(_) => {
+                self.unscanned.clear();
+                self.missed.clear();
             }
             Record::Crash(crash) => self.crash(crash),
             Record::Unreached(Unreached { sites, .. }) => self.given_up.extend(sites),
-            Record::Replayed(_) | Record::End(_) => {}
+            Record::Plain(_) | Record::Site(_) | Record::Replayed(_) | Record::End(_) => {}
         }
     }
 
@@ -130,6 +141,7 @@ impl Known {
         let Some(armed) = self.open.take_if(|open| crash.run.is_none_or(|run| run == open.run)) else { return };
         match armed.sites.as_deref() {
             Some([site]) => {
+                self.harmful.insert(*site);
                 self.finished.insert(*site);
             }
             Some(sites) => {
@@ -184,12 +196,6 @@ impl Notebook {
         self.known.next_run
     }
 
-    /// How the workload was by itself.
-    #[must_use]
-    pub fn plain(&self) -> Option<&Plain> {
-        self.known.plain.as_ref()
-    }
-
     /// The run that began and did not end.
     #[must_use]
     pub fn open_run(&self) -> Option<u32> {
@@ -199,12 +205,12 @@ impl Notebook {
     /// How many sites were seen.
     #[must_use]
     pub fn sites(&self) -> usize {
-        self.known.sites.len()
+        self.state.sites().len()
     }
 
     /// Sites that were seen.
-    pub fn known_sites(&self) -> impl Iterator<Item = Site> {
-        self.known.sites.values().cloned()
+    pub fn known_sites(&self) -> impl Iterator<Item = &Site> {
+        self.state.sites().values().filter_map(|site| site.info.as_ref())
     }
 
     /// Sites that are not failed by themselves any more.
@@ -225,10 +231,16 @@ impl Notebook {
         self.known.repeatable.iter().copied().collect()
     }
 
+    /// What the sweep has taken so far, seconds; of this part only runs that have ended count.
+    #[must_use]
+    pub fn spent_time(&self) -> f64 {
+        self.state.spent_time()
+    }
+
     /// How often a site was reached in a run, at most.
     #[must_use]
     pub fn hits(&self, site: Signature) -> u64 {
-        self.known.hits.get(&site).copied().unwrap_or(0)
+        self.state.site(site).map_or(0, |site| site.hits)
     }
 
     /// How many failures were injected.
@@ -277,6 +289,18 @@ impl Notebook {
         &self.known.last_titles
     }
 
+    /// Sites that were failed in boots that ended before kmemleak was asked, and did not end them.
+    #[must_use]
+    pub fn missed_by_kmemleak(&self) -> Vec<Signature> {
+        self.known.missed.difference(&self.known.harmful).copied().collect()
+    }
+
+    /// Whether a failure is known that leads to a complaint with this title.
+    #[must_use]
+    pub fn is_confirmed(&self, title: &str) -> bool {
+        self.known.confirmed.contains(title)
+    }
+
     /// Whether a complaint has no site yet.
     #[must_use]
     pub fn is_unresolved(&self, title: &str) -> bool {
@@ -304,7 +328,10 @@ impl From<super::oracle::Kind> for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::journal::record::CrashKind;
+    use crate::sweep::journal::{
+        record::{CrashKind, Scanned},
+        tests::samples::begin,
+    };
 
     fn sites(numbers: &[u64]) -> Vec<Signature> {
         numbers.iter().copied().map(Signature).collect()
@@ -345,6 +372,37 @@ mod tests {
         let known = known(&[armed(3, Level::SystemCall, Some(sites(&[7]))), crash(3)]);
         assert!(known.finished.contains(&Signature(7)));
         assert_eq!((known.next_run, known.crashed, known.open), (4, None, None));
+    }
+
+    #[test]
+    fn what_kmemleak_did_not_see_is_done_again_once() {
+        let boot = || Record::Begin(Box::new(begin("s", 0)));
+        let oops = Record::Trouble(Trouble {
+            run: 0,
+            verdict: Verdict::Oops,
+            title: "BUG in f".to_owned(),
+            splat: String::new(),
+            site: Some(Signature(3)),
+            after: None,
+            suspects: Vec::new(),
+        });
+        let fail = |site| failed(0, site);
+        let mut known = known(&[boot(), armed(0, Level::SystemCall, None), fail(1), fail(2), fail(3), oops]);
+        assert!(known.missed.is_empty(), "this boot is not over");
+        known.apply(&boot());
+        assert_eq!(known.missed.difference(&known.harmful).copied().collect::<Vec<_>>(), sites(&[1, 2]));
+        known.apply(&fail(4));
+        known.apply(&Record::Scanned(Scanned { leaks: 0 }));
+        known.apply(&boot());
+        assert!(known.missed.is_empty());
+    }
+
+    #[test]
+    fn what_ends_the_boot_again_is_not_done_a_third_time() {
+        let boot = || Record::Begin(Box::new(begin("s", 0)));
+        let again = armed(1, Level::Crowd, Some(sites(&[1, 2])));
+        let known = known(&[boot(), failed(0, 1), failed(0, 2), boot(), again, boot()]);
+        assert!(known.missed.is_empty());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{
         slabs::{self, Settler, Slabs},
     },
     place,
-    tracer::{self, Call, Failure, Watcher},
+    tracer::{self, Call, Error, Failure, Watcher},
 };
 use crate::{events::frames, kernel::KernelFiles};
 
@@ -64,7 +64,7 @@ pub struct Yield {
 }
 
 /// How often which call returned which error.
-pub type Errors = HashMap<(Call, i32), u32>;
+pub type Errors = HashMap<(Call, Error), u32>;
 
 /// How a run fails sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,11 +101,18 @@ pub struct Pass<'a> {
     terms: Terms,
     /// What calls return in a run without failures.
     normal: &'a Errors,
+    /// How many attempts had a failure.
+    failed: u64,
+    last_failure: Option<Instant>,
     /// The same error, without a failure in between: how often.
-    in_a_row: Option<(Errno, u32)>,
+    in_a_row: Option<(Error, u32)>,
     /// Failures of this run with those before them, latest first.
     recent: VecDeque<(Signature, Option<Signature>)>,
     found: Yield,
+    /// Something was failed in a kernel thread, and no call was made again for it yet.
+    elsewhere: bool,
+    /// The kernel has complained.
+    complained: bool,
     /// The site whose failure is being repeated, how often it was, and the slab caches meanwhile.
     repeated: Option<(Signature, u64, Vec<Slabs>)>,
 }
@@ -114,7 +121,22 @@ impl<'a> Pass<'a> {
     /// Follows run number `run`. `normal`: errors that calls return without any failure.
     pub fn new(experiment: &'a mut Experiment, run: u32, terms: Terms, normal: &'a Errors) -> Self {
         let (recent, found) = (VecDeque::new(), Yield::default());
-        Self { experiment, run, terms, normal, in_a_row: None, recent, found, repeated: None }
+        let (in_a_row, repeated) = (None, None);
+        let (elsewhere, complained) = (false, false);
+        Self {
+            experiment,
+            run,
+            terms,
+            normal,
+            failed: 0,
+            last_failure: None,
+            in_a_row,
+            recent,
+            found,
+            elsewhere,
+            complained,
+            repeated,
+        }
     }
 
     /// What it found out.
@@ -128,13 +150,27 @@ impl<'a> Pass<'a> {
         self.recent.iter().map(|(site, _)| *site).collect()
     }
 
-    /// Writes down what the kernel complains of. Some: it is not fit for more.
-    fn trouble(&mut self, complaints: Vec<Complaint>) -> Result<Option<RunEnd>> {
+    /// Whether the last failure is the one that the kernel complains of. A warning that comes later, or from another task,
+    /// may be the last one's or an earlier one's. What is worse is taken to be the last one's: every try of a suspect would
+    /// cost a boot.
+    fn is_certain(&self, verdict: Verdict, splat: &str, task: Option<u32>) -> bool {
+        self.terms.are_certain()
+            && (verdict >= Verdict::Hang
+                || self.terms.repeating
+                || self.failed == 1
+                || task.is_some_and(|tid| names_task(splat, tid)))
+    }
+
+    /// Writes down what the kernel complains of. `task`: whose attempt with a failure has just ended. Some: it is not fit for
+    /// more.
+    fn trouble(&mut self, complaints: Vec<Complaint>, task: Option<u32>) -> Result<Option<RunEnd>> {
         let mut end = None;
+        self.complained |= !complaints.is_empty();
         for complaint in complaints {
-            let last = self.recent.front().copied().filter(|_| self.terms.are_certain());
-            let (site, after) = last.map_or((None, None), |(site, after)| (Some(site), after));
             let verdict = Verdict::from(complaint.kind);
+            let certain = self.is_certain(verdict, &complaint.splat, task);
+            let last = self.recent.front().copied().filter(|_| certain);
+            let (site, after) = last.map_or((None, None), |(site, after)| (Some(site), after));
             if verdict >= Verdict::Hang && !complaint.title.starts_with(RETRIES) {
                 end = self.experiment.damaged();
             }
@@ -171,6 +207,8 @@ fn failures(attempt: &Attempt) -> Vec<(Signature, Option<Signature>)> {
 impl Watcher for Pass<'_> {
     fn failed(&mut self, attempt: &Attempt) -> Result<Option<RunEnd>> {
         self.in_a_row = None;
+        self.failed += 1;
+        self.last_failure = Some(Instant::now());
         for failure in failures(attempt) {
             self.recent.push_front(failure);
         }
@@ -178,21 +216,22 @@ impl Watcher for Pass<'_> {
         self.experiment.rearm();
         self.experiment.lab.heartbeat();
         self.experiment.drain((attempt.crowd == 0).then_some(Signature(attempt.sites[0])))?;
-        self.experiment.lab.take_failed();
+        let in_attempt = |site: &Signature| attempt.sites.contains(&site.0);
+        self.elsewhere |= !self.experiment.lab.take_failed().iter().all(in_attempt);
         let mut complaints = self.experiment.oracle.poll();
         if self.terms.repeating {
             complaints.extend(self.growth(Signature(attempt.sites[0])));
         }
-        self.trouble(complaints)
+        self.trouble(complaints, Some(attempt.tid))
     }
 
     fn outcome(&mut self, failure: Failure) -> Result<()> {
         let Failure { attempt, call, result, mut outcome } = failure;
-        if let (Outcome::NotRepeatable { then, .. }, Some(call)) = (&outcome, call)
-            && self.normal.keys().any(|(of, error)| *of == call && tracer::error_name(Errno::from_raw(*error)) == *then)
+        if let (Outcome::NotRepeatable { error, then }, Some(call)) = (&outcome, call)
+            && self.is_normal(call, then)
         {
             // That is what the call returns anyway.
-            outcome = Outcome::Clean;
+            outcome = if error == then { Outcome::Masked } else { Outcome::of_error(error.clone()) };
         }
         if self.terms.repeating {
             // Known from before.
@@ -232,9 +271,9 @@ impl Watcher for Pass<'_> {
         Ok(())
     }
 
-    fn error(&mut self, call: Call, error: Errno) -> Option<RunEnd> {
-        *self.found.errors.entry((call, error as i32)).or_default() += 1;
-        if !BROKEN.contains(&error) || self.recent.is_empty() {
+    fn error(&mut self, call: Call, error: Error) -> Option<RunEnd> {
+        *self.found.errors.entry((call, error)).or_default() += 1;
+        if !BROKEN.iter().any(|broken| Error::from(*broken) == error) || self.recent.is_empty() {
             return None;
         }
         let count = match self.in_a_row {
@@ -242,8 +281,22 @@ impl Watcher for Pass<'_> {
             _ => 1,
         };
         self.in_a_row = Some((error, count));
-        let normal: u32 = self.normal.iter().filter(|((_, of), _)| *of == error as i32).map(|(_, count)| count).sum();
+        let normal: u32 = self.normal.iter().filter(|((_, of), _)| *of == error).map(|(_, count)| count).sum();
         (count > STUCK_AFTER + normal).then_some(RunEnd::Stuck)
+    }
+
+    fn elsewhere(&mut self, call: Call, error: Error) -> Result<bool> {
+        if self.normal.contains_key(&(call, error)) {
+            return Ok(false);
+        }
+        self.experiment.drain(None)?;
+        for site in self.experiment.lab.take_failed() {
+            self.elsewhere = true;
+            self.last_failure = Some(Instant::now());
+            self.recent.push_front((site, None));
+        }
+        self.recent.truncate(SUSPECTS);
+        Ok(std::mem::take(&mut self.elsewhere))
     }
 
     fn hangs(&mut self, tid: u32, attempt: Option<&Attempt>, call: Option<Call>) -> Result<()> {
@@ -256,13 +309,14 @@ impl Watcher for Pass<'_> {
         // Late complaints come first: they say more.
         let complaints = self.experiment.oracle.poll();
         let explained = complaints.iter().any(|complaint| Verdict::from(complaint.kind) >= Verdict::Hang);
-        self.trouble(complaints)?;
+        self.trouble(complaints, None)?;
         let call = call.map_or("user space".to_owned(), Call::name);
-        if !explained && !self.recent.is_empty() {
-            let waits_in = stack.iter().map(|frame| frames::function(frame)).find(|name| !is_waiting(name));
+        let waits_in = stack.iter().map(|frame| frames::function(frame)).find(|name| !is_waiting(name));
+        let for_a_peer = waits_in.is_some_and(|function| PEERS.contains(&function));
+        if !explained && !for_a_peer && !self.recent.is_empty() {
             let title = format!("task hung in {}", waits_in.unwrap_or(&call));
             let splat = format!("a task did not come back from {call}:\n{}", stack.join("\n"));
-            self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }])?;
+            self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }], None)?;
         }
         Ok(())
     }
@@ -272,22 +326,33 @@ impl Watcher for Pass<'_> {
         self.experiment.drain(None)?;
         // What kernel threads were failed at; the others are told by their attempts.
         for site in self.experiment.lab.take_failed() {
+            self.elsewhere = true;
+            self.last_failure = Some(Instant::now());
             if self.terms.level == Level::Crowd && !self.recent.iter().any(|(recent, _)| *recent == site) {
                 self.recent.push_front((site, None));
             }
         }
         let complaints = self.experiment.oracle.poll();
         if !complaints.is_empty()
-            && let Some(end) = self.trouble(complaints)?
+            && let Some(end) = self.trouble(complaints, None)?
         {
             return Ok(Some(end));
         }
         self.experiment.progress();
         Ok(self.experiment.is_over().then_some(RunEnd::Interrupted))
     }
+
+    fn last_failure(&self) -> Option<Instant> {
+        self.last_failure
+    }
 }
 
 impl Pass<'_> {
+    /// Whether a call returns an error by itself now and then.
+    fn is_normal(&self, call: Call, error: &str) -> bool {
+        self.normal.keys().any(|(of, normal)| *of == call && normal.to_string() == error)
+    }
+
     /// A call that comes to the same site again and again, however often that fails, would never come back.
     fn retries(&mut self, attempt: &Attempt) -> Result<()> {
         let site = Signature(attempt.sites[0]);
@@ -295,7 +360,7 @@ impl Pass<'_> {
         let function = self.experiment.lab.site(site).and_then(place::caller).unwrap_or_default();
         let title = format!("{RETRIES} in {function}");
         let splat = format!("{limit} failures of the same site in one call, and it tried again after each");
-        self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }]).map(drop)
+        self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }], None).map(drop)
     }
 
     /// Looks at the slab caches after the first, the middle and the last repeat of a failure.
@@ -327,7 +392,7 @@ impl Pass<'_> {
         let (Some((error, _)), Some((site, after))) = (self.in_a_row, self.recent.front().copied()) else {
             return Ok(());
         };
-        let error = tracer::error_name(error);
+        let error = error.to_string();
         if !self.terms.are_certain() {
             let title = format!("{error} again and again");
             let (run, verdict, suspects) = (self.run, Verdict::Wedged, self.suspects());
@@ -358,15 +423,48 @@ impl Pass<'_> {
         let mut end = None;
         loop {
             let complaints = self.experiment.oracle.flush();
-            let seen = self.trouble(complaints)?;
+            let seen = self.trouble(complaints, None)?;
             end = end.or(seen);
             if start.elapsed() > MOMENT {
-                return Ok(end);
+                break;
             }
             std::thread::sleep(MOMENT / 2);
         }
+        let damage = self.experiment.tainted(self.complained);
+        let seen = self.trouble(damage.into_iter().collect(), None)?;
+        Ok(end.or(seen))
     }
 }
+
+/// Whether a splat is of what a task did: `CPU: 1 UID: 0 PID: 531 Comm: mount`, `by task mount/531`, `pid: 531, name: mount`.
+fn names_task(splat: &str, tid: u32) -> bool {
+    let tid = tid.to_string();
+    splat.match_indices(&tid).any(|(at, _)| {
+        let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+        let before = &splat[..at];
+        let named = ["PID: ", "pid: ", "/"].iter().any(|prefix| before.ends_with(prefix));
+        named && !digit(splat[at + tid.len()..].chars().next())
+    })
+}
+
+/// Functions that wait for what another program sends, or does not: a message that was lost for lack of memory is no defect.
+const PEERS: &[&str] = &[
+    "__skb_wait_for_more_packets",
+    "anon_pipe_read",
+    "do_poll",
+    "do_select",
+    "do_sys_poll",
+    "ep_poll",
+    "futex_do_wait",
+    "futex_wait_queue",
+    "inet_csk_accept",
+    "inet_csk_wait_for_connect",
+    "io_cqring_wait",
+    "pipe_read",
+    "sk_wait_data",
+    "unix_stream_data_wait",
+    "unix_stream_read_generic",
+];
 
 /// Functions that wait on behalf of their callers: the first frame that is none of them says what hangs.
 fn is_waiting(function: &str) -> bool {
@@ -405,4 +503,27 @@ fn is_waiting(function: &str) -> bool {
         "autoremove",
     ];
     WAITING.iter().any(|prefix| function.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_task_waits_in() {
+        let waits_in = |stack: &[&'static str]| stack.iter().copied().find(|name| !is_waiting(name)).unwrap();
+        assert_eq!(waits_in(&["wait_woken", "nfs4_proc_lock", "do_setlk"]), "nfs4_proc_lock");
+        let receives = waits_in(&["schedule_timeout", "__skb_wait_for_more_packets", "__skb_recv_datagram"]);
+        assert!(PEERS.contains(&receives), "{receives}");
+        assert!(PEERS.is_sorted());
+    }
+
+    #[test]
+    fn whose_a_splat_is() {
+        let warning = "WARNING: CPU: 1 PID: 531 at fs/proc/generic.c:733 remove_proc_entry+0x116/0x180";
+        assert!(names_task(warning, 531));
+        assert!(!names_task(warning, 53) && !names_task(warning, 31) && !names_task(warning, 733));
+        assert!(names_task("Read of size 8 at addr ffff888003a41a00 by task mount/531", 531));
+        assert!(names_task("in_atomic(): 1, irqs_disabled(): 0, non_block: 0, pid: 531, name: mount", 531));
+    }
 }

@@ -2,28 +2,23 @@
 //! together do it, the fewest.
 
 use std::{
+    io,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use injector_guest::port::DataPort;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{
+    Verdict,
     journal::{
-        self, Begin, Finding, Journal, Record, Signature, State, Writer, differences,
+        self, Begin, Finding, Journal, Record, Signature, State, Writer,
         record::{Level, Replayed, RunEnd, Site},
     },
-    lab::{Ground, Lab},
     notebook::{Known, Notebook},
     search::{Search, Stopped},
-    start::{self, JournalError},
-    workload::Workload,
+    start::{self, JournalError, Ready},
 };
 use crate::{
     kernel::KernelFiles,
@@ -150,36 +145,23 @@ pub fn replay(plan: &ReplayPlan) -> Result<Tally> {
     let files = KernelFiles::default();
     let here = start::begin(&sweep, &files)?;
     let here = Begin { options: again.begin.options.clone(), shard: again.begin.shard, ..here };
-    let differences: Vec<String> = differences(&again.begin, &here)
-        .iter()
-        .map(|difference| difference.line(&format!("in {}", journal.name), "here"))
-        .collect();
-    if !differences.is_empty() {
-        return Err(JournalError(format!("can't replay: {}", differences.join("; "))).into());
-    }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("can't handle signals")?;
-    }
-    let ground = Ground::prepare(&sweep)?;
-    let mut workload = Workload::new(&sweep)?;
-    workload.clean_up()?;
-    workload.set_up()?;
-    let is_interrupted = || interrupted.load(Ordering::Relaxed);
-    let elapsed = workload.by_itself(ground.cgroup()?, plan.hang * 10, is_interrupted)?.as_secs_f64();
-    let lab = Lab::attach(&sweep, ground)?;
-    let mut known = Known::default();
-    for site in &again.known {
-        known.apply(&Record::Site(site.clone()));
-    }
-    known.apply(&Record::Plain(journal::record::Plain { elapsed, status: 0 }));
+    start::same(&journal, &again.begin, &here)
+        .map_err(|differences| JournalError(format!("can't replay: {differences}")))?;
+    let ready = Ready::make(&sweep)?;
     // The tries are no part of the sweep: what the journal gets is their outcome.
-    let notebook = Notebook::new(Writer::port(Box::new(std::io::sink())), known, State::default());
-    let mut search = Search::new(&sweep, lab, workload, notebook, Instant::now(), interrupted)?;
+    let mut notebook = Notebook::new(Writer::port(Box::new(io::sink())), Known::default(), State::default());
+    for site in again.known {
+        notebook.write(Record::Site(site), false)?;
+    }
+    let mut search = Search::new(&sweep, ready, notebook, Instant::now())?;
     let mut out = outcome_writer(plan, &journal)?;
     let mut tally = Tally::default();
     for number in 1..=plan.tries {
-        let (end, titles) = search.trial(&again.sites, again.level)?;
+        let (end, titles) = if again.finding.verdict == Verdict::Leak {
+            search.leak_again(&again.sites, again.level)?
+        } else {
+            search.trial(&again.sites, again.level)?
+        };
         if end == RunEnd::Interrupted {
             tally.stopped = Some(search.over());
             break;

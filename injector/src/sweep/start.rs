@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -19,12 +19,14 @@ use super::{
     lab::{Ground, Lab},
     notebook::{Known, Notebook},
     search::{Search, Stopped},
-    workload::Workload,
+    workload::{self, Workload},
 };
 use crate::{
     kernel::KernelFiles,
     plan::sweep::{self as plan, SweepPlan},
+    session::Attempts,
     sinks,
+    target::OwnCgroup,
 };
 
 /// A journal that does not belong here: bad input.
@@ -48,10 +50,6 @@ pub struct Ended {
 /// ours or of the kernel.
 pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
     let start = Instant::now();
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("can't handle signals")?;
-    }
     let files = KernelFiles::default();
     let mut begin = begin(plan, &files)?;
 
@@ -62,14 +60,7 @@ pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
     if let Some(journal) = &earlier {
         adopt(journal, &mut begin, &mut known)?;
     }
-    let ground = Ground::prepare(plan)?;
-    let mut workload = Workload::new(plan)?;
-    workload.clean_up()?;
-    workload.set_up()?;
-    let is_interrupted = || interrupted.load(Ordering::Relaxed);
-    let elapsed = workload.by_itself(ground.cgroup()?, plan.hang * 10, is_interrupted)?.as_secs_f64();
-    sinks::announce(format_args!("the workload takes {elapsed:.2} s by itself"));
-    let (lab, attempts, cgroup) = Lab::attach(plan, ground)?;
+    let ready = Ready::make(plan)?;
 
     let writer =
         if plan.failing { writer(&plan.journal, earlier.as_ref())? } else { Writer::port(Box::new(io::sink())) };
@@ -83,10 +74,49 @@ pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
         let splat = String::new();
         notebook.write(Record::Crash(Crash { run: Some(run), kind: CrashKind::Unknown, title, splat }), true)?;
     }
-    notebook.write(Record::Plain(Plain { elapsed, status: 0 }), true)?;
-    let mut search = Search::new(plan, (lab, attempts, cgroup), workload, notebook, start, interrupted)?;
+    notebook.write(Record::Plain(Plain { elapsed: ready.plain.as_secs_f64(), status: workload::STATUS }), true)?;
+    let mut search = Search::new(plan, ready, notebook, start)?;
     let stopped = search.run()?;
     Ok(Ended { stopped, state: search.into_state() })
+}
+
+/// What a search works with, once the workload was seen to work by itself.
+pub struct Ready {
+    /// The attached programs.
+    pub lab: Lab,
+    /// Where attempts are opened.
+    pub attempts: Attempts,
+    /// The workload's.
+    pub cgroup: OwnCgroup,
+    /// What is run.
+    pub workload: Workload,
+    /// How long it takes by itself.
+    pub plain: Duration,
+    /// Set by SIGINT and SIGTERM.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+impl Ready {
+    /// Checks the prerequisites, runs the workload by itself, and attaches the programs: in this order, since modules that
+    /// the workload loads must be there before.
+    ///
+    /// # Errors
+    /// Prerequisites are missing, the workload does not work, or the kernel refuses the programs.
+    pub(super) fn make(plan: &SweepPlan) -> Result<Self> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("can't handle signals")?;
+        }
+        let ground = Ground::prepare(plan)?;
+        let mut workload = Workload::new(plan)?;
+        workload.clean_up()?;
+        workload.set_up()?;
+        let is_interrupted = || interrupted.load(Ordering::Relaxed);
+        let plain = workload.by_itself(ground.cgroup()?, plan.hang * 10, is_interrupted)?;
+        sinks::announce(format_args!("the workload takes {:.2} s by itself", plain.as_secs_f64()));
+        let (lab, attempts, cgroup) = Lab::attach(plan, ground)?;
+        Ok(Self { lab, attempts, cgroup, workload, plain, interrupted })
+    }
 }
 
 /// The first line of a new journal.
@@ -136,18 +166,21 @@ fn adopt(journal: &Journal, begin: &mut Begin, known: &mut Known) -> Result<(), 
         let message = format!("{} holds several sweeps; only the journal of one can be resumed", journal.name);
         return Err(JournalError(message));
     };
-    let differences = differences(&section.begin, begin);
-    if !differences.is_empty() {
-        let lines: Vec<String> =
-            differences.iter().map(|difference| difference.line(&format!("in {}", journal.name), "here")).collect();
-        return Err(JournalError(format!("can't resume: {}", lines.join("; "))));
-    }
+    same(journal, &section.begin, begin).map_err(|differences| JournalError(format!("can't resume: {differences}")))?;
     begin.sweep.clone_from(&section.begin.sweep);
     begin.part = section.begins().map(|begin| begin.part).max().unwrap_or(0) + 1;
     for record in &section.records {
         known.apply(record);
     }
     Ok(())
+}
+
+/// Whether a journal's sweep is of the kernel and workload that are here; else what is different.
+pub(super) fn same(journal: &Journal, begin: &Begin, here: &Begin) -> Result<(), String> {
+    let there = format!("in {}", journal.name);
+    let lines: Vec<String> =
+        differences(begin, here).iter().map(|difference| difference.line(&there, "here")).collect();
+    if lines.is_empty() { Ok(()) } else { Err(lines.join("; ")) }
 }
 
 /// The boot in which a journal was last written to.

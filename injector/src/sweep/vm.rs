@@ -21,7 +21,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use injector_guest::{Accelerator, BootError, Machine, root::RootError};
@@ -29,7 +29,7 @@ use injector_guest::{Accelerator, BootError, Machine, root::RootError};
 use super::journal::{self, Incompatible, Journal, ReadError, WriteError, record::Shard};
 
 use interrupt::Interrupt;
-pub use replay::replay;
+pub use replay::Replays;
 pub use show::{Line, Show};
 
 /// Exit status (EX_TEMPFAIL) of a sweep in a guest whose kernel is damaged: it wants to go on in another one.
@@ -59,8 +59,10 @@ pub struct VmPlan {
     pub programs: Vec<String>,
     /// More words for the kernels' command line.
     pub append: Vec<String>,
-    /// Options of the sweep in the guests: neither those for the journal, nor `--shard`.
+    /// Options of the sweep in the guests: neither those for the journal, nor `--shard` and `--budget`.
     pub options: Vec<String>,
+    /// When the time is up; each guest is told what is left of it.
+    pub until: Option<Instant>,
     /// The workload. If its first word is a file of this machine, the guests get it.
     pub command: Vec<String>,
     /// The journal. With several jobs, each has its own beside it; see [`journals`].
@@ -94,6 +96,7 @@ impl VmPlan {
             programs: Vec::new(),
             append: Vec::new(),
             options: Vec::new(),
+            until: None,
             command,
             journal: journal.to_owned(),
             shard: None,

@@ -20,6 +20,9 @@ use crate::{
 #[error("{0}")]
 pub struct WorkloadError(pub String);
 
+/// The exit status of a workload that works.
+pub const STATUS: i32 = 0;
+
 /// How much of a workload's output is shown.
 const SHOWN: usize = 40;
 
@@ -131,7 +134,7 @@ impl Workload {
         let mut command = self.start(cgroup)?;
         let watched = watch(&mut command, cgroup, limit, || Ok(interrupted()))?;
         let why = match watched.outcome {
-            Some(Outcome::Exited(0)) => return Ok(watched.elapsed),
+            Some(Outcome::Exited(STATUS)) => return Ok(watched.elapsed),
             Some(Outcome::Exited(status)) => format!("fails (status {status})"),
             Some(Outcome::Killed(signal)) => format!("is killed by {signal}"),
             None if interrupted() => "was interrupted".to_owned(),

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use injector_guest::{Outcome, Streams, Verdict};
+use anyhow::{Context, Result};
+use injector_guest::root::{self, Image};
+use injector_guest::{Initramfs, Outcome, Streams, Verdict};
 
 use super::libtest::Tally;
 use super::{Row, heading};
+use crate::process;
 use crate::tee::Tee;
 use crate::vm::{self, Guest};
 
@@ -26,13 +28,31 @@ const WORKERS: usize = 2;
 /// Those that take longest, started first lest one of them runs alone at the end. Any other order works too.
 const LONGEST: [&str; 8] = ["lifetime", "nfs", "gfp", "events", "stack", "target", "policy", "hooks"];
 
+/// Programs of this machine that only one test needs. With its libraries bpftrace has 200 MB, too much for every guest.
+const PROGRAMS: [(&str, &str); 1] = [("inventory", "bpftrace")];
+
 /// A test binary to run in a guest.
 pub struct Job {
     pub guest: Arc<Guest>,
+    /// What its root has beyond the guest's.
+    pub programs: Option<Arc<Image>>,
     pub kernel: String,
     pub binary: String,
     /// Only the tests whose name contains this.
     pub filter: Option<String>,
+}
+
+/// The programs that only these binaries need, each on top of the root of its binary's guest.
+pub fn programs<'a>(binaries: impl Iterator<Item = &'a str>) -> Result<Vec<(&'a str, Arc<Image>)>> {
+    let mut images = Vec::new();
+    for binary in binaries {
+        let Some((_, program)) = PROGRAMS.iter().find(|(name, _)| *name == binary) else { continue };
+        let path = process::find_program(program).with_context(|| format!("{binary}: there is no {program}"))?;
+        let mut overlay = Initramfs::overlay();
+        root::add(&mut overlay, &path, &format!("/usr/bin/{program}"))?;
+        images.push((binary, Arc::new(Image::new(&overlay)?)));
+    }
+    Ok(images)
 }
 
 /// Runs all jobs; the rows are in the jobs' order, whatever the order in which they ended.
@@ -69,10 +89,11 @@ fn rank(binary: &str) -> usize {
 
 impl Job {
     fn run(&self) -> Result<Row> {
-        let Self { guest, kernel, binary, filter } = self;
+        let Self { guest, programs, kernel, binary, filter } = self;
         let started = Instant::now();
         println!("guest {kernel}: {binary} starts");
         let mut machine = guest.machine(&format!("{kernel}-{binary}"))?;
+        machine.images.extend(programs.iter().map(|image| image.path().to_owned()));
         machine.memory_mb = MEMORY_MB;
         machine.timeout = Some(TIMEOUT);
         let mut words = vec![format!("/tests/{binary}"), "--test-threads=1".to_owned()];

@@ -134,7 +134,7 @@ pub(super) fn inventory(report: &Report) -> Markup {
                                     @if let Some(after) = site.after { " · first seen after a failure of " code { (after) } }
                                     @if site.kthread { " · in a kernel thread" }
                                 }
-                                (stack(&site.stack))
+                                (stack(&report.lines, &site.stack))
                             }
                         }
                     }

@@ -10,6 +10,7 @@ use crate::{
         phrase::{self, plural},
     },
     sweep::journal::FindingFailure,
+    symbols::Lines,
 };
 
 /// From so many findings on there is a list of them first.
@@ -87,7 +88,7 @@ fn failed(report: &Report, failure: &FindingFailure, several: bool, open: bool) 
             @if let Some(site) = site {
                 details open[open] {
                     summary { "Stack" span.hint { (text(site.function())) } }
-                    (stack(&site.stack))
+                    (stack(&report.lines, &site.stack))
                 }
             }
         }
@@ -95,12 +96,14 @@ fn failed(report: &Report, failure: &FindingFailure, several: bool, open: bool) 
 }
 
 /// A stack; the allocator's own frames are dimmed.
-pub(super) fn stack(stack: &[String]) -> Markup {
+pub(super) fn stack(lines: &Lines, stack: &[String]) -> Markup {
     let own = stack.len() - frames::callers(stack).len();
     markup! {
         pre {
             @for (i, frame) in stack.iter().enumerate() {
-                @if i < own { span.dim { (text(frame)) } } @else { (text(frame)) }
+                @let (inlined, frame) = phrase::frame(lines, frame);
+                @for line in inlined { span.dim { (line) } "\n" }
+                @if i < own { span.dim { (frame) } } @else { (frame) }
                 "\n"
             }
         }

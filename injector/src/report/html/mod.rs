@@ -110,6 +110,9 @@ fn tiles(report: &Report) -> Markup {
         }
         (coverage::bar(&shares(report), "big"))
         (coverage::legend(&shares(report)))
+        @if let Some(inventory) = phrase::inventory(&report.counts, &report.inventory) {
+            p.times { (inventory) "." }
+        }
         p.times {
             (phrase::times(times)) "."
             @if let Some(unsteady) = report.unsteady.filter(|unsteady| unsteady.sites > 0) {

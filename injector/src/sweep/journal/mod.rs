@@ -1,10 +1,10 @@
 //! The append-only record of a sweep. What is about to be failed is in it, synced, before it is armed.
 //!
-//! [`Writer`] appends, [`read`] reads, [`State`] is what the records add up to, [`differences`] tells whether a journal
+//! [`Writer`] appends, [`read`] reads, [`State`] is what the records add up to, [`differences()`] tells whether a journal
 //! belongs to this kernel and workload, [`merge`] unites the journals of several machines.
 
+mod differences;
 mod findings;
-mod identity;
 mod merge;
 mod reader;
 pub mod record;
@@ -17,8 +17,8 @@ use std::{
     io::{self, Write},
 };
 
+pub use differences::{Difference, What, differences};
 pub use findings::{Finding, FindingFailure};
-pub use identity::{Difference, What, differences};
 pub use merge::{Incompatible, merge};
 pub use reader::{ReadError, parse_line, read, read_from};
 pub use record::{Begin, Record, Signature};
@@ -145,4 +145,4 @@ impl Journal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -78,6 +78,8 @@ pub enum Record {
     Ended(Ended),
     /// A run did not: the machine went down in it.
     Crash(Crash),
+    /// kmemleak was asked for what the failures of this boot lost.
+    Scanned(Scanned),
     /// Sites that could not be made to fail any more.
     Unreached(Unreached),
     /// A finding was tried again.
@@ -218,6 +220,8 @@ pub enum Level {
     SystemCall,
     /// Inside system calls, which are made again, several of them in one; and in kernel threads.
     Crowd,
+    /// In system calls that can't be made again, by copies of the process that make them in its place; and in page faults.
+    Copy,
     /// In whole runs.
     Run,
 }
@@ -317,6 +321,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What the name of an error that came back says. ENOBUFS is what the network says for ENOMEM.
+    #[must_use]
+    pub fn of_error(error: String) -> Self {
+        if matches!(error.as_str(), "ENOMEM" | "ENOBUFS") { Self::Clean } else { Self::Misreported { error } }
+    }
+
     /// The verdict that this is.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -417,6 +427,13 @@ impl Crash {
         // sysrq_handle_crash(), drivers/tty/sysrq.c.
         [&self.title, &self.splat].iter().any(|text| text.contains("sysrq triggered crash"))
     }
+}
+
+/// What was failed before this in the same boot needs no look for leaks any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scanned {
+    /// How many places lost something.
+    pub leaks: usize,
 }
 
 /// Sites that are given up.

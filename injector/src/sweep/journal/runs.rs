@@ -70,6 +70,7 @@ impl Runs {
             | Record::Plain(_)
             | Record::Site(_)
             | Record::Unreached(_)
+            | Record::Scanned(_)
             | Record::Replayed(_)
             | Record::End(_) => None,
         };

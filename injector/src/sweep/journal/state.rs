@@ -200,6 +200,8 @@ impl State {
             }
             Record::Armed(_) => {}
             Record::Failed(failed) => self.failed(failed),
+            // That the workload got stuck is no complaint of the kernel: the failure that did it has it as its outcome.
+            Record::Trouble(trouble) if trouble.verdict == Verdict::Wedged => {}
             Record::Trouble(trouble) => self.trouble(trouble),
             Record::Ended(ended) => self.ended(ended),
             Record::Crash(crash) => self.crash(crash),
@@ -208,6 +210,7 @@ impl State {
                     self.sites.entry(*site).or_default().given_up = Some(unreached.why.clone());
                 }
             }
+            Record::Scanned(_) => {}
             Record::Replayed(replayed) => self.replayed.push(replayed.clone()),
             Record::End(end) => {
                 *self.progress() = Progress { said: end.elapsed, runs: 0.0, complete: end.complete };
@@ -453,8 +456,18 @@ impl State {
     /// How many sites, by what became of them.
     #[must_use]
     pub fn counts(&self) -> Counts {
+        self.counts_of(|_| true)
+    }
+
+    /// The same of the sites that runs without failures reached; the others were only seen after failures.
+    #[must_use]
+    pub fn inventory(&self) -> Counts {
+        self.counts_of(|site| site.seen_in > 0)
+    }
+
+    fn counts_of(&self, which: impl Fn(&SiteState) -> bool) -> Counts {
         let mut counts = Counts::default();
-        for (signature, site) in &self.sites {
+        for (signature, site) in self.sites.iter().filter(|(_, site)| which(site)) {
             self.count(*signature, site, &mut counts);
         }
         counts

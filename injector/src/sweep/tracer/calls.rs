@@ -2,7 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use nix::{errno::Errno, unistd::Pid};
+use libc::user_regs_struct;
+use nix::{errno::Errno, sys::ptrace, unistd::Pid};
 use syscalls::Sysno;
 
 use crate::sweep::step;
@@ -97,19 +98,23 @@ pub(super) fn position(pid: Pid) -> Result<Position, Errno> {
 
 /// Makes a task that has stopped after a system call make it again.
 pub(super) fn repeat(pid: Pid) -> Result<(), Errno> {
+    make(pid, ptrace::getregs(pid)?)
+}
+
+/// Has a task that is in no system call make one: the registers are those within or after it.
+pub(super) fn make(pid: Pid, mut registers: user_regs_struct) -> Result<(), Errno> {
     /// `syscall`, and `int $0x80`, have two bytes.
     const INSTRUCTION: u64 = 2;
-    let mut registers = nix::sys::ptrace::getregs(pid)?;
     registers.rip -= INSTRUCTION;
     registers.rax = registers.orig_rax;
-    nix::sys::ptrace::setregs(pid, registers)
+    ptrace::setregs(pid, registers)
 }
 
 /// Has the system call that a task has stopped after return something else.
 pub(super) fn answer(pid: Pid, result: u64) -> Result<(), Errno> {
-    let mut registers = nix::sys::ptrace::getregs(pid)?;
+    let mut registers = ptrace::getregs(pid)?;
     registers.rax = result;
-    nix::sys::ptrace::setregs(pid, registers)
+    ptrace::setregs(pid, registers)
 }
 
 #[cfg(test)]

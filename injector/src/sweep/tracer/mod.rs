@@ -7,6 +7,8 @@
 //! 6.12: only rcx and r11 are clobbered).
 
 mod calls;
+mod copies;
+mod error;
 mod stops;
 
 use std::{
@@ -37,6 +39,8 @@ use crate::{
 };
 
 pub use calls::Call;
+use copies::{Original, ProcessCopy};
+pub use error::Error;
 
 /// After this long a workload that was killed is given up.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -50,6 +54,8 @@ pub struct Manner {
     pub depth: u32,
     /// Whatever may be failed in an attempt is, up to the limit.
     pub crowd: bool,
+    /// What can't be made again, execve(), is made by copies of the process until nothing is left to be failed in it.
+    pub copies: bool,
     /// A task that has not come back from a call for this long hangs.
     pub hang: Duration,
     /// The whole run may take this long.
@@ -82,7 +88,13 @@ pub trait Watcher {
     /// Ends the run.
     fn outcome(&mut self, result: Failure) -> Result<()>;
     /// A call returned an error, and nothing had been failed in it.
-    fn error(&mut self, call: Call, error: Errno) -> Option<RunEnd>;
+    fn error(&mut self, call: Call, error: Error) -> Option<RunEnd>;
+    /// A call returned an error, and nothing had been failed in it: whether that may come from a failure in a kernel thread
+    /// that worked for it, so that it is worth while to make it again.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn elsewhere(&mut self, call: Call, error: Error) -> Result<bool>;
     /// A task hangs: with a failure in the call that it is in, or without one of its own.
     ///
     /// # Errors
@@ -93,6 +105,8 @@ pub trait Watcher {
     /// # Errors
     /// Ends the run.
     fn tick(&mut self) -> Result<Option<RunEnd>>;
+    /// When something was failed the last time, as far as that is known.
+    fn last_failure(&self) -> Option<Instant>;
 }
 
 /// How a traced run ended.
@@ -113,6 +127,8 @@ struct Task {
     last: Option<Call>,
     /// What was failed in the attempt before, and is made again now.
     pending: Option<Pending>,
+    /// Attempts of the same call before that one which returned errors that the call may return by itself.
+    earlier: Vec<Pending>,
     /// To be failed first in the next attempt, and how many failures that may have.
     repeat: Option<u64>,
     /// Since when it runs without a stop.
@@ -123,13 +139,17 @@ struct Task {
     step: Option<i32>,
     /// What it has asked of us, to be answered after the call.
     asked: Option<u64>,
+    /// Copies of it are making its call.
+    original: Option<Original>,
+    /// It is such a copy.
+    copy: Option<ProcessCopy>,
 }
 
 /// A failed attempt whose call is being made again.
 #[derive(Debug)]
 struct Pending {
     attempt: Attempt,
-    error: Errno,
+    error: Error,
 }
 
 impl Task {
@@ -138,11 +158,14 @@ impl Task {
             call: None,
             last: None,
             pending: None,
+            earlier: Vec::new(),
             repeat: None,
             since: Instant::now(),
             fresh: true,
             step: None,
             asked: None,
+            original: None,
+            copy: None,
         }
     }
 }
@@ -256,17 +279,23 @@ impl<W: Watcher> Tracer<'_, W> {
         if self.ending.is_some() {
             return Ok(None);
         }
+        let seen = self.watcher.tick()?;
+        if seen.is_some() {
+            return Ok(seen);
+        }
         let hang = self.manner.hang;
+        // While failures go on in kernel threads, a task that waits for them does not hang: each may cost it a delay.
+        let failure = self.watcher.last_failure();
+        let is_long = |since: Instant| failure.map_or(since, |failure| failure.max(since)).elapsed() > hang;
         let hanging = self.tasks.iter().find_map(|(tid, task)| {
             let attempt = self.attempts.look(tid.unsigned_abs());
-            (task.call.is_some() && attempt.failed > 0 && task.since.elapsed() > hang)
-                .then_some((*tid, attempt, task.call))
+            (task.call.is_some() && attempt.failed > 0 && is_long(task.since)).then_some((*tid, attempt, task.call))
         });
         if let Some((tid, attempt, call)) = hanging {
             self.watcher.hangs(tid.unsigned_abs(), Some(&attempt), call)?;
             return Ok(Some(RunEnd::TimedOut));
         }
-        if self.last_event.elapsed() > hang || start.elapsed() > self.manner.deadline {
+        if is_long(self.last_event) {
             // Whoever waits for a child is not the one that hangs.
             let waits = |task: &Task| task.call.is_some_and(Call::waits_for_children);
             let blocked = self.tasks.iter().min_by_key(|(_, task)| (waits(task), task.since));
@@ -276,7 +305,8 @@ impl<W: Watcher> Tracer<'_, W> {
             }
             return Ok(Some(RunEnd::TimedOut));
         }
-        self.watcher.tick()
+        // Slow, but not stuck.
+        Ok((start.elapsed() > self.manner.deadline).then_some(RunEnd::TimedOut))
     }
 
     /// Lets a stopped task go on. One that is gone meanwhile needs nothing.
@@ -288,23 +318,10 @@ impl<W: Watcher> Tracer<'_, W> {
     }
 }
 
-/// What a system call returned, if that is an error. One that is to be restarted after a signal has not failed.
-fn error_of(result: i64) -> Option<Errno> {
-    const RESTART: std::ops::RangeInclusive<i64> = -516..=-512; // ERESTARTSYS… (include/linux/errno.h, 6.12)
-    ((-4095..0).contains(&result) && !RESTART.contains(&result))
-        .then(|| Errno::from_raw(i32::try_from(-result).unwrap_or(0)))
-}
-
-/// Names as in the manual pages: `ENOMEM`.
-#[must_use]
-pub fn error_name(error: Errno) -> String {
-    format!("{error:?}")
-}
-
-/// The parent of a process.
-fn parent(pid: i32) -> Option<i32> {
+/// A number that /proc says of a task: `PPid`.
+fn status_of(pid: i32, field: &str) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+    status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?.trim().parse().ok()
 }
 
 /// The kernel stack of a task, innermost first; empty when it can't be had.

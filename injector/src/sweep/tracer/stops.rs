@@ -3,15 +3,14 @@
 use anyhow::Result;
 use injector_common::attempt::Attempt;
 use nix::{
-    errno::Errno,
     sys::{signal::Signal, wait::WaitStatus},
     unistd::Pid,
 };
 
 use super::{
-    Call, Failure, Manner, Pending, Task, Tracer, Watcher,
+    Call, Error, Failure, Manner, Pending, Task, Tracer, Watcher,
     calls::{self, Position},
-    error_name, error_of, parent,
+    copies, status_of,
 };
 use crate::{
     session::Opening,
@@ -30,7 +29,9 @@ impl<W: Watcher> Tracer<'_, W> {
             WaitStatus::Signaled(pid, signal, _) => self.gone(pid, target::Outcome::Killed(signal)),
             WaitStatus::PtraceSyscall(pid) => {
                 let end = self.at_call(pid);
-                self.resume(pid, None);
+                if !self.is_held(pid) {
+                    self.resume(pid, None);
+                }
                 end
             }
             WaitStatus::PtraceEvent(pid, _, _) => {
@@ -44,6 +45,9 @@ impl<W: Watcher> Tracer<'_, W> {
                 }
                 let task = self.tasks.entry(pid.as_raw()).or_insert_with(Task::new);
                 let first = std::mem::replace(&mut task.fresh, false);
+                if first && let Some(copy) = task.copy {
+                    self.begin_copy(pid, copy);
+                }
                 self.resume(pid, (!(first && signal == Signal::SIGSTOP)).then_some(signal));
                 Ok(None)
             }
@@ -62,14 +66,26 @@ impl<W: Watcher> Tracer<'_, W> {
         let mut end = None;
         if let Some(task) = task {
             let call = task.call.or(task.last);
-            if let Some(pending) = task.pending {
-                self.settle(pending, call, None)?;
+            self.settle_all(task.earlier, call, None)?;
+            // A copy that comes back from its call with an error may have a signal waiting that kills it.
+            let failed = attempt.failed > 0 || task.pending.is_some();
+            match task.pending {
+                Some(Pending { attempt, error }) if task.copy.is_some() => {
+                    let result = Some(error.result());
+                    self.watcher.outcome(Failure { attempt, call, result, outcome: copies::fate(outcome) })?;
+                }
+                Some(pending) => self.settle(pending, call, None)?,
+                None => {}
             }
             if attempt.failed > 0 {
                 self.count_step(task.step, &attempt);
                 end = self.watcher.failed(&attempt)?;
-                // Nobody is left who could be told.
-                self.watcher.outcome(Failure { attempt, call, result: None, outcome: Outcome::Masked })?;
+                // Else nobody is left who could be told.
+                let outcome = if task.copy.is_some() { copies::fate(outcome) } else { Outcome::Masked };
+                self.watcher.outcome(Failure { attempt, call, result: None, outcome })?;
+            }
+            if let Some(copy) = task.copy {
+                self.copy_is_gone(pid, copy, failed);
             }
         }
         Ok(end)
@@ -86,20 +102,27 @@ impl<W: Watcher> Tracer<'_, W> {
 
     /// A task is about to make a call: what it did since the last one is over, a new attempt begins.
     fn entry(&mut self, pid: Pid, call: Call, arguments: &[u64; 6]) -> Result<Option<RunEnd>> {
+        if self.is_ours(pid) {
+            return Ok(None);
+        }
         let end = self.close_tail(pid)?;
         let task = self.tasks.entry(pid.as_raw()).or_insert_with(Task::new);
         task.call = Some(call);
         task.asked = call.step(arguments);
-        if task.asked.is_none() {
-            self.open(pid, call);
+        if call.is_exec() && task.copy.is_none() {
+            if task.original.is_none() {
+                self.copy(pid, call);
+            }
+        } else if task.asked.is_none() {
+            self.open(pid);
         }
         Ok(end)
     }
 
-    /// Begins an attempt of a stopped task, where it may have one: in this call, or after it.
-    fn open(&mut self, pid: Pid, call: Call) {
+    /// Begins an attempt of a stopped task, where it may have one: in a call, or after it.
+    fn open(&mut self, pid: Pid) {
         let Manner { limit, depth, crowd, .. } = self.manner;
-        if limit == 0 || self.ending.is_some() || call.is_exec() || !self.may_fail(pid) {
+        if limit == 0 || self.ending.is_some() || !self.may_fail(pid) {
             return;
         }
         let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return };
@@ -111,8 +134,9 @@ impl<W: Watcher> Tracer<'_, W> {
     /// A task that we did not know: a child of one that we do.
     fn adopt(&mut self, pid: Pid) {
         let mut task = Task::new();
-        if !self.steps.is_empty() {
-            let parent = parent(pid.as_raw());
+        if !self.steps.is_empty() || self.are_copying() {
+            let parent = status_of(pid.as_raw(), "PPid");
+            task.copy = parent.and_then(|parent| self.as_copy(parent, pid));
             task.step = parent.and_then(|parent| {
                 let step = self.tasks.get(&parent).and_then(|task| task.step);
                 step.or_else(|| self.steps.contains_key(&parent).then_some(parent))
@@ -152,6 +176,9 @@ impl<W: Watcher> Tracer<'_, W> {
     fn exit(&mut self, pid: Pid, result: i64) -> Result<Option<RunEnd>> {
         let tid = pid.as_raw().unsigned_abs();
         let attempt = self.attempts.close(tid);
+        if self.back_from_ours(pid, result) {
+            return Ok(None);
+        }
         let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return Ok(None) };
         let Some(call) = task.call.take() else { return Ok(None) };
         task.last = Some(call);
@@ -164,17 +191,40 @@ impl<W: Watcher> Tracer<'_, W> {
             return Ok(None);
         }
         let step = task.step;
+        let copy = task.copy;
         let pending = task.pending.take();
-        let error = error_of(result);
+        let error = Error::of(result);
         let mut end = None;
 
         if let Some(pending) = pending {
             // A failure further on says that the call got past the first one.
-            self.settle(pending, Some(call), error.filter(|_| attempt.failed == 0))?;
+            let then = error.filter(|_| attempt.failed == 0);
+            if attempt.failed > 0 && reported(pending.error) != Outcome::Clean {
+                // Whether that error was the failure's is seen when none is left.
+                task.earlier.push(pending);
+            } else {
+                self.settle(pending, Some(call), then)?;
+            }
+            if attempt.failed == 0 {
+                self.settle_earlier(pid, Some(call), error)?;
+            }
         } else if let Some(error) = error
             && attempt.failed == 0
+            && copy.is_none()
         {
+            if self.manner.crowd
+                && step.is_none()
+                && call.can_be_repeated()
+                && self.ending.is_none()
+                && self.watcher.elsewhere(call, error)?
+                && calls::repeat(pid).is_ok()
+            {
+                return Ok(None);
+            }
             end = self.watcher.error(call, error);
+        }
+        if copy.is_some() {
+            return self.copy_is_back(pid, call, attempt, error);
         }
         if attempt.failed > 0 {
             self.count_step(step, &attempt);
@@ -185,17 +235,20 @@ impl<W: Watcher> Tracer<'_, W> {
                     return self.again(pid, attempt, call, error);
                 }
                 _ => {
+                    self.settle_earlier(pid, Some(call), None)?;
                     let outcome = error.map_or(Outcome::Masked, reported);
                     self.watcher.outcome(Failure { attempt, call: Some(call), result: Some(result), outcome })?;
                 }
             }
         }
-        self.open(pid, call);
+        if !call.is_exec() || self.manner.copies {
+            self.open(pid);
+        }
         Ok(end)
     }
 
     /// Has the call made again. With the same failure before it, if that leads to sites that nothing else leads to.
-    fn again(&mut self, pid: Pid, attempt: Attempt, call: Call, error: Errno) -> Result<Option<RunEnd>> {
+    pub(super) fn again(&mut self, pid: Pid, attempt: Attempt, call: Call, error: Error) -> Result<Option<RunEnd>> {
         if calls::repeat(pid).is_err() {
             // Killed while it was stopped.
             let outcome = reported(error);
@@ -210,22 +263,38 @@ impl<W: Watcher> Tracer<'_, W> {
         Ok(None)
     }
 
+    /// The call of earlier attempts has come back for the last time.
+    fn settle_earlier(&mut self, pid: Pid, call: Option<Call>, then: Option<Error>) -> Result<()> {
+        let earlier = self.tasks.get_mut(&pid.as_raw()).map(|task| std::mem::take(&mut task.earlier));
+        self.settle_all(earlier.unwrap_or_default(), call, then)
+    }
+
+    /// The call of these attempts has come back for the last time: with the error `then`, if any, and no failure in it.
+    fn settle_all(&mut self, earlier: Vec<Pending>, call: Option<Call>, then: Option<Error>) -> Result<()> {
+        for Pending { attempt, error } in earlier {
+            let outcome = match then.filter(|then| *then == error) {
+                Some(then) => Outcome::NotRepeatable { error: error.to_string(), then: then.to_string() },
+                None => reported(error),
+            };
+            let result = Some(error.result());
+            self.watcher.outcome(Failure { attempt, call, result, outcome })?;
+        }
+        Ok(())
+    }
+
     /// What came of a failed attempt is known when its call has been made again, and then returned the error `then`, if any.
-    fn settle(&mut self, pending: Pending, call: Option<Call>, then: Option<Errno>) -> Result<()> {
+    fn settle(&mut self, pending: Pending, call: Option<Call>, then: Option<Error>) -> Result<()> {
         let Pending { attempt, error } = pending;
         let outcome = match then {
-            Some(then) => Outcome::NotRepeatable { error: error_name(error), then: error_name(then) },
+            Some(then) => Outcome::NotRepeatable { error: error.to_string(), then: then.to_string() },
             None => reported(error),
         };
-        let result = Some(-i64::from(error as i32));
+        let result = Some(error.result());
         self.watcher.outcome(Failure { attempt, call, result, outcome })
     }
 }
 
-/// What an error says of a failure. ENOBUFS is what the network says for ENOMEM.
-fn reported(error: Errno) -> Outcome {
-    match error {
-        Errno::ENOMEM | Errno::ENOBUFS => Outcome::Clean,
-        error => Outcome::Misreported { error: error_name(error) },
-    }
+/// What an error says of a failure.
+pub(super) fn reported(error: Error) -> Outcome {
+    Outcome::of_error(error.to_string())
 }

@@ -169,7 +169,12 @@ impl Known {
                 let armed = self.run.take_if(|armed| crash.run.is_none_or(|run| run == armed.run));
                 self.down = armed.map(|armed| (armed.level, armed.sites, armed.first));
             }
-            Record::Site(_) | Record::Failed(_) | Record::Trouble(_) | Record::Unreached(_) | Record::Replayed(_) => {
+            Record::Site(_)
+            | Record::Failed(_)
+            | Record::Trouble(_)
+            | Record::Unreached(_)
+            | Record::Scanned(_)
+            | Record::Replayed(_) => {
                 self.deeds.fruitful = true;
             }
             Record::End(_) => self.deeds = Deeds { fruitful: true, ended: true },

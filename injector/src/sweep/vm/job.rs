@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use injector_guest::{BootError, Command, Streams, Verdict};
@@ -182,6 +182,11 @@ pub fn arguments(plan: &VmPlan, shard: Option<Shard>, command: &[String]) -> Vec
         words.extend(["--shard".to_owned(), shard.to_string()]);
     }
     words.extend(plan.options.iter().cloned());
+    if let Some(until) = plan.until {
+        // A guest that is too late still says what is left undone.
+        let left = until.saturating_duration_since(Instant::now()).as_millis().max(1);
+        words.extend(["--budget".to_owned(), format!("{left}ms")]);
+    }
     words.push("--".to_owned());
     words.extend(command.iter().cloned());
     words

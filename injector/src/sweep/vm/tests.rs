@@ -43,6 +43,21 @@ fn the_guest_is_told_its_part_and_the_journal() {
 }
 
 #[test]
+fn each_guest_has_what_is_left_of_the_time() {
+    let mut plan = plan(1);
+    let budget = |plan: &VmPlan| {
+        let words = arguments(plan, None, &plan.command);
+        let at = words.iter().position(|word| word == "--budget").unwrap();
+        words[at + 1].strip_suffix("ms").unwrap().parse::<u128>().unwrap()
+    };
+    plan.until = Some(Instant::now() + Duration::from_secs(60));
+    let left = budget(&plan);
+    assert!((50_000..=60_000).contains(&left), "{left}");
+    plan.until = Some(Instant::now());
+    assert_eq!(budget(&plan), 1, "it has to say what is left undone");
+}
+
+#[test]
 fn parts_of_another_number_of_jobs_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let journal = directory.path().join("j.jsonl");

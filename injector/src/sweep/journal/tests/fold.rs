@@ -193,6 +193,13 @@ fn a_hang_that_the_kernel_does_not_mention() {
 }
 
 #[test]
+fn a_stuck_workload_is_no_complaint() {
+    let stuck = trouble(1, None, Verdict::Wedged, "EIO again and again");
+    let state = state(vec![first("s"), armed(1, None), failed(1, A, Outcome::Clean), stuck, ended(1)]);
+    assert_eq!(titles(&state), []);
+}
+
+#[test]
 fn pairs() {
     let Record::Failed(single) = failed(1, B, Outcome::Clean) else { panic!("a failure") };
     let pair = Record::Failed(Failed { after: Some(A), ..single });

@@ -2,4 +2,4 @@ mod files;
 mod fold;
 mod merging;
 mod panics;
-mod samples;
+pub mod samples;
