@@ -140,7 +140,8 @@ set_up_server() {
 	# NFSv4 lets nobody open anything until its grace period is over: ten seconds are the least, and it can be ended.
 	echo 10 >/proc/fs/nfsd/nfsv4leasetime
 	echo 10 >/proc/fs/nfsd/nfsv4gracetime
-	rpc.nfsd $server_options 4 || failed_to "start nfsd" || return
+	# rpcbind's socket can be there before it listens, and be that of an earlier one: nfsd can't register then.
+	wait_for rpc.nfsd $server_options 4 || failed_to "start nfsd: $(rpc.nfsd $server_options 4 2>&1)" || return
 	{ echo Y >/proc/fs/nfsd/v4_end_grace; } 2>/dev/null
 
 	for version in $versions; do
