@@ -2,6 +2,7 @@
 //!
 //! `injector check` prints the list; the same list runs before every run, before anything is loaded.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use nix::unistd::geteuid;
@@ -84,14 +85,15 @@ impl Needs {
     /// Everything that some run may need.
     #[must_use]
     pub fn all() -> Self {
-        Self { hooks: Hook::ALL.to_vec(), cgroup: false }
+        Self { hooks: Hook::MEMORY.to_vec(), cgroup: false }
     }
 
     /// What this run needs.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let cgroup = plan.target.command.is_some() || !plan.target.cgroups.is_empty();
-        Self { hooks: plan.hooks.clone(), cgroup }
+        let hooks: BTreeSet<Hook> = plan.rules.iter().flat_map(|rule| rule.hooks.iter().copied()).collect();
+        Self { hooks: hooks.into_iter().collect(), cgroup }
     }
 }
 
@@ -346,7 +348,7 @@ fn hook(survey: &Survey, hook: Hook) -> Check {
     // Where the kernel proper has the function, it can still be unlisted.
     let option = match version {
         Some(version) if version < (6, 11) => "CONFIG_FUNCTION_ERROR_INJECTION",
-        _ => hook.option(),
+        _ => hook.option().unwrap_or("CONFIG_FUNCTION_ERROR_INJECTION"),
     };
     let remedy = format!("use a kernel with {option}=y, {GUEST}");
     let absent =
@@ -370,11 +372,12 @@ fn hook(survey: &Survey, hook: Hook) -> Check {
 
 fn prototype(survey: &Survey, hook: Hook) -> Check {
     let name = format!("hook {hook}: prototype");
+    let known = hook.prototype();
     match survey.types.as_ref().map(|types| types.prototype(hook)) {
-        Ok(Some(prototype)) if prototype == hook.prototype() => Check::found(&name, prototype),
+        Ok(Some(prototype)) if known.is_none_or(|known| prototype == known) => Check::found(&name, prototype),
         Ok(Some(prototype)) => Check::missing(
             &name,
-            format!("`{prototype}` here, but the injector knows `{}`", hook.prototype()),
+            format!("`{prototype}` here, but the injector knows `{}`", known.unwrap_or_default()),
             format!("use a kernel that the injector knows, or leave this hook out (--hook), {GUEST}"),
         ),
         Ok(None) => Check::unknown(&name, format!("BTF has no {}", hook.function())),
@@ -390,7 +393,10 @@ fn clones(survey: &Survey, hook: Hook) -> Option<Check> {
     Some(Check::missing(
         &format!("hook {hook}: clone"),
         format!("the compiler made {clone}; the kernel calls that instead of {}", hook.function()),
-        format!("use a kernel with {}=y, {GUEST}", hook.option()),
+        match hook.option() {
+            Some(option) => format!("use a kernel with {option}=y, {GUEST}"),
+            None => format!("leave this hook out (--hook), {GUEST}"),
+        },
     ))
 }
 

@@ -25,7 +25,7 @@ use crate::{
     check::{self, Caller, Needs},
     events::{End, Event, HookSummary, Record, SiteSummary, Start, Summary, Symbolizer, decode},
     kernel::{Facts, KernelFiles, Survey, gfp::GfpBits},
-    plan::Plan,
+    plan::{Limits, Plan},
     session::{self, Loader, Session, Streams, Wire, monotonic_ns},
     sinks::{self, Sink},
     target::{Command, Outcome, Targets},
@@ -60,14 +60,14 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
     // Truncates what an earlier run wrote there: only when nothing in the plan can be wrong any more.
     let mut sink = sinks::open(&plan.output, plan.target.command.is_some())?;
     let mut interrupts = Interrupts::new()?;
-    let (session, streams) = Session::attach(loader, &plan.hooks, &wire, ebpf_log)?;
+    let (session, streams) = Session::attach(loader, &plan.first().hooks, &wire, ebpf_log)?;
 
     let start = Start {
         version: env!("CARGO_PKG_VERSION"),
         kernel: facts.release.as_str().to_owned(),
         time: rfc3339_now(),
         time_ns: monotonic_ns(),
-        hooks: &plan.hooks,
+        hooks: &plan.first().hooks,
         plan,
     };
     // Written at once: an output that can't take it is found out before anything fails.
@@ -160,13 +160,13 @@ struct Run<'a> {
 impl Run<'_> {
     /// Starts the command, arms the hooks, and lets the command go: it is hit from its first instruction on.
     fn arm(&mut self, started: Instant) -> Result<()> {
-        let policy = &self.plan.policy;
+        let policy = &self.plan.first().policy;
         if let (Some(command), Some(cgroup)) = (&self.plan.target.command, &self.targets.own) {
             self.command = Some(Command::start(command, cgroup, None)?);
         }
         self.armed = Instant::now();
         self.session.arm(policy.probability.threshold(), policy.times, self.deadline())?;
-        let hooks = self.plan.hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
+        let hooks = self.plan.first().hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
         let until = if self.command.is_some() { "the command ends" } else { "Ctrl-C" };
         sinks::announce(format_args!("armed: {hooks}; until {until}"));
         info!("start to armed took {:?}", started.elapsed());
@@ -178,18 +178,16 @@ impl Run<'_> {
 
     /// Until when the hooks may go on without hearing from us.
     fn deadline(&self) -> u64 {
-        let policy = &self.plan.policy;
-        let left = policy
-            .duration
-            .map_or(policy.ttl, |duration| duration.saturating_sub(self.armed.elapsed()).min(policy.ttl));
+        let Limits { duration, ttl } = self.plan.limits;
+        let left = duration.map_or(ttl, |duration| duration.saturating_sub(self.armed.elapsed()).min(ttl));
         session::deadline_in(left)
     }
 
     /// Hands over events until something ends the run.
     async fn stream(&mut self, events: &mut AsyncFd<RingBuf<MapData>>, interrupts: &mut Interrupts) -> Result<End> {
-        let mut tick = interval(TICK.min(self.plan.policy.ttl / 4));
+        let mut tick = interval(TICK.min(self.plan.limits.ttl / 4));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let over = self.plan.policy.duration.map(|duration| tokio::time::Instant::from_std(self.armed + duration));
+        let over = self.plan.limits.duration.map(|duration| tokio::time::Instant::from_std(self.armed + duration));
         let command = self.command.as_ref().map(watch_process).transpose().context("can't watch the command")?;
         let mut gone = Gone::default();
         loop {
@@ -287,8 +285,8 @@ impl Run<'_> {
         // Nobody writes to the ring any more.
         self.take(&mut events, usize::MAX);
 
-        let mut hooks = Vec::with_capacity(self.plan.hooks.len());
-        for hook in &self.plan.hooks {
+        let mut hooks = Vec::with_capacity(self.plan.first().hooks.len());
+        for hook in &self.plan.first().hooks {
             hooks.push(HookSummary { hook: *hook, counters: self.session.counters(*hook)? });
         }
         let sum = |count: fn(&Counters) -> u64| hooks.iter().map(|hook| count(&hook.counters)).sum();

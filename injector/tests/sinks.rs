@@ -5,7 +5,7 @@ use std::{path::Path, rc::Rc, time::Duration};
 
 use injector::{
     events::{Context, End, Event, HookSummary, SiteSummary, Start, Summary},
-    plan::{Filter, Hook, Output, Plan, Policy, Probability, Target},
+    plan::{Filter, Hook, Plan, Policy, Probability, Rule, Target},
     sinks::{Json, Sink, Text},
 };
 use injector_common::counters::Counters;
@@ -98,20 +98,15 @@ fn summary() -> Summary {
 }
 
 fn write(sink: &mut dyn Sink) {
-    let policy = Policy {
-        probability: Probability::new(0.01).expect("a probability"),
-        times: None,
-        duration: None,
-        ttl: Policy::DEFAULT_TTL,
-    };
+    let policy = Policy { probability: Probability::new(0.01).expect("a probability"), ..Policy::default() };
     let plan =
-        Plan::new(Hook::ALL.to_vec(), Filter::default(), Target::default(), policy, Output::default()).expect("a plan");
+        Plan::of(Rule::new(Hook::MEMORY.to_vec(), Filter::default(), policy), Target::default()).expect("a plan");
     let start = Start {
         version: "0.1.0",
         kernel: "6.12.117".to_owned(),
         time: "2026-01-02T03:04:05Z".to_owned(),
         time_ns: 5_000_000_000,
-        hooks: &plan.hooks,
+        hooks: &plan.first().hooks,
         plan: &plan,
     };
     sink.start(&start).expect("it can be written");

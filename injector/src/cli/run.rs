@@ -10,8 +10,8 @@ use super::RunOptions;
 use crate::plan::gfp::GfpError;
 use crate::plan::order::OrderError;
 use crate::plan::{
-    Filter, Format, GfpFilter, GfpScope, GfpValue, Hook, OrderRange, Output, Plan, PlanError, Policy, Probability,
-    StackFilter, StackPattern, Target, duration,
+    Filter, Format, GfpFilter, GfpScope, GfpValue, Hook, Limits, OrderRange, Output, Plan, PlanError, Policy,
+    Probability, Rule, StackFilter, StackPath, StackPattern, Target, duration,
 };
 
 const FILTERS: &str = "Filters (a call must pass all of them)";
@@ -208,15 +208,29 @@ impl RunArgs {
             gfp: GfpFilter::any_of(gfp)?,
             gfp_scope,
             order: orders.into_iter().try_fold(OrderRange::ALL, OrderRange::intersection)?,
-            stack: StackFilter { any_of: stack, none_of: not_stack },
+            stack: StackFilter {
+                any_of: stack.into_iter().map(StackPath::from).collect(),
+                none_of: not_stack,
+                ..StackFilter::default()
+            },
+            ..Filter::default()
         };
-        let target = Target { pids, cgroups, command: (!command.is_empty()).then_some(command) };
-        let probability = match probability {
+        let target = Target { pids, cgroups, command: (!command.is_empty()).then_some(command), follow: false };
+        let mut policy = Policy { times, ..Policy::default() };
+        policy.probability = match probability {
             Some(probability) => probability,
-            None => Policy::default_probability(&target, times)?,
+            None => policy.default_probability(&target)?,
         };
-        let policy = Policy { probability, times, duration, ttl };
         let output = Output { format, path: output, top, quiet };
-        Ok(Plan::new(hooks, filter, target, policy, output)?)
+        let plan = Plan {
+            rules: vec![Rule::new(hooks, filter, policy)],
+            target,
+            limits: Limits { duration, ttl },
+            dry_run: false,
+            outcome: false,
+            output,
+        };
+        plan.validate()?;
+        Ok(plan)
     }
 }

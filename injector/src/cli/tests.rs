@@ -40,19 +40,19 @@ fn sweep_of(line: &str) -> (SweepPlan, Option<Guests>, Reports) {
 #[test]
 fn the_main_job() {
     let plan = plan("--gfp NOFS --order-lt 4 --prob 0.01");
-    assert_eq!(plan.hooks, Hook::ALL);
-    assert_eq!(plan.filter.gfp.values()[0].to_string(), "GFP_NOFS");
-    assert_eq!(plan.filter.order.bounds(), (0, 3));
-    assert_eq!(plan.policy.probability, Probability::new(0.01).unwrap());
+    assert_eq!(plan.first().hooks, Hook::MEMORY);
+    assert_eq!(plan.first().filter.gfp.values()[0].to_string(), "GFP_NOFS");
+    assert_eq!(plan.first().filter.order.bounds(), (0, 3));
+    assert_eq!(plan.first().policy.probability, Probability::new(0.01).unwrap());
     assert!(plan.target.is_everybody());
 }
 
 #[test]
 fn a_command_takes_everything_after_the_dashes() {
     let plan = plan("--order 1..=2 --order-gt 1 -- sh -c x --prob 7 check");
-    assert_eq!(plan.target.command.unwrap(), ["sh", "-c", "x", "--prob", "7", "check"]);
-    assert_eq!(plan.filter.order.bounds(), (2, 2));
-    assert_eq!(plan.policy.probability, Probability::ALWAYS);
+    assert_eq!(plan.target.command.clone().unwrap(), ["sh", "-c", "x", "--prob", "7", "check"]);
+    assert_eq!(plan.first().filter.order.bounds(), (2, 2));
+    assert_eq!(plan.first().policy.probability, Probability::ALWAYS);
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Types {
             pcpu_hot_preempt_count: btf.member_offset("pcpu_hot", "preempt_count"),
         };
         let prototypes =
-            Hook::ALL.into_iter().filter_map(|hook| Some((hook, btf.prototype(hook.function())?))).collect();
+            Hook::NAMED.into_iter().filter_map(|hook| Some((hook, btf.prototype(hook.function())?))).collect();
         Self { offsets, prototypes }
     }
 
@@ -97,7 +97,7 @@ impl Survey {
     /// Reads everything.
     #[must_use]
     pub fn take(files: &KernelFiles) -> Self {
-        let functions = Hook::ALL.map(Hook::function);
+        let functions = Hook::NAMED.map(Hook::function);
         let btf = Btf::read(
             files,
             Wanted {

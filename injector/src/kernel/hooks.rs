@@ -94,8 +94,9 @@ impl Hook {
     #[must_use]
     pub fn error_type(self) -> ErrorType {
         match self {
-            Self::Slab => ErrorType::Errno,
+            Self::Slab | Self::Filemap | Self::Bio | Self::Function(_) => ErrorType::Errno,
             Self::Page => ErrorType::True,
+            Self::PagePool => ErrorType::Null,
         }
     }
 }

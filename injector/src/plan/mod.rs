@@ -3,14 +3,23 @@
 //! Nothing here touches a kernel: a plan can be made, checked and printed on a machine that has no such kernel. Every
 //! value has one grammar, its `FromStr`, which the command line uses and whose errors name the good values.
 
+mod cache;
+mod context;
 pub mod duration;
+mod errno;
 pub mod gfp;
+pub mod glob;
 pub mod hook;
 pub mod order;
+mod policy;
 pub mod probability;
+mod rule;
+mod size;
 pub mod stack;
 pub(crate) mod suggest;
 pub mod sweep;
+mod syscall;
+mod task;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,39 +28,51 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+pub use cache::CachePattern;
+pub use context::{Contexts, Kthreads};
+pub use errno::ErrorNumber;
 pub use gfp::{GfpFilter, GfpScope, GfpValue};
-pub use hook::Hook;
+pub use glob::Glob;
+pub use hook::{Function, Hook};
 pub use order::OrderRange;
+pub use policy::{NthPer, Policy};
 pub use probability::Probability;
-pub use stack::{StackFilter, StackPattern, StackPatternKind};
+pub use rule::{Filter, Rule};
+pub use size::SizeRange;
+pub use stack::{StackFilter, StackPath, StackPattern, StackPatternKind};
+pub use syscall::Syscall;
+pub use task::{CommPattern, TaskFilter};
+
+/// How many rules a plan can have: each is a program of its own on its hooks.
+pub const MAX_RULES: usize = 8;
 
 /// A run, described.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Plan {
-    /// What is attached to, each hook once.
-    pub hooks: Vec<Hook>,
-    /// Which calls match.
-    pub filter: Filter,
-    /// Whose calls.
+    /// What is failed when; of several rules that would fail a call, the first does.
+    pub rules: Vec<Rule>,
+    /// Whose calls, for all rules.
     pub target: Target,
-    /// Which matches are failed.
-    pub policy: Policy,
+    /// Until when.
+    pub limits: Limits,
+    /// Everything but the failing: what would be failed is counted and reported.
+    pub dry_run: bool,
+    /// What the system call returned in which a failure happened is reported too.
+    pub outcome: bool,
     /// Where the outcome goes.
     pub output: Output,
 }
 
-/// Conditions on a call's facts and stack.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Filter {
-    /// Its GFP flags.
-    pub gfp: GfpFilter,
-    /// Which GFP flags.
-    pub gfp_scope: GfpScope,
-    /// Its order.
-    pub order: OrderRange,
-    /// Its stack.
-    pub stack: StackFilter,
+/// When a run ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// After this time.
+    #[serde(serialize_with = "duration::serialize_option")]
+    pub duration: Option<Duration>,
+    /// Failures stop when the daemon's last heartbeat is older.
+    #[serde(serialize_with = "duration::serialize")]
+    pub ttl: Duration,
 }
 
 /// Whose calls are failed; several: any of them; none: everybody's.
@@ -65,21 +86,8 @@ pub struct Target {
     /// A command that runs in a cgroup of its own.
     #[serde(serialize_with = "lossy_command")]
     pub command: Option<Vec<OsString>>,
-}
-
-/// Which matches are failed, and for how long.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Policy {
-    /// How likely each match is.
-    pub probability: Probability,
-    /// How many at most.
-    pub times: Option<u64>,
-    /// When the run ends by itself.
-    #[serde(serialize_with = "duration::serialize_option")]
-    pub duration: Option<Duration>,
-    /// Failures stop when the daemon's last heartbeat is older.
-    #[serde(serialize_with = "duration::serialize")]
-    pub ttl: Duration,
+    /// Of the processes, the children too, and theirs, from fork on.
+    pub follow: bool,
 }
 
 /// Where the outcome goes.
@@ -149,23 +157,18 @@ impl Target {
     }
 }
 
-impl Policy {
+impl Limits {
     /// How long failures go on after the daemon's last heartbeat, unless `--ttl` says otherwise.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
     /// Shorter, and a busy machine would stop its own failures between two heartbeats.
     pub const MIN_TTL: Duration = Duration::from_millis(100);
     /// Longer, and a daemon that hangs leaves the machine without memory for too long.
     pub const MAX_TTL: Duration = Duration::from_secs(3600);
+}
 
-    /// The probability when none is given: always, where something else bounds the damage.
-    ///
-    /// # Errors
-    /// Nothing else does.
-    pub fn default_probability(target: &Target, times: Option<u64>) -> Result<Probability, PlanError> {
-        if target.is_everybody() && times.is_none() {
-            return Err(PlanError::NoProbability);
-        }
-        Ok(Probability::ALWAYS)
+impl Default for Limits {
+    fn default() -> Self {
+        Self { duration: None, ttl: Self::DEFAULT_TTL }
     }
 }
 
@@ -202,8 +205,8 @@ pub enum PlanError {
     #[error(
         "--ttl {given} is out of range; it goes from {min} to {max}",
         given = duration::format(*.0),
-        min = duration::format(Policy::MIN_TTL),
-        max = duration::format(Policy::MAX_TTL)
+        min = duration::format(Limits::MIN_TTL),
+        max = duration::format(Limits::MAX_TTL)
     )]
     Ttl(Duration),
     /// A command without a program.
@@ -212,36 +215,40 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// Puts a plan together.
+    /// A plan of one rule, with the defaults of everything else.
     ///
     /// # Errors
-    /// Its parts contradict each other.
-    pub fn new(
-        hooks: Vec<Hook>,
-        filter: Filter,
-        target: Target,
-        policy: Policy,
-        output: Output,
-    ) -> Result<Self, PlanError> {
-        let mut hooks = hooks;
-        hooks.sort_unstable();
-        hooks.dedup();
-        let plan = Self { hooks, filter, target, policy, output };
+    /// See [`Plan::validate`].
+    pub fn of(rule: Rule, target: Target) -> Result<Self, PlanError> {
+        let plan = Self {
+            rules: vec![rule],
+            target,
+            limits: Limits::default(),
+            dry_run: false,
+            outcome: false,
+            output: Output::default(),
+        };
         plan.validate()?;
         Ok(plan)
     }
 
-    fn validate(&self) -> Result<(), PlanError> {
-        let Self { hooks, filter, target, policy, output: _ } = self;
-        if hooks.is_empty() {
-            return Err(PlanError::NoHook);
-        }
-        let StackFilter { any_of, none_of } = &filter.stack;
-        // Only when all wanted patterns are unwanted too is there nothing left.
-        if let Some(first) = any_of.first()
-            && any_of.iter().all(|pattern| none_of.contains(pattern))
-        {
-            return Err(PlanError::StackContradiction(first.clone()));
+    /// The first rule: the only one, where none was named.
+    ///
+    /// # Panics
+    /// There is none, which [`Plan::validate`] refuses.
+    #[must_use]
+    pub fn first(&self) -> &Rule {
+        &self.rules[0]
+    }
+
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    /// Its parts contradict each other.
+    pub fn validate(&self) -> Result<(), PlanError> {
+        let Self { rules, target, limits, dry_run: _, outcome: _, output: _ } = self;
+        for rule in rules {
+            rule.validate()?;
         }
         if target.pids.contains(&0) {
             return Err(PlanError::PidZero);
@@ -249,16 +256,13 @@ impl Plan {
         if target.command.as_ref().is_some_and(|command| command.first().is_none_or(|program| program.is_empty())) {
             return Err(PlanError::EmptyCommand);
         }
-        let Policy { probability: _, times, duration, ttl } = policy;
-        if *times == Some(0) {
-            return Err(PlanError::TimesZero);
-        }
+        let Limits { duration, ttl } = limits;
         if let Some(duration) = duration
             && duration.is_zero()
         {
             return Err(PlanError::DurationZero(*duration));
         }
-        if !(Policy::MIN_TTL..=Policy::MAX_TTL).contains(ttl) {
+        if !(Limits::MIN_TTL..=Limits::MAX_TTL).contains(ttl) {
             return Err(PlanError::Ttl(*ttl));
         }
         Ok(())

@@ -25,6 +25,13 @@ pub enum ProbabilityError {
     TooSmall(String),
 }
 
+/// Always.
+impl Default for Probability {
+    fn default() -> Self {
+        Self::ALWAYS
+    }
+}
+
 impl Probability {
     /// Never.
     pub const NEVER: Self = Self(0.0);

@@ -1,9 +1,12 @@
 //! Which functions a stack must, or must not, contain.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
+
+use super::glob::{Glob, Token};
 
 /// Functions by name (`nfs4_do_open`), by glob (`xfs_*`), or all of a module (`[nfs]`).
 ///
@@ -58,17 +61,66 @@ pub enum StackPatternKind {
 /// What stacks must look like.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StackFilter {
-    /// Some frame is in one of these; empty: no such condition.
-    pub any_of: Vec<StackPattern>,
+    /// Some frames are as one of these says; empty: no such condition.
+    pub any_of: Vec<StackPath>,
     /// No frame is in any of these.
     pub none_of: Vec<StackPattern>,
+    /// The first frame that is no allocator's is in one of these; empty: no such condition.
+    pub caller: Vec<StackPattern>,
+    /// So many frames are looked at, from that one on; `None`: all.
+    pub depth: Option<NonZeroU32>,
+}
+
+/// Functions that are in a stack together: each but the first is called from the one before it, at any distance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StackPath(Vec<StackPattern>);
+
+impl StackPath {
+    /// How many patterns a path can have.
+    pub const MAX_LEN: usize = 4;
+
+    /// Its patterns, the outermost caller first; one at least.
+    #[must_use]
+    pub fn patterns(&self) -> &[StackPattern] {
+        &self.0
+    }
+}
+
+impl From<StackPattern> for StackPath {
+    fn from(pattern: StackPattern) -> Self {
+        Self(vec![pattern])
+    }
+}
+
+impl fmt::Display for StackPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, pattern) in self.0.iter().enumerate() {
+            write!(f, "{}{pattern}", if i > 0 { ".." } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for StackPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl StackFilter {
     /// Whether every stack matches.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        self.any_of.is_empty() && self.none_of.is_empty()
+        self.any_of.is_empty() && self.none_of.is_empty() && self.caller.is_empty()
+    }
+
+    /// A pattern that is wanted and unwanted, where no other is wanted.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<&StackPattern> {
+        let excluded = |path: &&StackPath| path.patterns().iter().any(|pattern| self.none_of.contains(pattern));
+        // Only when all that are wanted are unwanted too is there nothing left.
+        let first = self.any_of.first().filter(|_| self.any_of.iter().all(|path| excluded(&path)))?;
+        first.patterns().iter().find(|pattern| self.none_of.contains(pattern))
     }
 }
 
@@ -159,113 +211,6 @@ impl fmt::Display for StackPattern {
 impl Serialize for StackPattern {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
-    }
-}
-
-/// A shell glob over ASCII names: `*`, `?`, `[a-z]`, `[!a-z]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Glob {
-    tokens: Vec<Token>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Token {
-    Byte(u8),
-    AnyByte,
-    AnyBytes,
-    Class { negated: bool, ranges: Vec<(u8, u8)> },
-}
-
-impl Token {
-    fn matches(&self, byte: u8) -> bool {
-        match self {
-            Self::Byte(b) => *b == byte,
-            Self::AnyByte => true,
-            Self::AnyBytes => false,
-            Self::Class { negated, ranges } => {
-                ranges.iter().any(|(first, last)| (*first..=*last).contains(&byte)) != *negated
-            }
-        }
-    }
-}
-
-impl Glob {
-    /// `None`: a bracket is unfinished or empty.
-    fn new(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        let mut tokens = Vec::new();
-        let mut i = 0;
-        while let Some(&byte) = bytes.get(i) {
-            i += 1;
-            match byte {
-                b'?' => tokens.push(Token::AnyByte),
-                b'*' if tokens.last() == Some(&Token::AnyBytes) => {}
-                b'*' => tokens.push(Token::AnyBytes),
-                b'[' => {
-                    let length = bytes[i..].iter().position(|b| *b == b']')?;
-                    tokens.push(class(&bytes[i..i + length])?);
-                    i += length + 1;
-                }
-                _ => tokens.push(Token::Byte(byte)),
-            }
-        }
-        Some(Self { tokens })
-    }
-
-    fn is_literal(&self) -> bool {
-        self.tokens.iter().all(|token| matches!(token, Token::Byte(_)))
-    }
-
-    /// On a mismatch, only the latest `*` has to take one byte more: the time is at most name times pattern.
-    fn matches(&self, name: &str) -> bool {
-        let name = name.as_bytes();
-        let (mut n, mut t) = (0, 0);
-        let mut retry: Option<(usize, usize)> = None;
-        while n < name.len() {
-            match self.tokens.get(t) {
-                Some(Token::AnyBytes) => {
-                    t += 1;
-                    retry = Some((n, t));
-                }
-                Some(token) if token.matches(name[n]) => {
-                    n += 1;
-                    t += 1;
-                }
-                _ => {
-                    let Some((start, after)) = retry else { return false };
-                    n = start + 1;
-                    t = after;
-                    retry = Some((n, t));
-                }
-            }
-        }
-        self.tokens[t..].iter().all(|token| *token == Token::AnyBytes)
-    }
-}
-
-fn class(inside: &[u8]) -> Option<Token> {
-    let (negated, inside) = match inside {
-        [b'!' | b'^', rest @ ..] => (true, rest),
-        _ => (false, inside),
-    };
-    let mut ranges = Vec::new();
-    let mut rest = inside;
-    loop {
-        match rest {
-            [first, b'-', last, tail @ ..] => {
-                if first > last {
-                    return None;
-                }
-                ranges.push((*first, *last));
-                rest = tail;
-            }
-            [one, tail @ ..] => {
-                ranges.push((*one, *one));
-                rest = tail;
-            }
-            [] if ranges.is_empty() => return None,
-            [] => return Some(Token::Class { negated, ranges }),
-        }
     }
 }
 

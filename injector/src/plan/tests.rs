@@ -1,11 +1,15 @@
 use super::*;
 
 fn policy() -> Policy {
-    Policy { probability: Probability::ALWAYS, times: None, duration: None, ttl: Policy::DEFAULT_TTL }
+    Policy::default()
+}
+
+fn rule(filter: Filter, policy: Policy) -> Rule {
+    Rule::new(Hook::MEMORY.to_vec(), filter, policy)
 }
 
 fn plan(filter: Filter, target: Target, policy: Policy) -> Result<Plan, PlanError> {
-    Plan::new(Hook::ALL.to_vec(), filter, target, policy, Output::default())
+    Plan::of(rule(filter, policy), target)
 }
 
 fn refused(filter: Filter, target: Target, policy: Policy) -> PlanError {
@@ -15,19 +19,24 @@ fn refused(filter: Filter, target: Target, policy: Policy) -> PlanError {
     }
 }
 
+fn refused_limits(limits: Limits) -> PlanError {
+    let plan = plan(Filter::default(), Target::default(), policy()).unwrap();
+    Plan { limits, ..plan }.validate().unwrap_err()
+}
+
 #[test]
 fn hooks_are_sorted_and_unique() {
     let hooks = vec![Hook::Page, Hook::Slab, Hook::Page];
-    let plan = Plan::new(hooks, Filter::default(), Target::default(), policy(), Output::default()).unwrap();
-    assert_eq!(plan.hooks, [Hook::Slab, Hook::Page]);
-    let none = Plan::new(vec![], Filter::default(), Target::default(), policy(), Output::default());
-    assert_eq!(none, Err(PlanError::NoHook));
+    assert_eq!(Rule::new(hooks, Filter::default(), policy()).hooks, [Hook::Slab, Hook::Page]);
+    let none = Rule::new(vec![], Filter::default(), policy());
+    assert_eq!(Plan::of(none, Target::default()), Err(PlanError::NoHook));
 }
 
 #[test]
 fn contradictions() {
     let pattern: StackPattern = "xfs_*".parse().unwrap();
-    let both = StackFilter { any_of: vec![pattern.clone()], none_of: vec![pattern.clone()] };
+    let both =
+        StackFilter { any_of: vec![pattern.clone().into()], none_of: vec![pattern.clone()], ..StackFilter::default() };
     let filter = Filter { stack: both, ..Filter::default() };
     assert_eq!(refused(filter, Target::default(), policy()), PlanError::StackContradiction(pattern));
 
@@ -40,19 +49,19 @@ fn contradictions() {
     let none = Policy { times: Some(0), ..policy() };
     assert_eq!(refused(Filter::default(), Target::default(), none), PlanError::TimesZero);
 
-    let brief = Policy { duration: Some(Duration::ZERO), ..policy() };
-    assert_eq!(refused(Filter::default(), Target::default(), brief), PlanError::DurationZero(Duration::ZERO));
+    let brief = Limits { duration: Some(Duration::ZERO), ..Limits::default() };
+    assert_eq!(refused_limits(brief), PlanError::DurationZero(Duration::ZERO));
 
     for ms in [0, 99, 3_600_001] {
         let ttl = Duration::from_millis(ms);
-        assert_eq!(refused(Filter::default(), Target::default(), Policy { ttl, ..policy() }), PlanError::Ttl(ttl));
+        assert_eq!(refused_limits(Limits { ttl, ..Limits::default() }), PlanError::Ttl(ttl));
     }
 }
 
 #[test]
 fn excluding_some_of_several_stack_patterns_is_no_contradiction() {
     let (a, b): (StackPattern, StackPattern) = ("xfs_*".parse().unwrap(), "nfs_*".parse().unwrap());
-    let stack = StackFilter { any_of: vec![a.clone(), b], none_of: vec![a] };
+    let stack = StackFilter { any_of: vec![a.clone().into(), b.into()], none_of: vec![a], ..StackFilter::default() };
     assert!(plan(Filter { stack, ..Filter::default() }, Target::default(), policy()).is_ok());
 }
 
@@ -60,33 +69,8 @@ fn excluding_some_of_several_stack_patterns_is_no_contradiction() {
 fn probability_may_be_left_out_when_something_bounds_the_damage() {
     let everybody = Target::default();
     let somebody = Target { pids: vec![2], ..Target::default() };
-    assert_eq!(Policy::default_probability(&everybody, None), Err(PlanError::NoProbability));
-    assert_eq!(Policy::default_probability(&everybody, Some(5)), Ok(Probability::ALWAYS));
-    assert_eq!(Policy::default_probability(&somebody, None), Ok(Probability::ALWAYS));
-}
-
-#[test]
-fn serialized() {
-    let filter = Filter {
-        gfp: GfpFilter::any_of(vec!["NOFS|!nowarn".parse().unwrap()]).unwrap(),
-        order: "0..4".parse().unwrap(),
-        stack: StackFilter { any_of: vec!["[nfs]".parse().unwrap()], none_of: vec![] },
-        ..Filter::default()
-    };
-    let target = Target { command: Some(vec!["true".into(), "x".into()]), ..Target::default() };
-    let plan = plan(filter, target, Policy { duration: Some(Duration::from_secs(90)), ..policy() }).unwrap();
-    let json = serde_json::to_value(&plan).unwrap();
-    assert_eq!(
-        json,
-        serde_json::json!({
-            "hooks": ["slab", "page"],
-            "filter": {
-                "gfp": ["GFP_NOFS,!__GFP_NOWARN"], "gfp_scope": "effective", "order": "0..=3",
-                "stack": {"any_of": ["[nfs]"], "none_of": []}
-            },
-            "target": {"pids": [], "cgroups": [], "command": ["true", "x"]},
-            "policy": {"probability": 1.0, "times": null, "duration": "1m30s", "ttl": "5s"},
-            "output": {"format": "text", "path": null, "top": 10, "quiet": false}
-        })
-    );
+    assert_eq!(policy().default_probability(&everybody), Err(PlanError::NoProbability));
+    let five = Policy { times: Some(5), ..policy() };
+    assert_eq!(five.default_probability(&everybody), Ok(Probability::ALWAYS));
+    assert_eq!(policy().default_probability(&somebody), Ok(Probability::ALWAYS));
 }

@@ -86,6 +86,7 @@ pub fn index(hook: Hook) -> u32 {
     match hook {
         Hook::Slab => HOOK_SLAB,
         Hook::Page => HOOK_PAGE,
+        Hook::Filemap | Hook::Bio | Hook::PagePool | Hook::Function(_) => u32::MAX,
     }
 }
 

@@ -70,7 +70,7 @@ impl Wire {
         files: &KernelFiles,
         targets: &Targets,
     ) -> Result<(Self, Option<Kallsyms>), ResolveError> {
-        let filter = &plan.filter;
+        let filter = &plan.first().filter;
         let mut stack_ranges = Vec::new();
         let mut stack_any_len = 0;
         let mut symbols = None;
@@ -84,7 +84,8 @@ impl Wire {
                 stack_ranges.extend(ranges.iter().map(|range| AddressRange { start: range.start, end: range.end }));
                 Ok(ranges.len())
             };
-            stack_any_len = resolve(&filter.stack.any_of)?;
+            let any_of: Vec<_> = filter.stack.any_of.iter().flat_map(|path| path.patterns().iter().cloned()).collect();
+            stack_any_len = resolve(&any_of)?;
             resolve(&filter.stack.none_of)?;
             symbols = Some(kallsyms);
         }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     events::{Context, Record, decode, symbolize},
     kernel::{Facts, KernelFiles, gfp::GfpBits, kallsyms::Kallsyms},
-    plan::{Filter, Hook, Output, Plan, Policy, Probability, StackFilter, Target, sweep::SweepPlan},
+    plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, Target, sweep::SweepPlan},
     run,
     session::{self, Arming, Attempts, Loader, Session, Sites, Streams, Wire, deadline_in},
     target::{OwnCgroup, Targets},
@@ -98,7 +98,7 @@ impl Lab {
         };
         let sites = Sites { kthreads: plan.kthreads, persistent: plan.persistent.is_some(), shard: plan.shard };
         wire.choose_sites(sites, &symbols)?;
-        let (session, streams) = Session::attach(loader, &run_plan.hooks, &wire, false)?;
+        let (session, streams) = Session::attach(loader, &run_plan.first().hooks, &wire, false)?;
         let Streams { events, attempts, log: _ } = streams;
         let attempts = attempts.context("no attempts, though sites are chosen: a defect of the injector")?;
         let lab = Self {
@@ -277,9 +277,12 @@ fn run_plan(plan: &SweepPlan) -> Result<Plan> {
     let symbols = Kallsyms::read(&KernelFiles::default())?;
     let there = CHECKERS.iter().filter(|function| symbols.function(function).is_some());
     let none_of = there.map(|function| function.parse()).collect::<Result<_, _>>()?;
-    let stack = StackFilter { any_of: plan.only.clone(), none_of };
+    let any_of = plan.only.iter().cloned().map(StackPath::from).collect();
+    let stack = StackFilter { any_of, none_of, ..StackFilter::default() };
     let filter = Filter { stack, ..Filter::default() };
     let target = Target { command: Some(plan.command.clone()), ..Target::default() };
-    let policy = Policy { probability: Probability::ALWAYS, times: None, duration: None, ttl: TTL };
-    Ok(Plan::new(vec![Hook::Slab, Hook::Page], filter, target, policy, Output::default())?)
+    let rule = Rule::new(Hook::MEMORY.to_vec(), filter, Policy::default());
+    let mut plan = Plan::of(rule, target)?;
+    plan.limits.ttl = TTL;
+    Ok(plan)
 }
