@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     check::{self, Caller, Needs},
-    events::{End, Event, HookSummary, Record, SiteSummary, Start, Summary, Symbolizer, decode},
+    events::{End, Event, HookSummary, Record, RuleSummary, SiteSummary, Start, Summary, Symbolizer, decode},
     kernel::{Facts, KernelFiles, Survey, gfp::GfpBits},
     plan::{Limits, Plan},
     session::{self, Loader, Session, Streams, Wire, monotonic_ns},
@@ -65,8 +65,10 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
     let start = Start {
         version: env!("CARGO_PKG_VERSION"),
         kernel: facts.release.as_str().to_owned(),
+        build_id: files.build_id(),
         time: rfc3339_now(),
         time_ns: monotonic_ns(),
+        dry_run: plan.dry_run,
         hooks: &plan.first().hooks,
         plan,
     };
@@ -77,6 +79,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
     let mut run = Run {
         plan,
         names: GfpNames { bits: &facts.gfp, known: HashMap::new() },
+        rule: "default".into(),
         session,
         targets,
         command: None,
@@ -147,6 +150,7 @@ impl GfpNames<'_> {
 struct Run<'a> {
     plan: &'a Plan,
     names: GfpNames<'a>,
+    rule: Rc<str>,
     command: Option<Command>,
     session: Session,
     targets: Targets,
@@ -252,6 +256,7 @@ impl Run<'_> {
             let record = decoded.record;
             let event = Event {
                 time_ns: record.time,
+                rule: self.rule.clone(),
                 hook: decoded.hook,
                 error: record.error,
                 gfp: self.names.get(record.gfp),
@@ -301,6 +306,7 @@ impl Run<'_> {
             lost: sum(|counters| counters.lost),
             suppressed: sum(Counters::suppressed),
             sites: self.histogram()?,
+            rules: vec![RuleSummary { name: self.rule.clone(), hooks: hooks.clone() }],
             hooks,
         };
         if summary.delivered + summary.lost != summary.failures {
@@ -360,6 +366,7 @@ impl Run<'_> {
                 hook,
                 count,
                 stack: self.symbolizer.stack(signature, || Some(site)),
+                outcomes: None,
             });
         }
         Ok(summaries)

@@ -4,7 +4,9 @@
 use std::{path::Path, rc::Rc, time::Duration};
 
 use injector::{
-    events::{Context, End, Event, HookSummary, SiteSummary, Start, Summary},
+    events::{
+        Context, End, Event, HookSummary, Outcome, OutcomeKind, Outcomes, RuleSummary, SiteSummary, Start, Summary,
+    },
     plan::{Filter, Hook, Plan, Policy, Probability, Rule, Target},
     sinks::{Json, Sink, Text},
 };
@@ -28,6 +30,7 @@ fn slab_stack() -> Rc<[String]> {
 fn failure() -> Event {
     Event {
         time_ns: 5_251_622_000,
+        rule: "default".into(),
         hook: Hook::Slab,
         error: -12,
         gfp: "GFP_KERNEL".into(),
@@ -52,6 +55,7 @@ fn page_failure() -> Event {
     let gfp: Rc<str> = "GFP_ATOMIC|__GFP_COMP".into();
     Event {
         time_ns: 65_000_001_000,
+        rule: "softirqs".into(),
         hook: Hook::Page,
         error: 1,
         gfp: gfp.clone(),
@@ -68,31 +72,60 @@ fn page_failure() -> Event {
     }
 }
 
+fn outcomes() -> [Outcome; 5] {
+    let of = |is, syscall: Option<&'static str>, result| Outcome {
+        time_ns: 5_251_700_000,
+        site: 0x87c8_e6b2_420e_92dc,
+        pid: 168,
+        tid: 169,
+        comm: "mkdir \"\x1b\"".to_owned(),
+        syscall: syscall.map(Into::into),
+        result,
+        is,
+    };
+    [
+        of(OutcomeKind::Enomem, Some("mkdir"), Some(-12)),
+        of(OutcomeKind::Error, Some("openat"), Some(-512)),
+        of(OutcomeKind::Masked, Some("write"), Some(4096)),
+        of(OutcomeKind::Signal, Some("execve"), None),
+        of(OutcomeKind::Outside, None, None),
+    ]
+}
+
 fn summary() -> Summary {
     let counters = Counters {
         calls: 40_943,
         matches: 15_847,
-        failures: 2,
-        lost: 1,
-        passed: 6_962,
+        failures: 6,
+        lost: 4,
+        passed: 6_958,
         suppressed_nofail: 8_883,
         ..Counters::default()
     };
     let page = Counters { calls: 13_163, matches: 1, failures: 1, unreadable: 7, ..Counters::default() };
+    let hooks = vec![HookSummary { hook: Hook::Slab, counters }, HookSummary { hook: Hook::Page, counters: page }];
+    let rule = |name: &str, i: usize| RuleSummary { name: name.into(), hooks: vec![hooks[i]] };
     Summary {
         elapsed: Duration::from_millis(34_000),
         end: End::Command,
         command_status: Some(1),
-        hooks: vec![HookSummary { hook: Hook::Slab, counters }, HookSummary { hook: Hook::Page, counters: page }],
+        rules: vec![rule("default", 0), rule("softirqs", 1)],
+        hooks,
         calls: 54_106,
         matches: 15_848,
-        failures: 3,
-        delivered: 2,
-        lost: 1,
+        failures: 7,
+        delivered: 3,
+        lost: 4,
         suppressed: 8_883,
         sites: vec![
-            SiteSummary { site: 0x87c8_e6b2_420e_92dc, hook: Hook::Slab, count: 2, stack: slab_stack() },
-            SiteSummary { site: 0xff, hook: Hook::Page, count: 1, stack: page_failure().stack },
+            SiteSummary {
+                site: 0x87c8_e6b2_420e_92dc,
+                hook: Hook::Slab,
+                count: 6,
+                stack: slab_stack(),
+                outcomes: Some(Outcomes { enomem: 1, error: 1, masked: 1, signal: 1, outside: 1, open: 1 }),
+            },
+            SiteSummary { site: 0xff, hook: Hook::Page, count: 1, stack: page_failure().stack, outcomes: None },
         ],
     }
 }
@@ -104,14 +137,21 @@ fn write(sink: &mut dyn Sink) {
     let start = Start {
         version: "0.1.0",
         kernel: "6.12.117".to_owned(),
+        build_id: Some("2f1e".to_owned()),
         time: "2026-01-02T03:04:05Z".to_owned(),
         time_ns: 5_000_000_000,
+        dry_run: false,
         hooks: &plan.first().hooks,
         plan: &plan,
     };
     sink.start(&start).expect("it can be written");
     sink.failure(&failure()).expect("it can be written");
     sink.failure(&page_failure()).expect("it can be written");
+    // Its stack stands there already.
+    sink.failure(&failure()).expect("it can be written");
+    for outcome in outcomes() {
+        sink.outcome(&outcome).expect("it can be written");
+    }
     sink.summary(&summary()).expect("it can be written");
     sink.flush().expect("it can be written");
 }
@@ -154,7 +194,7 @@ fn json() {
     write(&mut Json::new(&mut written));
     for line in std::str::from_utf8(&written).expect("it can be written").lines() {
         let value: serde_json::Value = serde_json::from_str(line).expect("it can be written");
-        assert_eq!(value["schema"], 1, "{line}");
+        assert_eq!(value["schema"], 2, "{line}");
     }
     compare("run.jsonl", &written);
 }

@@ -1,4 +1,6 @@
-//! What the injector wrote: JSON lines, schema 1.
+//! What the injector wrote: JSON lines, schema 2.
+
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -7,8 +9,10 @@ use serde_json::Value;
 pub struct Report {
     /// The line at the start.
     pub start: Value,
-    /// One per failure that the ring did not lose.
+    /// One per failure that the ring did not lose, with its site's stack.
     pub failures: Vec<Value>,
+    /// What came of failures, where that was asked for.
+    pub outcomes: Vec<Value>,
     /// The line at the end.
     pub summary: Value,
     stderr: String,
@@ -38,22 +42,32 @@ impl Report {
     pub fn parse(text: &str, stderr: &str) -> Self {
         let mut start = Value::Null;
         let mut summary = Value::Null;
-        let mut failures = Vec::new();
+        let (mut failures, mut outcomes) = (Vec::new(), Vec::new());
+        let mut stacks = BTreeMap::new();
         for line in text.lines() {
-            let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}\n{stderr}"));
-            assert_eq!(value["schema"], 1, "{line}");
+            let mut value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}\n{stderr}"));
+            assert_eq!(value["schema"], 2, "{line}");
             assert!(summary.is_null(), "a line after the summary: {line}");
             match value["type"].as_str() {
                 Some("start") => {
                     assert!(start.is_null() && failures.is_empty(), "start is not the first line: {line}");
                     start = value;
                 }
-                Some("failure") => failures.push(value),
+                Some("site") => {
+                    let known = stacks.insert(value["site"].to_string(), value["stack"].take());
+                    assert!(known.is_none(), "a site for the second time: {line}");
+                }
+                Some("failure") => {
+                    let stack = stacks.get(&value["site"].to_string());
+                    value["stack"] = stack.unwrap_or_else(|| panic!("a failure before its site: {line}")).clone();
+                    failures.push(value);
+                }
+                Some("outcome") => outcomes.push(value),
                 Some("summary") => summary = value,
                 _ => panic!("unknown type: {line}"),
             }
         }
-        Self { start, failures, summary, stderr: stderr.to_owned() }
+        Self { start, failures, outcomes, summary, stderr: stderr.to_owned() }
     }
 
     /// The summary's entry for a hook.
@@ -88,6 +102,11 @@ impl Report {
             let hook = Hook(hook);
             assert_eq!(hook.get("matches"), hook.get("failures") + hook.let_through(), "{name}: {}", hook.0);
             assert!(hook.get("matches") <= hook.get("calls"), "{name}: {}", hook.0);
+        }
+        let rules = self.summary["rules"].as_array().unwrap_or_else(|| panic!("no rules in {}", self.summary));
+        for (name, hook) in hooks {
+            let of_rules: u64 = rules.iter().filter_map(|rule| rule["hooks"][name]["failures"].as_u64()).sum();
+            assert_eq!(of_rules, Hook(hook).get("failures"), "{name}, over rules: {}", self.summary);
         }
         for counter in ["calls", "matches", "failures", "lost"] {
             let sum: u64 = hooks.values().map(|hook| Hook(hook).get(counter)).sum();
@@ -149,7 +168,7 @@ pub fn has_frame(stack: &[String], prefix: &str) -> bool {
     stack.iter().any(|frame| frame.starts_with(prefix))
 }
 
-/// The frames of a failure's line.
+/// The frames of a failure.
 pub fn stack_of(failure: &Value) -> Vec<String> {
     let stack = failure["stack"].as_array().unwrap_or_else(|| panic!("no stack in {failure}"));
     stack.iter().map(|frame| frame.as_str().unwrap_or_else(|| panic!("{failure}")).to_owned()).collect()

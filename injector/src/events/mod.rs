@@ -7,5 +7,7 @@ pub mod model;
 pub mod symbolize;
 
 pub use decode::{DecodeError, Record, decode};
-pub use model::{Context, End, Event, HookSummary, SiteSummary, Start, Summary};
+pub use model::{
+    Context, End, Event, HookSummary, Outcome, OutcomeKind, Outcomes, RuleSummary, SiteSummary, Start, Summary,
+};
 pub use symbolize::Symbolizer;

@@ -1,6 +1,6 @@
 //! What the sinks get: owned, symbolized, free of eBPF. The field order is that of the JSON.
 
-use std::{rc::Rc, time::Duration};
+use std::{borrow::Cow, rc::Rc, time::Duration};
 
 use injector_common::counters::{Counters, DESCRIPTIONS};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
@@ -44,10 +44,14 @@ pub struct Start<'a> {
     pub version: &'static str,
     /// Release of the kernel.
     pub kernel: String,
+    /// Its GNU build id, hexadecimal: what debug information must have to be of it.
+    pub build_id: Option<String>,
     /// Wall-clock time, RFC 3339, UTC.
     pub time: String,
     /// CLOCK_MONOTONIC at the same moment, nanoseconds.
     pub time_ns: u64,
+    /// Everything but the failing is done.
+    pub dry_run: bool,
     /// What is attached.
     pub hooks: &'a [Hook],
     /// What was asked for.
@@ -59,6 +63,8 @@ pub struct Start<'a> {
 pub struct Event {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub time_ns: u64,
+    /// Name of the rule that wanted it.
+    pub rule: Rc<str>,
     /// Where.
     pub hook: Hook,
     /// What the caller got: a negated errno, or 1 for `true`.
@@ -92,8 +98,48 @@ pub struct Event {
     /// Site signature.
     #[serde(serialize_with = "hex")]
     pub site: u64,
-    /// Frames, innermost first, beginning with the hook's caller: `symbol+0x1f`, `symbol+0x1f [module]`.
+    /// Frames, innermost first, beginning with the hook's caller: `symbol+0x1f`, `symbol+0x1f [module]`. JSON lines have it
+    /// once for each site.
+    #[serde(skip)]
     pub stack: Rc<[String]>,
+}
+
+/// What came of the system call that a failure was made in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutcomeKind {
+    /// It returned `ENOMEM`.
+    Enomem,
+    /// It returned another error.
+    Error,
+    /// It succeeded all the same.
+    Masked,
+    /// The task got a signal.
+    Signal,
+    /// The failure was not made in a system call.
+    Outside,
+}
+
+/// The system call that a failure was made in has come back.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// Site signature of the failure.
+    #[serde(serialize_with = "hex")]
+    pub site: u64,
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Name of the task.
+    pub comm: String,
+    /// The system call's name, where it was in one.
+    pub syscall: Option<Cow<'static, str>>,
+    /// What it returned: `-errno` for errors.
+    pub result: Option<i64>,
+    /// What that means.
+    pub is: OutcomeKind,
 }
 
 /// Why a run ended.
@@ -138,6 +184,68 @@ pub struct HookSummary {
     pub counters: Counters,
 }
 
+/// The counters of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleSummary {
+    /// Its name.
+    pub name: Rc<str>,
+    /// Per hook.
+    #[serde(serialize_with = "hooks")]
+    pub hooks: Vec<HookSummary>,
+}
+
+/// How many of a site's failures came to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// [`OutcomeKind::Enomem`]
+    pub enomem: u64,
+    /// [`OutcomeKind::Error`]
+    pub error: u64,
+    /// [`OutcomeKind::Masked`]
+    pub masked: u64,
+    /// [`OutcomeKind::Signal`]
+    pub signal: u64,
+    /// [`OutcomeKind::Outside`]
+    pub outside: u64,
+    /// The call had not come back when the run ended.
+    pub open: u64,
+}
+
+impl Outcomes {
+    /// Each with its word for people.
+    #[must_use]
+    pub fn named(&self) -> [(u64, &'static str); 6] {
+        let Self { enomem, error, masked, signal, outside, open } = *self;
+        [
+            (enomem, "ENOMEM"),
+            (error, "another error"),
+            (masked, "masked"),
+            (signal, "signal"),
+            (outside, "outside of system calls"),
+            (open, "not back yet"),
+        ]
+    }
+
+    /// Counts one.
+    pub fn count(&mut self, kind: OutcomeKind) {
+        let counter = match kind {
+            OutcomeKind::Enomem => &mut self.enomem,
+            OutcomeKind::Error => &mut self.error,
+            OutcomeKind::Masked => &mut self.masked,
+            OutcomeKind::Signal => &mut self.signal,
+            OutcomeKind::Outside => &mut self.outside,
+        };
+        *counter += 1;
+    }
+
+    /// `12 ENOMEM, 29 masked`: those that there are.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let there = self.named().into_iter().filter(|(count, _)| *count > 0);
+        there.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// A site and how often it was failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SiteSummary {
@@ -150,6 +258,9 @@ pub struct SiteSummary {
     pub count: u64,
     /// As in [`Event`].
     pub stack: Rc<[String]>,
+    /// What came of its failures, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcomes: Option<Outcomes>,
 }
 
 /// A run has ended.
@@ -162,9 +273,11 @@ pub struct Summary {
     pub end: End,
     /// Exit status of the command, or 128 plus the signal that killed it.
     pub command_status: Option<i32>,
-    /// Per hook.
+    /// Per hook, over all rules.
     #[serde(serialize_with = "hooks")]
     pub hooks: Vec<HookSummary>,
+    /// Per rule, in the plan's order.
+    pub rules: Vec<RuleSummary>,
     /// Executions of the hooks while armed.
     pub calls: u64,
     /// Calls that every filter accepted.
@@ -181,7 +294,8 @@ pub struct Summary {
     pub sites: Vec<SiteSummary>,
 }
 
-fn hex<S: Serializer>(signature: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+/// A signature as in all JSON: 16 hexadecimal digits.
+pub(crate) fn hex<S: Serializer>(signature: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{signature:016x}"))
 }
 

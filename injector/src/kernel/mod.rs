@@ -5,6 +5,7 @@
 //! when nothing is.
 
 pub mod btf;
+mod build_id;
 pub mod facts;
 pub mod files;
 pub mod gfp;

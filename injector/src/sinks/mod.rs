@@ -15,7 +15,7 @@ pub use json::{Json, SCHEMA};
 pub use text::Text;
 
 use crate::{
-    events::{Event, Start, Summary},
+    events::{Event, Outcome, Start, Summary},
     plan::{Format, Output},
 };
 
@@ -31,6 +31,11 @@ pub trait Sink {
     /// # Errors
     /// See [`Sink::start`].
     fn failure(&mut self, event: &Event) -> io::Result<()>;
+    /// The system call that a failure was made in has come back, or there is none.
+    ///
+    /// # Errors
+    /// See [`Sink::start`].
+    fn outcome(&mut self, outcome: &Outcome) -> io::Result<()>;
     /// The run has ended.
     ///
     /// # Errors

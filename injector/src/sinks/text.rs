@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use injector_common::counters::DESCRIPTIONS;
+use injector_common::counters::{Counters, DESCRIPTIONS};
+use nix::errno::Errno;
 
 use super::Sink;
-use crate::events::{Context, Event, Start, Summary, frames};
+use crate::events::{Context, Event, HookSummary, Outcome, OutcomeKind, RuleSummary, Start, Summary, frames};
 
 /// Writes text.
 #[derive(Debug)]
@@ -23,6 +24,12 @@ impl<W: Write> Text<W> {
     pub fn new(writer: W, top: usize) -> Self {
         Self { writer, top, began: 0 }
     }
+
+    /// When it was, in seconds since the start.
+    fn time(&mut self, time_ns: u64) -> io::Result<()> {
+        let since = time_ns.saturating_sub(self.began);
+        write!(self.writer, "{:>4}.{:06} ", since / 1_000_000_000, since / 1_000 % 1_000_000)
+    }
 }
 
 impl<W: Write> Sink for Text<W> {
@@ -32,26 +39,15 @@ impl<W: Write> Sink for Text<W> {
     }
 
     fn failure(&mut self, event: &Event) -> io::Result<()> {
-        let since = event.time_ns.saturating_sub(self.began);
-        write!(
-            self.writer,
-            "{:>4}.{:06} {:<4} {} order={} size={}",
-            since / 1_000_000_000,
-            since / 1_000 % 1_000_000,
-            event.hook,
-            event.effective_gfp,
-            event.order,
-            event.size
-        )?;
+        self.time(event.time_ns)?;
+        write!(self.writer, "{:<4} {} order={} size={}", event.hook, event.effective_gfp, event.order, event.size)?;
         if event.gfp_bits != event.effective_gfp_bits {
             write!(self.writer, " asked={}", event.gfp)?;
         }
         if let Some(cache) = &event.cache {
             write!(self.writer, " cache={cache}")?;
         }
-        // A task names itself; a terminal must not obey it.
-        let comm = event.comm.replace(char::is_control, "?");
-        write!(self.writer, " {comm}[{}] cpu{}", event.tid, event.cpu)?;
+        write!(self.writer, " {}[{}] cpu{}", printable(&event.comm), event.tid, event.cpu)?;
         if event.context != Context::Task {
             write!(self.writer, " {}", event.context.name())?;
         }
@@ -60,6 +56,27 @@ impl<W: Write> Sink for Text<W> {
             write!(self.writer, " < {frame}")?;
         }
         writeln!(self.writer)
+    }
+
+    fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {
+        self.time(outcome.time_ns)?;
+        let out = &mut self.writer;
+        write!(out, "outcome ")?;
+        match &outcome.syscall {
+            None => write!(out, "outside of system calls")?,
+            Some(syscall) => {
+                write!(out, "{syscall}()")?;
+                if let Some(result) = outcome.result {
+                    write!(out, " = {}", returned(result))?;
+                }
+                match outcome.is {
+                    OutcomeKind::Masked => write!(out, " masked")?,
+                    OutcomeKind::Signal => write!(out, " signal")?,
+                    OutcomeKind::Enomem | OutcomeKind::Error | OutcomeKind::Outside => {}
+                }
+            }
+        }
+        writeln!(out, " {}[{}] site={:016x}", printable(&outcome.comm), outcome.tid, outcome.site)
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
@@ -80,6 +97,18 @@ impl<W: Write> Sink for Text<W> {
                 counters.matches,
                 counters.failures
             )?;
+        }
+        if summary.rules.len() > 1 {
+            let name = |rule: &RuleSummary| printable(&rule.name).chars().count();
+            let width = summary.rules.iter().map(name).max().unwrap_or(0).max("rule".len());
+            writeln!(out, "\n{:<width$}  {:<8}{:>14}{:>14}{:>14}", "rule", "hook", "calls", "matches", "failures")?;
+            for rule in &summary.rules {
+                for HookSummary { hook, counters } in &rule.hooks {
+                    let Counters { calls, matches, failures, .. } = counters;
+                    let (name, hook) = (printable(&rule.name), hook.name());
+                    writeln!(out, "{name:<width$}  {hook:<8}{calls:>14}{matches:>14}{failures:>14}")?;
+                }
+            }
         }
         writeln!(
             out,
@@ -105,6 +134,10 @@ impl<W: Write> Sink for Text<W> {
         }
         for site in &summary.sites[..shown] {
             writeln!(out, "\n{:>10} x {} site {:016x}", site.count, site.hook, site.site)?;
+            if let Some(outcomes) = &site.outcomes {
+                let times = if site.count == 1 { "once" } else { &*format!("{} times", site.count) };
+                writeln!(out, "             failed {times}: {}", outcomes.describe())?;
+            }
             for frame in site.stack.iter() {
                 writeln!(out, "             {frame}")?;
             }
@@ -114,5 +147,18 @@ impl<W: Write> Sink for Text<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.writer.flush()
+    }
+}
+
+/// A task names itself; a terminal must not obey it.
+fn printable(name: &str) -> String {
+    name.replace(char::is_control, "?")
+}
+
+/// What a system call returned: `ENOMEM`, `3`, and `-512` for what is only known within the kernel.
+fn returned(result: i64) -> String {
+    match i32::try_from(-result).map(Errno::from_raw) {
+        Ok(errno) if result < 0 && errno != Errno::UnknownErrno => format!("{errno:?}"),
+        _ => result.to_string(),
     }
 }
