@@ -1,6 +1,8 @@
 //! What the user side tells the eBPF programs: constants, frozen before load, so that the verifier removes
 //! the branches of filters that are off; and the few knobs that change while they run.
 
+use crate::HOOKS;
+
 /// How many `--gfp` values one run can have.
 pub const MAX_GFP_ALTERNATIVES: usize = 8;
 /// How many negated composites (`!NOFS`) one `--gfp` value can have.
@@ -15,6 +17,16 @@ pub const MAX_PIDS: u32 = 1024;
 pub const MAX_MODULES: u32 = 512;
 /// How many address ranges the stack filters can have in all. A pattern's adjacent functions share a range.
 pub const MAX_STACK_RANGES: u32 = 1 << 16;
+/// How many paths of several functions the stack filters of a rule can have. A power of two.
+pub const MAX_PATHS: usize = 4;
+/// How many functions a path can have. A power of two.
+pub const MAX_PATH_LEN: usize = 4;
+/// How many user ids, and how many processes that are spared, a rule can name.
+pub const MAX_IDS: usize = 8;
+/// How many numbers `--nth` can have.
+pub const MAX_NTH: usize = 16;
+/// System calls have smaller numbers (x86-64 has some 470 in 6.12).
+pub const MAX_SYSCALLS: u32 = 512;
 
 /// Absent field or symbol.
 pub const ABSENT: i32 = -1;
@@ -53,6 +65,38 @@ pub struct AddressRange {
     pub start: u64,
     /// First address after.
     pub end: u64,
+}
+
+/// Part of the table of address ranges, sorted by address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slice {
+    /// Index of its first range.
+    pub first: u32,
+    /// How many there are; 0: no such filter.
+    pub len: u32,
+}
+
+/// Functions that are in a stack together, the innermost first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Path {
+    /// The ranges of each.
+    pub functions: [Slice; MAX_PATH_LEN],
+    /// How many of `functions` are used.
+    pub len: u32,
+    /// Explicit padding.
+    pub _pad: u32,
+}
+
+/// What is particular to a hook in this run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct HookConfig {
+    /// What signatures of its sites begin with: the same in every run.
+    pub id: u32,
+    /// What a failed call returns.
+    pub error: i32,
 }
 
 /// A loaded module: what a site signature needs to be the same wherever the module was loaded.
@@ -101,8 +145,12 @@ pub struct Offsets {
     pub cache_object_size: i32,
     /// `kmem_cache.name`.
     pub cache_name: i32,
-    /// Explicit padding.
-    pub _pad: i32,
+    /// `task_struct.pid`.
+    pub task_pid: i32,
+    /// `task_struct.tgid`.
+    pub task_tgid: i32,
+    /// `task_struct.exit_code`.
+    pub task_exit_code: i32,
 }
 
 /// `Target::kinds`: a few processes are targets, all of them in `Target::pids`.
@@ -143,6 +191,17 @@ pub struct Config {
     pub init_allowed: u32,
     /// [`ON`] when each failure goes to the ring buffer.
     pub events: u32,
+    /// [`ON`]: everything but the failing.
+    pub dry_run: u32,
+    /// [`ON`]: what becomes of the system call in which a failure happened is reported.
+    pub outcome: u32,
+    /// [`ON`]: children of target processes are targets.
+    pub follow: u32,
+    /// How many CPUs there can be: the rows of the counters.
+    pub cpus: u32,
+
+    /// By `HOOK_*`.
+    pub hooks: [HookConfig; HOOKS],
 
     /// Bits of this kernel.
     pub gfp_bits: GfpBits,
@@ -170,15 +229,74 @@ pub struct Config {
     pub order_min: u32,
     /// Largest order that matches.
     pub order_max: u32,
-    /// How many ranges `--stack` has; 0: no such filter. They come first in the table.
-    pub stack_any_len: u32,
-    /// How many ranges `--not-stack` has; they follow.
-    pub stack_none_len: u32,
+    /// Smallest size that matches, in bytes.
+    pub size_min: u64,
+    /// Largest size that matches.
+    pub size_max: u64,
+    /// [`ON`] when the size is filtered.
+    pub size_on: u32,
+    /// [`ON`] when the cache's name is filtered, by the automaton [`GLOB_CACHE`].
+    pub cache_on: u32,
+    /// [`ON`] when the task's name is filtered, by the automaton [`GLOB_COMM`].
+    pub comm_on: u32,
+    /// How many of `uids` are used; 0: any user.
+    pub uids_len: u32,
+    /// Real user ids of the tasks that match.
+    pub uids: [u32; MAX_IDS],
+    /// How many of `not_pids` are used.
+    pub not_pids_len: u32,
+    /// `KTHREADS_*`.
+    pub kthread_filter: u32,
+    /// Processes that never match.
+    pub not_pids: [u32; MAX_IDS],
+    /// [`ON`] when the system call is filtered.
+    pub syscalls_on: u32,
+    /// Contexts that match: bits `1 << CONTEXT_*`; [`CONTEXTS_ALL`]: nobody looks.
+    pub contexts: u32,
+    /// A bit for each system call that matches, by its number.
+    pub syscalls: [u64; MAX_SYSCALLS as usize / 64],
+    /// Where system calls enter: `do_syscall_64()`.
+    pub syscall_entry: AddressRange,
+    /// `--stack` with single functions: some frame is in it.
+    pub stack_any: Slice,
+    /// `--not-stack`: no frame is in it.
+    pub stack_none: Slice,
+    /// `--caller`: the first frame that isn't the allocator's is in it.
+    pub stack_caller: Slice,
+    /// The allocator's own functions; only needed for `stack_caller` and `stack_depth`.
+    pub allocator: Slice,
+    /// So many frames are looked at, from the allocator's caller on; 0: all.
+    pub stack_depth: u32,
+    /// How many of `paths` are used: `--stack` with several functions.
+    pub paths_len: u32,
+    /// Any of them, or `stack_any`.
+    pub paths: [Path; MAX_PATHS],
+
+    /// So many matches pass first.
+    pub skip: u64,
+    /// Then so many bytes.
+    pub space: u64,
+    /// Of what is left, every so-many-th may fail; 0: each.
+    pub every: u64,
+    /// Of what is left, only these may fail, counted from 1.
+    pub nth: [u64; MAX_NTH],
+    /// How many of `nth` are used; 0: each may.
+    pub nth_len: u32,
+    /// [`ON`]: `nth` counts each task's matches by themselves.
+    pub nth_per_task: u32,
+    /// [`ON`]: the coin is made of `seed`, the site, and how often it was hit.
+    pub seed_on: u32,
+    /// [`ON`]: `LIVE_INTERVAL` limits the rate.
+    pub rate_on: u32,
+    /// See `seed_on`.
+    pub seed: u64,
+    /// How many failures a site may have; 0: no limit.
+    pub per_site: u64,
     /// [`ON`]: sites are chosen one by one (a sweep) instead of by a coin, and `LIVE_LEVEL` says where.
     pub sites_on: u32,
     /// [`ON`]: with a target, kernel threads are targets too.
     pub kthreads: u32,
-    /// [`ON`]: with a target, calls in softirqs match too, whoever is interrupted.
+    /// [`ON`]: with a target, calls in softirqs match too, whoever is interrupted. `contexts` has them then.
     pub softirqs: u32,
     /// [`ON`]: a site that was failed once in an attempt is failed for the rest of it.
     pub persistent: u32,
@@ -210,8 +328,40 @@ pub const LIVE_ALLOWED: u32 = 5;
 /// Index into the live knobs, where sites are chosen: at which hit a site is failed, from 1; within an attempt, or at
 /// [`LEVEL_RUN`] since it was armed.
 pub const LIVE_HIT: u32 = 6;
+/// Index into the live knobs: nanoseconds from one failure to the next, if the rate is limited.
+pub const LIVE_INTERVAL: u32 = 7;
 /// How many live knobs there are.
-pub const LIVE_KNOBS: u32 = 7;
+pub const LIVE_KNOBS: u32 = 8;
+
+/// Index into the state of the policy: how much of the failure budget is spent.
+pub const STATE_SPENT: u32 = 0;
+/// Index into the state of the policy: matches, for `Config::skip`.
+pub const STATE_MATCHES: u32 = 1;
+/// Index into the state of the policy: bytes, for `Config::space`.
+pub const STATE_BYTES: u32 = 2;
+/// Index into the state of the policy: what came through both, for `Config::every` and `Config::nth`.
+pub const STATE_COUNTED: u32 = 3;
+/// Index into the state of the policy: CLOCK_MONOTONIC nanoseconds when the next failure is due, if the rate is limited.
+pub const STATE_DUE: u32 = 4;
+/// How much state there is.
+pub const STATES: u32 = 5;
+
+/// Index of the automaton for names of tasks.
+pub const GLOB_COMM: u32 = 0;
+/// Index of the automaton for names of caches.
+pub const GLOB_CACHE: u32 = 1;
+/// How many automata there are.
+pub const GLOBS: u32 = 2;
+
+/// `Config::kthread_filter`: kernel threads are as other tasks.
+pub const KTHREADS_ANY: u32 = 0;
+/// `Config::kthread_filter`: only they match.
+pub const KTHREADS_ONLY: u32 = 1;
+/// `Config::kthread_filter`: they don't match.
+pub const KTHREADS_EXCLUDE: u32 = 2;
+
+/// `Config::contexts`: every context.
+pub const CONTEXTS_ALL: u32 = 0b1111;
 
 /// `LIVE_LEVEL`: sites are recorded, none is failed.
 pub const LEVEL_RECORD: u64 = 0;
@@ -230,7 +380,19 @@ impl Config {
         init_allowed: 0,
         events: 0,
         gfp_bits: GfpBits { nofail: 0, io: 0, fs: 0, _pad: 0 },
-        offsets: Offsets { task_flags: ABSENT, cache_object_size: ABSENT, cache_name: ABSENT, _pad: 0 },
+        dry_run: 0,
+        outcome: 0,
+        follow: 0,
+        cpus: 0,
+        hooks: [HookConfig { id: 0, error: 0 }; HOOKS],
+        offsets: Offsets {
+            task_flags: ABSENT,
+            cache_object_size: ABSENT,
+            cache_name: ABSENT,
+            task_pid: ABSENT,
+            task_tgid: ABSENT,
+            task_exit_code: ABSENT,
+        },
         text: AddressRange { start: 0, end: 0 },
         irq_entry: [AddressRange { start: 0, end: 0 }; 2],
         per_cpu_offsets: 0,
@@ -241,8 +403,37 @@ impl Config {
         order_on: 0,
         order_min: 0,
         order_max: 0,
-        stack_any_len: 0,
-        stack_none_len: 0,
+        size_min: 0,
+        size_max: 0,
+        size_on: 0,
+        cache_on: 0,
+        comm_on: 0,
+        uids_len: 0,
+        uids: [0; MAX_IDS],
+        not_pids_len: 0,
+        kthread_filter: 0,
+        not_pids: [0; MAX_IDS],
+        syscalls_on: 0,
+        contexts: CONTEXTS_ALL,
+        syscalls: [0; MAX_SYSCALLS as usize / 64],
+        syscall_entry: AddressRange { start: 0, end: 0 },
+        stack_any: Slice { first: 0, len: 0 },
+        stack_none: Slice { first: 0, len: 0 },
+        stack_caller: Slice { first: 0, len: 0 },
+        allocator: Slice { first: 0, len: 0 },
+        stack_depth: 0,
+        paths_len: 0,
+        paths: [Path { functions: [Slice { first: 0, len: 0 }; MAX_PATH_LEN], len: 0, _pad: 0 }; MAX_PATHS],
+        skip: 0,
+        space: 0,
+        every: 0,
+        nth: [0; MAX_NTH],
+        nth_len: 0,
+        nth_per_task: 0,
+        seed_on: 0,
+        rate_on: 0,
+        seed: 0,
+        per_site: 0,
         sites_on: 0,
         kthreads: 0,
         softirqs: 0,
@@ -271,19 +462,17 @@ const _: () = {
     assert!(size_of::<Module>() == 24);
     assert!(size_of::<Cgroup>() == 16);
     assert!(size_of::<Target>() == 8 + 4 * FEW_PIDS + 16 * MAX_CGROUPS);
+    // Members in order of their alignment within each group, so that nothing is between them: the sum of all is the size.
+    // No padding: what stands before `hooks`, between it and `gfp`, and the rest. Who adds a member counts it here.
     assert!(
         size_of::<Config>()
-            == 16
-                + 16
-                + 16
-                + 16
-                + 32
-                + 16
-                + 32
-                + 40
+            == 32
+                + size_of::<HookConfig>() * HOOKS
+                + 744
                 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES
                 + size_of::<Target>()
     );
+    assert!(size_of::<Path>() == 8 + 8 * MAX_PATH_LEN && MAX_PATH_LEN.is_power_of_two() && MAX_PATHS.is_power_of_two());
     assert!(MAX_MODULES.is_power_of_two() && MAX_STACK_RANGES.is_power_of_two());
 };
 

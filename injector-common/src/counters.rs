@@ -30,6 +30,13 @@ macro_rules! counters {
                 [$($name,)*]
             }
 
+            /// The opposite of [`Counters::values`].
+            #[must_use]
+            pub fn from_values(values: [u64; DESCRIPTIONS.len()]) -> Self {
+                let [$($name,)*] = values;
+                Self { $($name,)* }
+            }
+
             /// What was counted since `earlier`.
             #[must_use]
             pub fn since(&self, earlier: &Self) -> Self {
@@ -54,7 +61,7 @@ counters! {
     failures: "calls",
     /// failures whose event found the ring buffer full; they are in the histogram all the same
     lost: "events",
-    /// matches let through by the policy (probability, or the choice of sites)
+    /// matches let through by the policy (probability, every n-th, rate, choice of sites…)
     passed: "calls",
     /// matches let through because the failure budget was used up
     exhausted: "calls",
@@ -68,7 +75,7 @@ counters! {
     suppressed_own: "calls",
     /// matches never failed: PID 1
     suppressed_init: "calls",
-    /// calls in interrupts (softirqs left out, if asked for) while a target was set: the task there is a bystander
+    /// calls in other contexts than asked for: in an interrupt the task that a target names is a bystander
     bystander: "calls",
     /// calls let through because kernel memory or the stack could not be read
     unreadable: "calls",
@@ -76,6 +83,8 @@ counters! {
     sites_full: "calls",
     /// failures with frames in code that was loaded after the start: their site signature is coarser
     unknown_code: "calls",
+    /// processes that --follow missed because its table was full
+    unfollowed: "processes",
 }
 
 impl Counters {
@@ -98,12 +107,13 @@ mod tests {
 
     #[test]
     fn values_follow_the_descriptions() {
-        let counters = Counters { calls: 1, unknown_code: 9, ..Counters::default() };
+        let counters = Counters { calls: 1, unfollowed: 9, ..Counters::default() };
         let values = counters.values();
         assert_eq!(DESCRIPTIONS[0].name, "calls");
         assert_eq!(values[0], 1);
-        assert_eq!(DESCRIPTIONS[values.len() - 1].name, "unknown_code");
+        assert_eq!(DESCRIPTIONS[values.len() - 1].name, "unfollowed");
         assert_eq!(values[values.len() - 1], 9);
+        assert_eq!(Counters::from_values(values), counters);
     }
 
     #[test]

@@ -75,6 +75,38 @@ pub const fn coin(random: u32, threshold: u64) -> bool {
     (random as u64) < threshold
 }
 
+/// The coin of `--seed`: 32 bits that depend on the seed, the site, and which of its hits it is, and on nothing else.
+#[must_use]
+#[inline(always)]
+pub const fn seeded(seed: u64, site: u64, hit: u64) -> u32 {
+    // The finalizer of splitmix64 (Vigna), twice: neighbouring seeds and hits have nothing in common.
+    mix(mix(seed ^ site).wrapping_add(hit)) as u32
+}
+
+#[inline(always)]
+const fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+/// How far behind the pace of `--rate` failures may fall and still catch up, nanoseconds.
+pub const CATCH_UP: u64 = 100_000_000;
+
+/// With a limited rate: when the next failure after one at `now` is due, if one may happen now; the last one made `due` the
+/// time. A bucket of tokens, told by the time at which it has one.
+#[must_use]
+#[inline(always)]
+pub const fn next_due(due: u64, now: u64, interval: u64) -> Option<u64> {
+    if due > now {
+        return None;
+    }
+    let earliest = now.saturating_sub(CATCH_UP);
+    let from = if due > earliest { due } else { earliest };
+    Some(from.saturating_add(interval))
+}
+
 /// in_task() and its siblings from a preempt count (include/linux/preempt.h, 6.1 and 6.12): `CONTEXT_*`.
 #[must_use]
 #[inline(always)]
@@ -137,6 +169,39 @@ mod tests {
         assert_eq!(context(0x101), CONTEXT_SOFTIRQ);
         assert_eq!(context(0x1_0100), CONTEXT_HARDIRQ);
         assert_eq!(context(0x10_0000), CONTEXT_NMI);
+    }
+
+    #[test]
+    fn a_rate_is_kept_when_calls_come_in_bursts() {
+        const INTERVAL: u64 = 1_000_000; // 1,000/s
+        let (mut due, mut failures) = (0, 0);
+        // For ten seconds, 50 ms of calls each 10 us and 50 ms of none.
+        for now in (0..10_000_000_000_u64).step_by(10_000).filter(|now| now / 50_000_000 % 2 == 0) {
+            if let Some(next) = next_due(due, now, INTERVAL) {
+                due = next;
+                failures += 1;
+            }
+        }
+        assert!((9_940..=10_000).contains(&failures), "{failures}");
+    }
+
+    #[test]
+    fn a_rate_does_not_catch_up_for_ever() {
+        let hour = 3_600_000_000_000;
+        let mut due = 0;
+        let burst =
+            (0..10_000).filter(|_| next_due(due, hour, 1_000_000).inspect(|next| due = *next).is_some()).count();
+        assert_eq!(burst, 101, "100 ms of them, and the one that is due");
+    }
+
+    #[test]
+    fn seeds_are_for_ever() {
+        // A change here changes what a seed replays: bump ABI_VERSION and say so.
+        assert_eq!(seeded(1, 2, 3), seeded(1, 2, 3));
+        let below_half = (0..10_000).filter(|hit| coin(seeded(7, 0x1234, *hit), ALWAYS / 2)).count();
+        assert!((4_800..5_200).contains(&below_half), "{below_half}");
+        let differ = (0..1000).filter(|hit| seeded(7, 1, *hit) != seeded(8, 1, *hit)).count();
+        assert!(differ > 990);
     }
 
     proptest! {

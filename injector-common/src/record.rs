@@ -34,6 +34,8 @@ pub struct Site {
     pub flags: u32,
     /// How many of `frames` are used.
     pub frames_len: u32,
+    /// With `--outcome`: failures by what became of them, at `OUTCOME_*`.
+    pub outcomes: [u64; OUTCOMES],
     /// Return addresses, innermost first, beginning with the hook's caller.
     pub frames: [u64; MAX_FRAMES],
 }
@@ -59,9 +61,72 @@ impl Site {
         context: CONTEXT_UNKNOWN,
         flags: 0,
         frames_len: 0,
+        outcomes: [0; OUTCOMES],
         frames: [0; MAX_FRAMES],
     };
 }
+
+/// The system call returned -ENOMEM.
+pub const OUTCOME_ENOMEM: u32 = 0;
+/// It returned another error.
+pub const OUTCOME_ERROR: u32 = 1;
+/// It did not return an error: nobody noticed.
+pub const OUTCOME_MASKED: u32 = 2;
+/// It did not return: a signal ended the task.
+pub const OUTCOME_SIGNAL: u32 = 3;
+/// The failure was not in a system call.
+pub const OUTCOME_OUTSIDE: u32 = 4;
+/// How many kinds there are.
+pub const OUTCOMES: usize = 5;
+
+/// How many sites' failures in one system call are told apart; what goes beyond stays without an outcome.
+pub const MAX_PENDING: usize = 16;
+
+/// A system call with failures in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pending {
+    /// How many of `sites` are used.
+    pub len: u32,
+    /// Its number.
+    pub syscall: u32,
+    /// Where there were failures.
+    pub sites: [u64; MAX_PENDING],
+    /// How many, each.
+    pub counts: [u64; MAX_PENDING],
+}
+
+impl Pending {
+    /// None.
+    pub const NONE: Self = Self { len: 0, syscall: 0, sites: [0; MAX_PENDING], counts: [0; MAX_PENDING] };
+}
+
+/// What became of a site's failures in a system call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Outcome {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time: u64,
+    /// Site signature.
+    pub site: u64,
+    /// How many failures.
+    pub count: u64,
+    /// What the system call returned, or the wait status of the task that did not come back.
+    pub result: i64,
+    /// Process id (tgid).
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Number of the system call; [`NO_SYSCALL`]: in none.
+    pub syscall: u32,
+    /// `OUTCOME_*`.
+    pub kind: u32,
+    /// Name of the task.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// `Outcome::syscall`: the failure was not in a system call.
+pub const NO_SYSCALL: u32 = u32::MAX;
 
 /// One failure. Its stack is the site's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,9 +178,10 @@ pub const CONTEXT_NMI: u32 = 3;
 pub const CONTEXT_UNKNOWN: u32 = 4;
 
 const _: () = {
-    assert!(size_of::<Site>() == 64 + 8 * MAX_FRAMES);
-    // The user side tells the two kinds of record by their length.
-    assert!(size_of::<Site>() != size_of::<Failure>());
+    assert!(size_of::<Site>() == 64 + 8 * OUTCOMES + 8 * MAX_FRAMES);
+    // The user side tells the kinds of record by their length.
+    assert!(size_of::<Site>() != size_of::<Failure>() && size_of::<Outcome>() != size_of::<Failure>());
+    assert!(size_of::<Outcome>() == 48 + COMM_LEN && size_of::<Pending>() == 8 + 16 * MAX_PENDING);
     assert!(size_of::<Failure>() == 32 + 40 + COMM_LEN + CACHE_NAME_LEN);
 };
 
@@ -125,4 +191,6 @@ mod pod {
     unsafe impl aya::Pod for super::Site {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Failure {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Pending {}
 }

@@ -2,26 +2,27 @@
 
 use aya_ebpf::{
     bindings::pt_regs,
-    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, generated},
+    helpers::{bpf_ktime_get_ns, generated},
     programs::ProbeContext,
 };
 use aya_log_ebpf::{debug, warn};
 use injector_common::{
-    HOOK_SLAB,
+    HOOK_BIO, HOOK_FUNCTION, HOOK_PAGE, HOOK_SLAB, HOOKS,
     config::{
-        GfpTest, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_THRESHOLD, MAX_GFP_ALTERNATIVES, MAX_GFP_NEGATED, ON,
+        CONTEXTS_ALL, GLOB_CACHE, GfpTest, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, MAX_GFP_ALTERNATIVES,
+        MAX_GFP_NEGATED, MAX_SYSCALLS, ON,
     },
     counters::Counters,
-    decide::{self, ALWAYS},
-    record::{CACHE_NAME_LEN, CONTEXT_SOFTIRQ, CONTEXT_TASK, CONTEXT_UNKNOWN},
+    decide::{self, PAGE_SHIFT},
+    record::{CACHE_NAME_LEN, CONTEXT_TASK, CONTEXT_UNKNOWN, Site},
 };
 
 use crate::{
     kernel_memory,
-    maps::{self, config},
-    page, record,
+    maps::{self, Scratch, config},
+    outcome, policy, record,
     site::{self, Walk},
-    sites, slab, task,
+    sites, task,
 };
 
 /// The name of the cache that caches are made from (create_boot_cache() in kmem_cache_init(), mm/slub.c, 6.12).
@@ -31,11 +32,11 @@ const BOOTSTRAP_CACHE: &[u8; 11] = b"kmem_cache\0";
 pub struct Call {
     /// `HOOK_*`.
     pub hook: u32,
-    /// Flags asked for.
+    /// Flags asked for; 0 for hooks that have none.
     pub gfp: u32,
-    /// Address of the slab cache; 0 for the page hook.
+    /// Address of the slab cache; 0 for the other hooks.
     pub cache: u64,
-    /// Order asked for; not known yet for a slab call.
+    /// Order asked for; not known yet for a slab call, 0 for hooks that have none.
     pub order: u32,
 }
 
@@ -45,10 +46,12 @@ pub struct Facts {
     pub effective_gfp: u32,
     /// Order asked for, or needed.
     pub order: u32,
-    /// Object size in bytes; 0 for the page hook.
-    pub size: u32,
+    /// Bytes: of the object, or of the pages; 0 for hooks that have none.
+    pub size: u64,
     /// `CONTEXT_*`.
     pub context: u32,
+    /// What the caller gets.
+    pub error: i32,
     /// CLOCK_MONOTONIC nanoseconds.
     pub time: u64,
     /// Site signature.
@@ -61,8 +64,8 @@ pub fn run(ctx: &ProbeContext, call: &Call) {
     if screen(call).is_none() {
         return;
     }
-    let error = decide(ctx.regs, call.hook, call.gfp, call.order, call.cache);
-    if error != 0 {
+    if decide(ctx.regs, call.hook, call.gfp, call.order, call.cache) != 0 && config!(dry_run) != ON {
+        let error = i64::from(config!(hooks[call.hook as usize].error));
         // SAFETY: a kprobe's registers, at the entry of a function that the kernel lists as injectable.
         unsafe { generated::bpf_override_return(ctx.regs, error as u64) };
     }
@@ -74,34 +77,39 @@ pub fn run(ctx: &ProbeContext, call: &Call) {
 fn screen(call: &Call) -> Option<()> {
     let counters = maps::counters(call.hook)?;
     counters.calls += 1;
-    if call.cache == 0 && !order_accepted(call.order) {
+    // A filter on what a call does not have never accepts it.
+    let sized = call.hook == HOOK_SLAB || call.hook == HOOK_PAGE;
+    if call.hook == HOOK_PAGE && !is_order_accepted(call.order) {
         return None;
     }
-    match_gfp(call.gfp, counters)?;
+    if !sized && (config!(order_on) == ON || config!(size_on) == ON) {
+        return None;
+    }
+    if call.hook != HOOK_SLAB && config!(cache_on) == ON {
+        return None;
+    }
+    if call.hook == HOOK_BIO || call.hook >= HOOK_FUNCTION {
+        if config!(gfp_len) != 0 {
+            return None;
+        }
+    } else {
+        match_gfp(call.gfp, counters)?;
+    }
     let kinds = config!(target.kinds);
     // In what context a call is made is found out later.
     (kinds == 0 || config!(softirqs) == ON || task::is_in_scope(kinds)).then_some(())
 }
 
-/// What the caller gets instead of the call, which the cheap filters have accepted and which is recorded as a failure then;
-/// 0 when it is let go. A function of its own, so that its registers and stack cost nothing when it isn't called.
+/// Whether the call fails, which the cheap filters have accepted; then it is recorded as a failure. A function of its own, so
+/// that its registers and stack cost nothing when it isn't called.
 #[inline(never)]
 fn decide(regs: *mut pt_regs, hook: u32, gfp: u32, order: u32, cache: u64) -> i32 {
-    match decide_call(&ProbeContext { regs }, &Call { hook, gfp, cache, order }) {
-        Some(()) => error_of(hook),
-        None => 0,
-    }
-}
-
-/// What a failed call returns.
-#[inline(always)]
-pub fn error_of(hook: u32) -> i32 {
-    if hook == HOOK_SLAB { slab::ERROR } else { page::ERROR }
+    i32::from(decide_call(&ProbeContext { regs }, &Call { hook, gfp, cache, order }).is_some())
 }
 
 #[inline(always)]
 fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
-    if maps::live(LIVE_ARMED)? == 0 {
+    if maps::live(LIVE_ARMED)? == 0 || call.hook as usize >= HOOKS {
         return None;
     }
     let counters = maps::counters(call.hook)?;
@@ -112,34 +120,31 @@ fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
         counters.unreadable += 1;
         return None;
     };
+    if !task::is_accepted(task_flags) {
+        return None;
+    }
     let effective_gfp = decide::effective_gfp(call.gfp, task_flags, config!(gfp_bits.io), config!(gfp_bits.fs));
-    let (order, size) = match_order(call, counters, scratch)?;
-    let pid = task::pid();
-    let mut context = CONTEXT_UNKNOWN;
-    if config!(target.kinds) != 0 {
-        context = task::context(scratch);
-        if context == CONTEXT_UNKNOWN {
-            counters.unreadable += 1;
-            warn!(ctx, "the preempt count can't be read");
-            return None;
-        }
-        if config!(softirqs) == ON {
-            context = scratch.opaque(context);
-            if context == CONTEXT_TASK && !task::is_in_scope(config!(target.kinds)) {
-                return None;
-            }
-        }
-        if context != CONTEXT_TASK && !(context == CONTEXT_SOFTIRQ && config!(softirqs) == ON) {
-            counters.bystander += 1;
+    let (order, size) = match_size(call, counters, scratch)?;
+    let mut cache = [0; CACHE_NAME_LEN];
+    if config!(cache_on) == ON {
+        read_cache(ctx, call, &mut cache, counters)?;
+        if !task::is_name_accepted(GLOB_CACHE, &cache) {
             return None;
         }
     }
-    let stack_filtered = config!(stack_any_len) != 0 || config!(stack_none_len) != 0;
+    let pid = task::pid();
+    let mut context = match_context(ctx, scratch, counters)?;
+    if config!(syscalls_on) == ON {
+        let number = task::syscall();
+        if number >= MAX_SYSCALLS || config!(syscalls[number as usize / 64]) >> (number % 64) & 1 == 0 {
+            return None;
+        }
+    }
     // Not an Option: its undefined halves would be spilled, and the verifier refuses to read what was not written.
     let mut walk = Walk::NONE;
-    if stack_filtered {
+    if Walk::is_wanted() {
         walk = walk_stack(ctx, call, scratch, counters)?;
-        if walk.none != 0 || (config!(stack_any_len) != 0 && walk.any == 0) {
+        if !walk.is_accepted() {
             return None;
         }
     }
@@ -164,12 +169,17 @@ fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
         }
     }
 
-    // Policy.
-    let threshold = maps::live(LIVE_THRESHOLD)?;
-    // SAFETY: returns a number.
-    if config!(sites_on) != ON && threshold < ALWAYS && !decide::coin(unsafe { bpf_get_prandom_u32() }, threshold) {
-        counters.passed += 1;
-        return None;
+    // Policy, as far as it needs no site.
+    let by_site = config!(seed_on) == ON || config!(per_site) != 0;
+    if config!(sites_on) != ON {
+        if !policy::is_its_turn(size)? {
+            counters.passed += 1;
+            return None;
+        }
+        if config!(seed_on) != ON && !policy::coin()? {
+            counters.passed += 1;
+            return None;
+        }
     }
     // SAFETY: returns a number.
     let time = unsafe { bpf_ktime_get_ns() };
@@ -179,13 +189,9 @@ fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
     }
 
     // The rest of the facts, for the last guard and the record.
-    let mut cache = [0; CACHE_NAME_LEN];
-    if call.cache != 0 {
-        let name = kernel_memory::member::<u64>(call.cache, config!(offsets.cache_name));
-        if name.and_then(|name| kernel_memory::string(name, &mut cache)).is_none() {
-            counters.unreadable += 1;
-            warn!(ctx, "the name of cache {:x} can't be read", call.cache);
-            return None;
+    if call.hook == HOOK_SLAB {
+        if config!(cache_on) != ON {
+            read_cache(ctx, call, &mut cache, counters)?;
         }
         if starts_with(&cache, BOOTSTRAP_CACHE) {
             counters.suppressed_bootstrap += 1;
@@ -201,14 +207,39 @@ fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
     context = scratch.opaque(context);
     scratch.site.context = context;
 
-    if config!(sites_on) == ON && !sites::choose(&walk, task_flags, context, scratch, counters)? {
-        counters.passed += 1;
-        return None;
+    // Policy, the rest.
+    let mut taken = None;
+    if config!(sites_on) == ON {
+        if !sites::choose(&walk, task_flags, context, scratch, counters)? {
+            counters.passed += 1;
+            return None;
+        }
+    } else {
+        if by_site {
+            let row = sites::row(&walk, scratch, counters)?;
+            if config!(seed_on) == ON && !policy::seeded_coin(row)? {
+                counters.passed += 1;
+                return None;
+            }
+            taken = Some(row);
+        }
+        if config!(rate_on) == ON && !policy::is_due(time)? {
+            counters.passed += 1;
+            return None;
+        }
+        if config!(per_site) != 0
+            && let Some(row) = &mut taken
+            && !sites::take(row)
+        {
+            counters.passed += 1;
+            return None;
+        }
     }
 
     // Record.
     let budget = maps::live(LIVE_BUDGET)?;
     if budget != u64::MAX && !record::take_budget(budget) {
+        give_back(taken);
         counters.exhausted += 1;
         return None;
     }
@@ -216,6 +247,7 @@ fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
         if budget != u64::MAX {
             record::give_budget_back();
         }
+        give_back(taken);
         counters.sites_full += 1;
         warn!(ctx, "the table of sites is full");
         return None;
@@ -224,12 +256,61 @@ fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
     if walk.unknown != 0 {
         counters.unknown_code += 1;
     }
-    let facts = Facts { effective_gfp, order, size, context, time, site: walk.signature };
+    let error = config!(hooks[call.hook as usize].error);
+    let facts = Facts { effective_gfp, order, size, context, error, time, site: walk.signature };
     if config!(events) == ON && !record::send(call, &facts, &cache) {
         counters.lost += 1;
     }
+    if config!(outcome) == ON {
+        outcome::remember(&walk, context, task_flags, scratch);
+    }
     debug!(ctx, "failed hook {} gfp {:x} site {:x}", call.hook, call.gfp, walk.signature);
     Some(())
+}
+
+/// What a site has had taken, and no failure came of.
+#[inline(always)]
+fn give_back(taken: Option<&mut Site>) {
+    if config!(per_site) != 0
+        && let Some(row) = taken
+    {
+        sites::give_back(row);
+    }
+}
+
+/// Some when the context is one that is asked for: `CONTEXT_*`, or [`CONTEXT_UNKNOWN`] where nobody wants to know.
+#[inline(always)]
+fn match_context(ctx: &ProbeContext, scratch: &mut Scratch, counters: &mut Counters) -> Option<u32> {
+    if config!(contexts) == CONTEXTS_ALL {
+        return Some(CONTEXT_UNKNOWN);
+    }
+    let context = task::context(scratch);
+    if context == CONTEXT_UNKNOWN {
+        counters.unreadable += 1;
+        warn!(ctx, "the preempt count can't be read");
+        return None;
+    }
+    let context = scratch.opaque(context);
+    if config!(contexts) >> (context & 31) & 1 == 0 {
+        counters.bystander += 1;
+        return None;
+    }
+    if config!(softirqs) == ON && context == CONTEXT_TASK && !task::is_in_scope(config!(target.kinds)) {
+        return None;
+    }
+    Some(context)
+}
+
+/// Reads the name of a slab call's cache.
+#[inline(always)]
+fn read_cache(ctx: &ProbeContext, call: &Call, name: &mut [u8; CACHE_NAME_LEN], counters: &mut Counters) -> Option<()> {
+    let address = kernel_memory::member::<u64>(call.cache, config!(offsets.cache_name));
+    let read = address.and_then(|address| kernel_memory::string(address, name));
+    if read.is_none() {
+        counters.unreadable += 1;
+        warn!(ctx, "the name of cache {:x} can't be read", call.cache);
+    }
+    read
 }
 
 /// A test of the `$i`th `--gfp` value.
@@ -271,30 +352,36 @@ fn match_gfp(gfp: u32, counters: &mut Counters) -> Option<()> {
     accepted.then_some(())
 }
 
-/// Order and object size (0 for the page hook), if the order filter accepts the call.
+/// Order and size, if the filters on them accept the call.
 #[inline(always)]
-fn match_order(call: &Call, counters: &mut Counters, scratch: &mut maps::Scratch) -> Option<(u32, u32)> {
-    let mut order = call.order;
-    let mut size = 0;
-    if call.cache != 0 {
-        let Some(object_size) = kernel_memory::member::<u32>(call.cache, config!(offsets.cache_object_size)) else {
+fn match_size(call: &Call, counters: &mut Counters, scratch: &mut Scratch) -> Option<(u32, u64)> {
+    if call.hook == HOOK_SLAB {
+        let Some(size) = kernel_memory::member::<u32>(call.cache, config!(offsets.cache_object_size)) else {
             counters.unreadable += 1;
             return None;
         };
-        size = object_size;
-        order = scratch.opaque(decide::order_of_size(size));
+        let order = scratch.opaque(decide::order_of_size(size));
+        let size = u64::from(size);
+        return (is_order_accepted(order) && is_size_accepted(size)).then_some((order, size));
     }
-    order_accepted(order).then_some((order, size))
+    // The screen has seen to the order.
+    let size = if call.hook == HOOK_PAGE { 1 << (u64::from(call.order & 31) + u64::from(PAGE_SHIFT)) } else { 0 };
+    is_size_accepted(size).then_some((call.order, size))
 }
 
 #[inline(always)]
-fn order_accepted(order: u32) -> bool {
+fn is_order_accepted(order: u32) -> bool {
     config!(order_on) != ON || (order >= config!(order_min) && order <= config!(order_max))
 }
 
 #[inline(always)]
-fn walk_stack(ctx: &ProbeContext, call: &Call, scratch: &mut maps::Scratch, counters: &mut Counters) -> Option<Walk> {
-    let walk = site::walk(ctx, call.hook, scratch);
+fn is_size_accepted(size: u64) -> bool {
+    config!(size_on) != ON || (size >= config!(size_min) && size <= config!(size_max))
+}
+
+#[inline(always)]
+fn walk_stack(ctx: &ProbeContext, call: &Call, scratch: &mut Scratch, counters: &mut Counters) -> Option<Walk> {
+    let walk = site::walk(ctx, call.hook, config!(hooks[call.hook as usize].id), scratch);
     if walk.is_none() {
         counters.unreadable += 1;
         warn!(ctx, "there is no stack");

@@ -6,10 +6,17 @@
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "the only way to an atomic add on the eBPF target")]
 
+mod bio;
+mod family;
+mod filemap;
+mod function;
 mod hook;
 mod kernel_memory;
 mod maps;
+mod outcome;
 mod page;
+mod page_pool;
+mod policy;
 mod record;
 mod site;
 mod sites;

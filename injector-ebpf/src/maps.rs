@@ -1,15 +1,19 @@
 //! Every map and global. All maps are preallocated: an allocation inside the hook would recurse into it.
 
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+
 use aya_ebpf::{
+    helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use injector_common::{
     HOOKS,
     attempt::{Attempt, MAX_ATTEMPTS},
-    config::{AddressRange, Config, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, Module},
+    automaton::Automaton,
+    config::{AddressRange, Config, GLOBS, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, Module, STATES},
     counters::Counters,
-    record::Site,
+    record::{Pending, Site},
 };
 
 /// What the user side sets before load. Read it through [`config!`] only: the compiler sees a constant that
@@ -35,17 +39,18 @@ const MMAPABLE: u32 = 1 << 10;
 #[map]
 pub static LIVE: Array<u64> = Array::with_max_entries(LIVE_KNOBS, MMAPABLE);
 
-/// How much of the failure budget is spent.
+/// What the policy counts: `STATE_*`.
 #[map]
-pub static SPENT: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+pub static STATE: Array<u64> = Array::with_max_entries(STATES, MMAPABLE);
 
 /// The attempts of a sweep's tasks, by tid modulo its size. The user side shrinks it to one where there is no sweep.
 #[map]
 pub static ATTEMPTS: Array<Attempt> = Array::with_max_entries(MAX_ATTEMPTS, MMAPABLE);
 
-/// One row per hook.
+/// For each CPU, one row per hook. Not a per-CPU map: those can't be mapped into memory. The user side makes it as large as
+/// there are CPUs.
 #[map]
-pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(HOOKS as u32, 0);
+pub static COUNTERS: Array<Counters> = Array::with_max_entries(HOOKS as u32, MMAPABLE);
 
 /// Per-CPU memory that is too large for the stack. Programs on one CPU don't nest: the kernel skips a kprobe program
 /// that is hit while another runs (`bpf_prog_active`, kernel/trace/bpf_trace.c, 6.12).
@@ -62,6 +67,8 @@ pub struct Scratch {
     _pad: u32,
     /// The stack being looked at, ready to become a row of the histogram.
     pub site: Site,
+    /// Room for a system call's first failure, ready to become a row of [`PENDING`].
+    pub pending: Pending,
 }
 
 impl Scratch {
@@ -77,6 +84,18 @@ impl Scratch {
     }
 }
 
+/// How many matches each task has had, where they are counted by task. Else the user side shrinks it.
+#[map]
+pub static TASKS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16384, 0);
+
+/// System calls with failures in them, by thread, until they come back. Else, as above.
+#[map]
+pub static PENDING: LruHashMap<u32, Pending> = LruHashMap::with_max_entries(16384, 0);
+
+/// The automata of filters on names.
+#[map]
+pub static NAMES: Array<Automaton> = Array::with_max_entries(GLOBS, 0);
+
 /// The target processes, when there are any.
 #[map]
 pub static PIDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_PIDS, 0);
@@ -85,8 +104,7 @@ pub static PIDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_PIDS, 0);
 #[map]
 pub static MODULES: Array<Module> = Array::with_max_entries(MAX_MODULES, 0);
 
-/// Address ranges of the stack filters: those of `--stack`, sorted, then those of `--not-stack`, sorted.
-/// The user side shrinks it to what the run needs.
+/// Address ranges of the stack filters, each filter's sorted: `Config` has which are whose. The user side shrinks it to what the run needs.
 #[map]
 pub static STACK_RANGES: Array<AddressRange> = Array::with_max_entries(MAX_STACK_RANGES, 0);
 
@@ -101,7 +119,9 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 /// This CPU's counters of a hook.
 #[inline(always)]
 pub fn counters(hook: u32) -> Option<&'static mut Counters> {
-    let counters = COUNTERS.get_ptr_mut(hook)?;
+    // SAFETY: returns a number.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let counters = COUNTERS.get_ptr_mut(cpu * HOOKS as u32 + hook)?;
     // SAFETY: this CPU's slot, and programs on one CPU don't nest.
     Some(unsafe { &mut *counters })
 }
@@ -112,6 +132,27 @@ pub fn scratch() -> Option<&'static mut Scratch> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: this CPU's slot, and programs on one CPU don't nest.
     Some(unsafe { &mut *scratch })
+}
+
+/// Adds to what the policy counts, and returns what was there.
+#[inline(always)]
+pub fn add(state: u32, summand: i64) -> Option<u64> {
+    Some(fetch_add(STATE.get_ptr_mut(state)?, summand))
+}
+
+/// Adds atomically and returns what was there. core has no `fetch_add` for the eBPF target, though its instruction
+/// set does. SeqCst, since LLVM 22 makes of a relaxed one the instruction that returns nothing.
+#[inline(always)]
+pub fn fetch_add(value: *mut u64, summand: i64) -> u64 {
+    // SAFETY: an aligned u64 of a map; entries live as long as the program, and every writer is atomic.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(value, summand as u64) }
+}
+
+/// Replaces what is `old`; false when it is not.
+#[inline(always)]
+pub fn replace(value: *mut u64, old: u64, new: u64) -> bool {
+    // SAFETY: as above.
+    unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(value, old, new).1 }
 }
 
 /// The value of a live knob.

@@ -5,9 +5,6 @@ use injector_common::HOOK_PAGE;
 
 use crate::hook::{self, Call};
 
-/// `true`: the hook's error-injection type is TRUE (mm/fail_page_alloc.c, 6.12).
-pub const ERROR: i32 = 1;
-
 /// match-proto:v6.1:mm/page_alloc.c: bool should_fail_alloc_page(gfp_t gfp_mask, unsigned int order)
 /// match-proto:v6.12:mm/fail_page_alloc.c: bool should_fail_alloc_page(gfp_t gfp_mask, unsigned int order)
 #[kprobe]

@@ -1,17 +1,14 @@
 //! What is left behind of a failure: a count in the histogram, which is exact, and an event, if there is room.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, generated};
 use injector_common::{
-    config::ON,
-    decide::PAGE_SHIFT,
+    config::{ON, STATE_SPENT},
     record::{CACHE_NAME_LEN, COMM_LEN, Failure, Site},
 };
 
 use crate::{
-    hook::{Call, Facts, error_of},
-    maps::{EVENTS, SITES, SPENT, Scratch, config},
+    hook::{Call, Facts},
+    maps::{self, EVENTS, SITES, Scratch, config, fetch_add},
 };
 
 const BPF_NOEXIST: u64 = 1;
@@ -19,28 +16,19 @@ const BPF_NOEXIST: u64 = 1;
 /// Takes one failure from the budget. Adds first and compares then: two CPUs can't both take the last one.
 #[inline(always)]
 pub fn take_budget(limit: u64) -> bool {
-    let Some(spent) = SPENT.get_ptr_mut(0) else { return false };
-    if fetch_add(spent, 1) < limit {
+    let Some(spent) = maps::add(STATE_SPENT, 1) else { return false };
+    if spent < limit {
         return true;
     }
-    fetch_add(spent, -1);
+    give_budget_back();
     false
 }
 
 /// Gives a failure back that did not happen.
 #[inline(always)]
 pub fn give_budget_back() {
-    if let Some(spent) = SPENT.get_ptr_mut(0) {
-        fetch_add(spent, -1);
-    }
-}
-
-/// Adds atomically and returns what was there. core has no `fetch_add` for the eBPF target, though its instruction
-/// set does. SeqCst, since LLVM 22 makes of a relaxed one the instruction that returns nothing.
-#[inline(always)]
-pub fn fetch_add(value: *mut u64, summand: i64) -> u64 {
-    // SAFETY: an aligned u64 of a map; entries live as long as the program, and every writer is atomic.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(value, summand as u64) }
+    // Either it is there, and was added to, or nothing was.
+    let _ = maps::add(STATE_SPENT, -1);
 }
 
 /// Counts a failure at its site. False when the table is full.
@@ -81,15 +69,13 @@ fn add_one(signature: u64) -> bool {
 pub fn send(call: &Call, facts: &Facts, cache: &[u8; CACHE_NAME_LEN]) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Failure>(0) else { return false };
     let ids = bpf_get_current_pid_tgid();
-    let page = call.cache == 0;
     // SAFETY: each member is written once, in place; the helpers are given the size of what they fill.
     unsafe {
         let failure = entry.as_mut_ptr();
         (*failure).time = facts.time;
         (*failure).site = facts.site;
         (*failure).cgroup = generated::bpf_get_current_cgroup_id();
-        (*failure).size =
-            if page { 1 << (u64::from(facts.order & 31) + u64::from(PAGE_SHIFT)) } else { u64::from(facts.size) };
+        (*failure).size = facts.size;
         (*failure).hook = call.hook;
         (*failure).gfp = call.gfp;
         (*failure).effective_gfp = facts.effective_gfp;
@@ -98,7 +84,7 @@ pub fn send(call: &Call, facts: &Facts, cache: &[u8; CACHE_NAME_LEN]) -> bool {
         (*failure).tid = ids as u32;
         (*failure).cpu = bpf_get_smp_processor_id();
         (*failure).context = facts.context;
-        (*failure).error = error_of(call.hook);
+        (*failure).error = facts.error;
         (*failure)._pad = 0;
         generated::bpf_get_current_comm((&raw mut (*failure).comm).cast(), COMM_LEN as u32);
         (*failure).cache = *cache;

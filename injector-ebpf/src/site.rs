@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use injector_common::{
-    config::{AddressRange, MAX_STACK_RANGES, ON},
+    config::{AddressRange, MAX_PATH_LEN, MAX_PATHS, MAX_STACK_RANGES, ON, Slice},
     record::MAX_FRAMES,
     site,
 };
@@ -17,40 +17,90 @@ use crate::maps::{MODULES, STACK_RANGES, Scratch, config, scratch};
 /// Leaves out the hook itself: the stack begins with its caller (`BPF_F_SKIP_FIELD_MASK` of the helper's flags).
 const SKIP_HOOK: u64 = 1;
 
+/// Reads a [`Slice`] of the configuration.
+macro_rules! slice {
+    ($($member:tt)+) => {
+        Slice { first: config!($($member)+.first), len: config!($($member)+.len) }
+    };
+}
+
 /// What one walk of the stack found.
 #[repr(C)]
 pub struct Walk {
     /// The site's signature.
     pub signature: u64,
-    /// Some frame is in a function that `--stack` names.
+    /// Frames are as `--stack` says.
     pub any: u32,
     /// Some frame is in a function that `--not-stack` names.
     pub none: u32,
+    /// The allocator's caller: `CALLER_*`.
+    pub caller: u32,
+    /// Frames from there on.
+    pub callers: u32,
+    /// It is in a system call.
+    pub syscall: u32,
     /// Some frame is in code that was not there at the start.
     pub unknown: u32,
     /// It happens in a page fault.
     pub page_fault: u32,
     /// Frames that belong to the site.
     pub len: u32,
-    /// Explicit padding.
-    _pad: u32,
+    /// How many functions of each path have been found, from the innermost.
+    paths: [u32; MAX_PATHS],
 }
+
+/// `Walk::caller`: not come to yet.
+const CALLER_UNSEEN: u32 = 0;
+/// `Walk::caller`: one that is asked for, or any is fine.
+const CALLER_ACCEPTED: u32 = 1;
+/// `Walk::caller`: another one.
+const CALLER_OTHER: u32 = 2;
 
 impl Walk {
     /// No stack has been walked.
-    pub const NONE: Self = Self { signature: 0, any: 0, none: 0, unknown: 0, page_fault: 0, len: 0, _pad: 0 };
+    pub const NONE: Self = Self {
+        signature: 0,
+        any: 0,
+        none: 0,
+        caller: CALLER_UNSEEN,
+        callers: 0,
+        syscall: 0,
+        unknown: 0,
+        page_fault: 0,
+        len: 0,
+        paths: [0; MAX_PATHS],
+    };
+
+    /// Whether some filter looks at stacks.
+    #[inline(always)]
+    pub fn is_wanted() -> bool {
+        config!(stack_any.len) != 0
+            || config!(stack_none.len) != 0
+            || config!(stack_caller.len) != 0
+            || config!(paths_len) != 0
+            || config!(syscalls_on) == ON
+    }
+
+    /// Whether the filters on stacks accept it.
+    #[inline(always)]
+    pub fn is_accepted(&self) -> bool {
+        self.none == 0
+            && ((config!(stack_any.len) == 0 && config!(paths_len) == 0) || self.any != 0)
+            && (config!(stack_caller.len) == 0 || self.caller == CALLER_ACCEPTED)
+            && (config!(syscalls_on) != ON || self.syscall != 0)
+    }
 }
 
 /// Walks the kernel stack into `scratch.site` and looks at each frame. None when there is no stack to be had.
 #[inline(always)]
-pub fn walk(ctx: &ProbeContext, hook: u32, scratch: &mut Scratch) -> Option<Walk> {
+pub fn walk(ctx: &ProbeContext, hook: u32, id: u32, scratch: &mut Scratch) -> Option<Walk> {
     let frames = scratch.site.frames.as_mut_ptr();
     // SAFETY: `frames` is writable for the size given.
     let bytes = unsafe { generated::bpf_get_stack(ctx.regs.cast(), frames.cast(), (MAX_FRAMES * 8) as u32, SKIP_HOOK) };
     if bytes <= 0 {
         return None;
     }
-    let mut walk = Walk { signature: site::start(hook), ..Walk::NONE };
+    let mut walk = Walk { signature: site::start(id), ..Walk::NONE };
     // SAFETY: the callback has the signature that the helper wants, and `walk` outlives the call.
     unsafe {
         bpf_loop(bytes as u32 >> 3, frame as *mut c_void, (&raw mut walk).cast(), 0);
@@ -73,13 +123,22 @@ extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
     // A return address can lie behind a function that ends in a call: the call itself is what counts.
     let call = address.wrapping_sub(1);
 
-    let (any, none) = (config!(stack_any_len), config!(stack_none_len));
-    if any != 0 && walk.any == 0 && in_ranges(scratch, 0, any, call) {
-        walk.any = 1;
+    if is_looked_at(walk, scratch, call) {
+        let (any, none) = (slice!(stack_any), slice!(stack_none));
+        if any.len != 0 && walk.any == 0 && in_ranges(scratch, any, call) {
+            walk.any = 1;
+        }
+        if none.len != 0 && in_ranges(scratch, none, call) {
+            walk.none = 1;
+            return 1;
+        }
+        follow_paths(walk, scratch, call);
     }
-    if none != 0 && in_ranges(scratch, any, none, call) {
-        walk.none = 1;
-        return 1;
+    if config!(syscalls_on) == ON || config!(outcome) == ON {
+        let entry = AddressRange { start: config!(syscall_entry.start), end: config!(syscall_entry.end) };
+        if contains(&entry, call) {
+            walk.syscall = 1;
+        }
     }
 
     let text = AddressRange { start: config!(text.start), end: config!(text.end) };
@@ -104,14 +163,56 @@ extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
     i64::from(contains(&irq, call) || contains(&softirq, call))
 }
 
+/// Whether the filters look at a frame at all; the first that is not the allocator's is the caller.
+#[inline(always)]
+fn is_looked_at(walk: &mut Walk, scratch: &mut Scratch, call: u64) -> bool {
+    let (caller, depth) = (slice!(stack_caller), config!(stack_depth));
+    if caller.len == 0 && depth == 0 {
+        return true;
+    }
+    if walk.caller == CALLER_UNSEEN {
+        if in_ranges(scratch, slice!(allocator), call) {
+            return depth == 0;
+        }
+        let accepted = caller.len == 0 || in_ranges(scratch, caller, call);
+        walk.caller = if accepted { CALLER_ACCEPTED } else { CALLER_OTHER };
+    }
+    walk.callers += 1;
+    depth == 0 || walk.callers <= depth
+}
+
+/// Looks whether a frame is what a path still lacks.
+#[inline(always)]
+fn follow_paths(walk: &mut Walk, scratch: &mut Scratch, call: u64) {
+    for path in 0..MAX_PATHS {
+        if path as u32 >= config!(paths_len) {
+            return;
+        }
+        let found = walk.paths[path];
+        let len = config!(paths[path].len);
+        if found >= len {
+            continue;
+        }
+        let next = found as usize & (MAX_PATH_LEN - 1);
+        let ranges = slice!(paths[path].functions[next]);
+        if in_ranges(scratch, ranges, call) {
+            walk.paths[path] = found + 1;
+            if found + 1 == len {
+                walk.any = 1;
+            }
+        }
+    }
+}
+
 #[inline(always)]
 fn contains(range: &AddressRange, address: u64) -> bool {
     address >= range.start && address < range.end
 }
 
-/// Whether an address is in one of the `len` sorted ranges that begin at index `first`.
+/// Whether an address is in one of the ranges of a slice.
 #[inline(always)]
-fn in_ranges(scratch: &mut Scratch, first: u32, len: u32, address: u64) -> bool {
+fn in_ranges(scratch: &mut Scratch, slice: Slice, address: u64) -> bool {
+    let Slice { first, len } = slice;
     let found = search(scratch, len, |i| STACK_RANGES.get(first + i).is_some_and(|range| range.start <= address));
     found > 0 && STACK_RANGES.get(first + found - 1).is_some_and(|range| address < range.end)
 }

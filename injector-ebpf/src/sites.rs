@@ -51,7 +51,7 @@ pub fn choose(
     // SAFETY: a valid entry; other CPUs count in it at the same time, so only where one too few would matter is the
     // counting atomic.
     let site = unsafe { &mut *site };
-    record::fetch_add(&raw mut site.hits, 1);
+    maps::fetch_add(&raw mut site.hits, 1);
     if !after_failure {
         site.clean = site.clean.saturating_add(1);
     }
@@ -102,13 +102,34 @@ fn allowed(walk: &Walk) -> Option<u64> {
     if walk.page_fault != 0 || other_shard { Some(0) } else { maps::live(LIVE_ALLOWED) }
 }
 
+/// The row of a site, which is made if there is none, with as many failures as a site may have.
+#[inline(always)]
+pub fn row(walk: &Walk, scratch: &mut Scratch, counters: &mut Counters) -> Option<&'static mut Site> {
+    if SITES.get_ptr(walk.signature).is_none() {
+        scratch.site.flags = 0;
+        scratch.site.allowed = config!(per_site);
+        if !record::new_site(walk.signature, scratch) {
+            counters.sites_full += 1;
+            return None;
+        }
+    }
+    // SAFETY: a valid entry; what several CPUs write to is atomic.
+    Some(unsafe { &mut *SITES.get_ptr_mut(walk.signature)? })
+}
+
+/// Gives a failure back that did not happen.
+#[inline(always)]
+pub fn give_back(site: &mut Site) {
+    maps::fetch_add(&raw mut site.allowed, 1);
+}
+
 /// Takes one of the site's failures: two CPUs can't both have the last one.
 #[inline(always)]
-fn take(site: &mut Site) -> bool {
-    if record::fetch_add(&raw mut site.allowed, -1) as i64 > 0 {
+pub fn take(site: &mut Site) -> bool {
+    if maps::fetch_add(&raw mut site.allowed, -1) as i64 > 0 {
         return true;
     }
-    record::fetch_add(&raw mut site.allowed, 1);
+    give_back(site);
     false
 }
 

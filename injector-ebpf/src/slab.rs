@@ -5,9 +5,6 @@ use injector_common::HOOK_SLAB;
 
 use crate::hook::{self, Call};
 
-/// -ENOMEM: the hook's error-injection type is ERRNO (mm/failslab.c, 6.12).
-pub const ERROR: i32 = -12;
-
 /// match-proto:v6.1:mm/slab_common.c: int should_failslab(struct kmem_cache *s, gfp_t gfpflags)
 /// match-proto:v6.12:mm/failslab.c: int should_failslab(struct kmem_cache *s, gfp_t gfpflags)
 #[kprobe]

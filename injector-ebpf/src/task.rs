@@ -1,15 +1,18 @@
 //! Who is it: the current task, and whether it is really the one that allocates.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, generated};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_smp_processor_id, generated};
 use injector_common::{
-    config::{FEW_PIDS, MAX_CGROUPS, ON, TARGET_CGROUPS, TARGET_FEW_PIDS, TARGET_MANY_PIDS},
+    config::{
+        FEW_PIDS, GLOB_COMM, KTHREADS_EXCLUDE, KTHREADS_ONLY, MAX_CGROUPS, MAX_IDS, ON, TARGET_CGROUPS,
+        TARGET_FEW_PIDS, TARGET_MANY_PIDS,
+    },
     decide,
-    record::CONTEXT_UNKNOWN,
+    record::{COMM_LEN, CONTEXT_UNKNOWN},
 };
 
 use crate::{
     kernel_memory,
-    maps::{PIDS, Scratch, config},
+    maps::{NAMES, PIDS, Scratch, config},
 };
 
 /// Flags of the current task (`PF_*`). None when this kernel's BTF doesn't say where they are.
@@ -58,6 +61,56 @@ pub fn is_target(kinds: u32) -> bool {
 #[inline(always)]
 pub fn is_in_scope(kinds: u32) -> bool {
     is_target(kinds) || (config!(kthreads) == ON && flags().is_some_and(|flags| flags & decide::PF_KTHREAD != 0))
+}
+
+/// Whether the filters on tasks accept the current one.
+#[inline(always)]
+pub fn is_accepted(flags: u32) -> bool {
+    let kthread = flags & decide::PF_KTHREAD != 0;
+    let filter = config!(kthread_filter);
+    if (filter == KTHREADS_ONLY && !kthread) || (filter == KTHREADS_EXCLUDE && kthread) {
+        return false;
+    }
+    let uids = config!(uids_len);
+    if uids != 0 {
+        let uid = bpf_get_current_uid_gid() as u32;
+        if !(0..MAX_IDS).any(|i| (i as u32) < uids && config!(uids[i]) == uid) {
+            return false;
+        }
+    }
+    let not_pids = config!(not_pids_len);
+    if not_pids != 0 {
+        let pid = pid();
+        if (0..MAX_IDS).any(|i| (i as u32) < not_pids && config!(not_pids[i]) == pid) {
+            return false;
+        }
+    }
+    if config!(comm_on) == ON {
+        let mut comm = [0; COMM_LEN];
+        // SAFETY: the helper is given the size of what it fills.
+        unsafe { generated::bpf_get_current_comm(comm.as_mut_ptr().cast(), COMM_LEN as u32) };
+        return is_name_accepted(GLOB_COMM, &comm);
+    }
+    true
+}
+
+/// Whether an automaton accepts a name.
+#[inline(always)]
+pub fn is_name_accepted<const N: usize>(which: u32, name: &[u8; N]) -> bool {
+    // SAFETY: a valid entry, which nobody writes to while the programs are attached.
+    NAMES.get_ptr(which).is_some_and(|automaton| unsafe { (*automaton).accepts(name) })
+}
+
+/// Number of the system call that the task entered last. Whether it is still in it, the stack shows.
+#[inline(always)]
+pub fn syscall() -> u32 {
+    /// Where x86-64 keeps the number: `struct pt_regs` is ABI (arch/x86/include/uapi/asm/ptrace.h, 6.12).
+    const ORIG_AX: usize = 15 * 8;
+    // SAFETY: the task runs, so its registers are there; the verifier checks the load against the kernel's types.
+    unsafe {
+        let registers = generated::bpf_task_pt_regs(generated::bpf_get_current_task_btf()) as *const u8;
+        core::ptr::read_volatile(registers.add(ORIG_AX).cast::<u64>()) as u32
+    }
 }
 
 /// In which context the call is made: `CONTEXT_*`. The preempt count's address is looked up once per CPU. A

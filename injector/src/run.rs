@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map::Entry},
     io,
     os::fd::{AsFd as _, AsRawFd, OwnedFd},
     rc::Rc,
@@ -10,9 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
-use injector_common::counters::Counters;
+use injector_common::{
+    counters::Counters,
+    record::{OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED, OUTCOME_OUTSIDE, OUTCOME_SIGNAL, Site},
+};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
@@ -23,10 +25,12 @@ use tracing::{debug, info, warn};
 
 use crate::{
     check::{self, Caller, Needs},
-    events::{End, Event, HookSummary, Record, RuleSummary, SiteSummary, Start, Summary, Symbolizer, decode},
+    events::{
+        End, Event, HookSummary, Outcomes, Record, Rings, RuleSummary, SiteSummary, Start, Summary, Symbolizer, decode,
+    },
     kernel::{Facts, KernelFiles, Survey, gfp::GfpBits},
-    plan::{Limits, Plan},
-    session::{self, Loader, Session, Streams, Wire, monotonic_ns},
+    plan::{Hook, Limits, Plan, Policy},
+    session::{self, Attached, Loader, RuleArming, Session, Streams, Wire, monotonic_ns},
     sinks::{self, Sink},
     target::{Command, Outcome, Targets},
 };
@@ -55,12 +59,14 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
     let facts = prerequisites(&files, plan)?;
     debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
-    let (wire, symbols) = Wire::resolve(plan, &facts, &files, &targets)?;
+    let (wires, symbols) = Wire::resolve(plan, &facts, &files, &targets)?;
     debug!("the plan is resolved");
     // Truncates what an earlier run wrote there: only when nothing in the plan can be wrong any more.
     let mut sink = sinks::open(&plan.output, plan.target.command.is_some())?;
     let mut interrupts = Interrupts::new()?;
-    let (session, streams) = Session::attach(loader, &plan.first().hooks, &wire, ebpf_log)?;
+    let (session, streams) = Session::attach(loader, &wires, ebpf_log)?;
+    let hooks: BTreeSet<Hook> = session.rules().iter().flat_map(Attached::hooks).collect();
+    let hooks: Vec<Hook> = hooks.into_iter().collect();
 
     let start = Start {
         version: env!("CARGO_PKG_VERSION"),
@@ -69,7 +75,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
         time: rfc3339_now(),
         time_ns: monotonic_ns(),
         dry_run: plan.dry_run,
-        hooks: &plan.first().hooks,
+        hooks: &hooks,
         plan,
     };
     // Written at once: an output that can't take it is found out before anything fails.
@@ -79,7 +85,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
     let mut run = Run {
         plan,
         names: GfpNames { bits: &facts.gfp, known: HashMap::new() },
-        rule: "default".into(),
+        rules: plan.rules.iter().map(|rule| rule.name.as_str().into()).collect(),
         session,
         targets,
         command: None,
@@ -90,12 +96,16 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
         output_error: None,
     };
     run.arm(started)?;
-    let Streams { events, attempts: _, log } = streams;
-    let log = log.map(forward_log).transpose()?;
-    let mut events = watch(events).context("can't watch the ring buffer")?;
-    let end = run.stream(&mut events, &mut interrupts).await?;
-    let code = run.finish(end, events.into_inner(), &mut interrupts).await;
-    if let Some(log) = log {
+    let mut rings = Vec::with_capacity(streams.len());
+    let mut logs = Vec::new();
+    for Streams { events, attempts: _, log } in streams {
+        rings.push(events);
+        logs.extend(log.map(forward_log).transpose()?);
+    }
+    let mut rings = Rings::watch(rings).context("can't watch the ring buffers")?;
+    let end = run.stream(&mut rings, &mut interrupts).await?;
+    let code = run.finish(end, rings, &mut interrupts).await;
+    for log in logs {
         // Its last records get their turn.
         yield_now().await;
         log.abort();
@@ -150,7 +160,7 @@ impl GfpNames<'_> {
 struct Run<'a> {
     plan: &'a Plan,
     names: GfpNames<'a>,
-    rule: Rc<str>,
+    rules: Vec<Rc<str>>,
     command: Option<Command>,
     session: Session,
     targets: Targets,
@@ -164,13 +174,14 @@ struct Run<'a> {
 impl Run<'_> {
     /// Starts the command, arms the hooks, and lets the command go: it is hit from its first instruction on.
     fn arm(&mut self, started: Instant) -> Result<()> {
-        let policy = &self.plan.first().policy;
         if let (Some(command), Some(cgroup)) = (&self.plan.target.command, &self.targets.own) {
             self.command = Some(Command::start(command, cgroup, None)?);
         }
         self.armed = Instant::now();
-        self.session.arm(policy.probability.threshold(), policy.times, self.deadline())?;
-        let hooks = self.plan.first().hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
+        let armings: Vec<RuleArming> = self.plan.rules.iter().map(|rule| arming(&rule.policy)).collect();
+        self.session.arm(&armings, self.deadline());
+        let hooks: BTreeSet<Hook> = self.session.rules().iter().flat_map(Attached::hooks).collect();
+        let hooks = hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
         let until = if self.command.is_some() { "the command ends" } else { "Ctrl-C" };
         sinks::announce(format_args!("armed: {hooks}; until {until}"));
         info!("start to armed took {:?}", started.elapsed());
@@ -188,7 +199,7 @@ impl Run<'_> {
     }
 
     /// Hands over events until something ends the run.
-    async fn stream(&mut self, events: &mut AsyncFd<RingBuf<MapData>>, interrupts: &mut Interrupts) -> Result<End> {
+    async fn stream(&mut self, rings: &mut Rings, interrupts: &mut Interrupts) -> Result<End> {
         let mut tick = interval(TICK.min(self.plan.limits.ttl / 4));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let over = self.plan.limits.duration.map(|duration| tokio::time::Instant::from_std(self.armed + duration));
@@ -207,15 +218,14 @@ impl Run<'_> {
                         if self.session.is_spent() {
                             return Ok(End::Budget);
                         }
-                        if gone.is_everything(&self.targets) {
+                        if gone.is_everything(&self.targets) && !self.has_children() {
                             return Ok(End::TargetGone);
                         }
                     }
                 }
-                ready = events.readable_mut() => {
-                    let mut ready = ready.context("can't watch the ring buffer")?;
-                    if self.take(ready.get_inner_mut(), BATCH) < BATCH {
-                        ready.clear_ready();
+                rule = rings.ready() => {
+                    let rule = rule.context("can't watch the ring buffers")?;
+                    if rings.drain(rule, BATCH, |record| self.take(rule, record)) {
                         if let Err(error) = self.sink.flush() {
                             self.output_error = Some(error);
                         }
@@ -231,69 +241,80 @@ impl Run<'_> {
         }
     }
 
-    /// Hands at most `limit` records to the sink, and says how many there were.
-    fn take(&mut self, events: &mut RingBuf<MapData>, limit: usize) -> usize {
-        for taken in 0..limit {
-            let Some(record) = events.next() else { return taken };
-            let decoded = match decode(&record) {
-                Ok(Record::NewSite(site)) => {
-                    // A quiet run names sites once, in the end, from the histogram itself.
-                    if !self.plan.output.quiet {
-                        self.symbolizer.remember(site);
-                    }
-                    continue;
+    /// Hands a record of a rule to the sink.
+    fn take(&mut self, rule: usize, record: &[u8]) {
+        let decoded = match decode(record, self.session.rules()[rule].numbers()) {
+            Ok(Record::NewSite(site)) => {
+                // A quiet run names sites once, in the end, from the histogram itself.
+                if !self.plan.output.quiet {
+                    self.symbolizer.remember(site);
                 }
-                Ok(Record::Failure(decoded)) => decoded,
-                Err(error) => {
-                    warn!("the ring buffer holds {error}");
-                    continue;
+                return;
+            }
+            Ok(Record::Outcome(outcome)) => {
+                if !self.plan.output.quiet && self.output_error.is_none() {
+                    self.output_error = self.sink.outcome(&outcome).err();
                 }
-            };
-            self.delivered += 1;
-            if self.plan.output.quiet || self.output_error.is_some() {
-                continue;
+                return;
             }
-            let record = decoded.record;
-            let event = Event {
-                time_ns: record.time,
-                rule: self.rule.clone(),
-                hook: decoded.hook,
-                error: record.error,
-                gfp: self.names.get(record.gfp),
-                gfp_bits: record.gfp,
-                effective_gfp: self.names.get(record.effective_gfp),
-                effective_gfp_bits: record.effective_gfp,
-                order: record.order,
-                size: record.size,
-                cache: decoded.cache,
-                pid: record.pid,
-                tid: record.tid,
-                comm: decoded.comm,
-                cgroup: record.cgroup,
-                cpu: record.cpu,
-                context: decoded.context,
-                site: record.site,
-                stack: self.symbolizer.stack(record.site, || self.session.site(record.site)),
-            };
-            if let Err(error) = self.sink.failure(&event) {
-                self.output_error = Some(error);
+            Ok(Record::Failure(decoded)) => decoded,
+            Err(error) => {
+                warn!("the ring buffer holds {error}");
+                return;
             }
+        };
+        self.delivered += 1;
+        if self.plan.output.quiet || self.output_error.is_some() {
+            return;
         }
-        limit
+        let record = decoded.record;
+        let attached = &self.session.rules()[rule];
+        let event = Event {
+            time_ns: record.time,
+            rule: self.rules[rule].clone(),
+            hook: decoded.hook,
+            error: record.error,
+            gfp: self.names.get(record.gfp),
+            gfp_bits: record.gfp,
+            effective_gfp: self.names.get(record.effective_gfp),
+            effective_gfp_bits: record.effective_gfp,
+            order: record.order,
+            size: record.size,
+            cache: decoded.cache,
+            pid: record.pid,
+            tid: record.tid,
+            comm: decoded.comm,
+            cgroup: record.cgroup,
+            cpu: record.cpu,
+            context: decoded.context,
+            site: record.site,
+            stack: self.symbolizer.stack(record.site, || attached.site(record.site)),
+        };
+        if let Err(error) = self.sink.failure(&event) {
+            self.output_error = Some(error);
+        }
+    }
+
+    /// Whether children of target processes that are gone are still targets. Only asked when those are: a system call on a
+    /// map keeps the programs off its CPU.
+    fn has_children(&self) -> bool {
+        self.plan.target.follow && self.session.rules().iter().any(Attached::has_targets)
     }
 
     /// Ends the failures first, then sees to the command, then says what was.
-    async fn finish(mut self, end: End, mut events: RingBuf<MapData>, interrupts: &mut Interrupts) -> Result<i32> {
+    async fn finish(mut self, end: End, rings: Rings, interrupts: &mut Interrupts) -> Result<i32> {
         let elapsed = self.armed.elapsed();
         self.session.detach();
         let command_status = self.end_command(end, interrupts).await?;
         // Nobody writes to the ring any more.
-        self.take(&mut events, usize::MAX);
+        rings.finish(|rule, record| self.take(rule, record));
 
-        let mut hooks = Vec::with_capacity(self.plan.first().hooks.len());
-        for hook in &self.plan.first().hooks {
-            hooks.push(HookSummary { hook: *hook, counters: self.session.counters(*hook)? });
+        let rules: Vec<RuleSummary> = self.rules.iter().zip(self.session.rules()).map(rule_summary).collect();
+        let mut by_hook: BTreeMap<Hook, Counters> = BTreeMap::new();
+        for HookSummary { hook, counters } in rules.iter().flat_map(|rule| &rule.hooks) {
+            by_hook.entry(*hook).or_default().add(counters);
         }
+        let hooks: Vec<_> = by_hook.into_iter().map(|(hook, counters)| HookSummary { hook, counters }).collect();
         let sum = |count: fn(&Counters) -> u64| hooks.iter().map(|hook| count(&hook.counters)).sum();
         let summary = Summary {
             elapsed,
@@ -306,7 +327,7 @@ impl Run<'_> {
             lost: sum(|counters| counters.lost),
             suppressed: sum(Counters::suppressed),
             sites: self.histogram()?,
-            rules: vec![RuleSummary { name: self.rule.clone(), hooks: hooks.clone() }],
+            rules,
             hooks,
         };
         if summary.delivered + summary.lost != summary.failures {
@@ -351,25 +372,66 @@ impl Run<'_> {
         Ok(command.outcome().context("can't wait for the command")?.map(Outcome::code))
     }
 
-    /// All sites that were failed, most frequent first.
+    /// All sites that were failed, over all rules, most frequent first.
     fn histogram(&mut self) -> Result<Vec<SiteSummary>> {
-        let mut sites = self.session.sites()?;
-        // A row without a count was made for a failure that the budget did not allow.
-        sites.retain(|(_, site)| site.count > 0);
-        sites.sort_by_key(|(signature, site)| (Reverse(site.count), *signature));
+        let mut sites: BTreeMap<u64, (Hook, Site)> = BTreeMap::new();
+        for rule in self.session.rules() {
+            for (signature, site) in rule.sites()? {
+                // A row without a count was made for a failure that the policy did not allow.
+                let Some(hook) = rule.numbers().get(site.hook).filter(|_| site.count > 0) else { continue };
+                match sites.entry(signature) {
+                    Entry::Vacant(entry) => {
+                        entry.insert((hook, site));
+                    }
+                    Entry::Occupied(mut entry) => {
+                        let (_, sum) = entry.get_mut();
+                        sum.count += site.count;
+                        sum.outcomes.iter_mut().zip(site.outcomes).for_each(|(sum, count)| *sum += count);
+                    }
+                }
+            }
+        }
         let mut summaries = Vec::with_capacity(sites.len());
-        for (signature, site) in sites {
-            let Some(hook) = session::hook(site.hook) else { continue };
+        for (signature, (hook, site)) in sites {
             let count = site.count;
             summaries.push(SiteSummary {
                 site: signature,
                 hook,
                 count,
                 stack: self.symbolizer.stack(signature, || Some(site)),
-                outcomes: None,
+                outcomes: self.plan.outcome.then(|| outcomes(&site)),
             });
         }
+        summaries.sort_by_key(|site| (Reverse(site.count), site.site));
         Ok(summaries)
+    }
+}
+
+/// What a policy asks of the hooks.
+fn arming(policy: &Policy) -> RuleArming {
+    const SECOND: u64 = 1_000_000_000;
+    RuleArming {
+        threshold: policy.probability.threshold(),
+        budget: policy.times,
+        interval: policy.rate.map(|rate| (SECOND / rate).max(1)),
+    }
+}
+
+fn rule_summary((name, rule): (&Rc<str>, &Attached)) -> RuleSummary {
+    let hooks = rule.hooks().map(|hook| HookSummary { hook, counters: rule.counters(hook) });
+    RuleSummary { name: name.clone(), hooks: hooks.collect() }
+}
+
+/// What came of a site's failures.
+fn outcomes(site: &Site) -> Outcomes {
+    let of = |kind: u32| site.outcomes[kind as usize];
+    Outcomes {
+        enomem: of(OUTCOME_ENOMEM),
+        error: of(OUTCOME_ERROR),
+        masked: of(OUTCOME_MASKED),
+        signal: of(OUTCOME_SIGNAL),
+        outside: of(OUTCOME_OUTSIDE),
+        open: site.count.saturating_sub(site.outcomes.iter().sum()),
     }
 }
 

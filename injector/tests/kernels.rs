@@ -110,8 +110,17 @@ fn linux_6_12() {
     assert_eq!(facts.gfp.source(), Source::Btf);
     assert_eq!(facts.gfp.format(0x2800), "GFP_NOWAIT");
     assert_eq!(facts.gfp.format(0x820), "GFP_ATOMIC");
-    let Offsets { task_flags, cache_object_size, cache_name, pcpu_hot_preempt_count } = facts.offsets;
+    let Offsets {
+        task_flags,
+        cache_object_size,
+        cache_name,
+        task_pid,
+        task_tgid,
+        task_exit_code,
+        pcpu_hot_preempt_count,
+    } = facts.offsets;
     // As pahole reads them out of the vmlinux with debug information.
+    assert_eq!((task_pid, task_tgid, task_exit_code), (Some(1120), Some(1124), Some(1020)));
     assert_eq!((task_flags, cache_object_size, cache_name), (Some(44), Some(28), Some(88)));
     assert_eq!(pcpu_hot_preempt_count, Some(8));
     assert_eq!(facts.preempt_count, facts.addresses.get("pcpu_hot").map(|hot| hot + 8));

@@ -82,6 +82,7 @@ fn outcomes() -> [Outcome; 5] {
         syscall: syscall.map(Into::into),
         result,
         is,
+        count: 1,
     };
     [
         of(OutcomeKind::Enomem, Some("mkdir"), Some(-12)),

@@ -1,11 +1,13 @@
 //! A record's bytes, checked: what comes off the ring is data from another world, even if we wrote both ends.
 
 use injector_common::record::{
-    CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK, CONTEXT_UNKNOWN, Failure, Site,
+    self, CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK, CONTEXT_UNKNOWN, Failure, NO_SYSCALL,
+    OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED, OUTCOME_OUTSIDE, OUTCOME_SIGNAL, Site,
 };
+use syscalls::Sysno;
 
-use super::model::Context;
-use crate::{plan::Hook, session};
+use super::model::{Context, Outcome, OutcomeKind};
+use crate::{plan::Hook, session::Hooks};
 
 /// A record that is none.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub enum DecodeError {
     /// There is no such context.
     #[error("a record of context {0}, which there is not")]
     Context(u32),
+    /// There is no such outcome.
+    #[error("a record of outcome {0}, which there is not")]
+    Outcome(u32),
 }
 
 /// What comes off the ring.
@@ -28,6 +33,8 @@ pub enum Record {
     Failure(Decoded),
     /// And that was the first time at this site.
     NewSite(Box<Site>),
+    /// What came of failures.
+    Outcome(Outcome),
 }
 
 /// A record with what needs checking checked.
@@ -45,27 +52,59 @@ pub struct Decoded {
     pub record: Failure,
 }
 
-/// Decodes a record.
+/// Decodes a record of a rule with these hooks.
 ///
 /// # Errors
 /// When it isn't one.
-pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+pub fn decode(bytes: &[u8], hooks: &Hooks) -> Result<Record, DecodeError> {
     if bytes.len() == size_of::<Site>() {
         // SAFETY: as many bytes as the structure has, which holds integers only; any alignment will do.
         let site = unsafe { bytes.as_ptr().cast::<Site>().read_unaligned() };
-        session::hook(site.hook).ok_or(DecodeError::Hook(site.hook))?;
+        hooks.get(site.hook).ok_or(DecodeError::Hook(site.hook))?;
         return Ok(Record::NewSite(Box::new(site)));
     }
-    failure(bytes).map(Record::Failure)
+    if bytes.len() == size_of::<record::Outcome>() {
+        // SAFETY: as above.
+        let outcome = unsafe { bytes.as_ptr().cast::<record::Outcome>().read_unaligned() };
+        return self::outcome(&outcome);
+    }
+    failure(bytes, hooks).map(Record::Failure)
 }
 
-fn failure(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+fn outcome(record: &record::Outcome) -> Result<Record, DecodeError> {
+    let is = match record.kind {
+        OUTCOME_ENOMEM => OutcomeKind::Enomem,
+        OUTCOME_ERROR => OutcomeKind::Error,
+        OUTCOME_MASKED => OutcomeKind::Masked,
+        OUTCOME_SIGNAL => OutcomeKind::Signal,
+        OUTCOME_OUTSIDE => OutcomeKind::Outside,
+        kind => return Err(DecodeError::Outcome(kind)),
+    };
+    let number = (record.syscall != NO_SYSCALL).then_some(record.syscall);
+    let outcome = Outcome {
+        time_ns: record.time,
+        site: record.site,
+        pid: record.pid,
+        tid: record.tid,
+        comm: text(&record.comm),
+        syscall: number.map(|number| match Sysno::new(number as usize) {
+            Some(sysno) => sysno.name().into(),
+            None => format!("call {number}").into(),
+        }),
+        result: matches!(is, OutcomeKind::Enomem | OutcomeKind::Error | OutcomeKind::Masked).then_some(record.result),
+        is,
+        count: record.count,
+    };
+    Ok(Record::Outcome(outcome))
+}
+
+fn failure(bytes: &[u8], hooks: &Hooks) -> Result<Decoded, DecodeError> {
     if bytes.len() != size_of::<Failure>() {
         return Err(DecodeError::Length(bytes.len()));
     }
     // SAFETY: as many bytes as the structure has, which holds integers only; any alignment will do.
     let record = unsafe { bytes.as_ptr().cast::<Failure>().read_unaligned() };
-    let hook = session::hook(record.hook).ok_or(DecodeError::Hook(record.hook))?;
+    let hook = hooks.get(record.hook).ok_or(DecodeError::Hook(record.hook))?;
     let context = context(record.context).ok_or(DecodeError::Context(record.context))?;
     Ok(Decoded {
         hook,
@@ -112,7 +151,7 @@ mod tests {
             Failure { hook: HOOK_SLAB, gfp: 0xcc0, size: 256, pid: 7, context: CONTEXT_SOFTIRQ, ..Failure::default() };
         record.comm[..5].copy_from_slice(b"mount");
         record.cache[..11].copy_from_slice(b"kmalloc-256");
-        let decoded = failure(&bytes(&record)).unwrap();
+        let decoded = failure(&bytes(&record), &Hooks::default()).unwrap();
         assert_eq!((decoded.hook, decoded.context), (Hook::Slab, Context::Softirq));
         assert_eq!((decoded.comm.as_str(), decoded.cache.as_deref()), ("mount", Some("kmalloc-256")));
         assert_eq!(decoded.record, record);
@@ -121,7 +160,7 @@ mod tests {
     #[test]
     fn a_comm_without_end_is_cut() {
         let record = Failure { hook: HOOK_PAGE, comm: [b'x'; 16], ..Failure::default() };
-        let decoded = failure(&bytes(&record)).unwrap();
+        let decoded = failure(&bytes(&record), &Hooks::default()).unwrap();
         assert_eq!((decoded.comm.len(), decoded.cache), (16, None));
     }
 
@@ -130,25 +169,31 @@ mod tests {
         let site = Site { signature: 5, count: 1, frames_len: 2, ..Site::ZERO };
         // SAFETY: a structure of integers without padding.
         let bytes = unsafe { std::slice::from_raw_parts((&raw const site).cast::<u8>(), size_of::<Site>()) };
-        assert_eq!(decode(bytes), Ok(Record::NewSite(Box::new(site))));
+        assert_eq!(decode(bytes, &Hooks::default()), Ok(Record::NewSite(Box::new(site))));
     }
 
     #[test]
     fn wrong_records_are_refused() {
-        assert_eq!(decode(&[0; 3]), Err(DecodeError::Length(3)));
-        assert_eq!(decode(&bytes(&Failure { hook: 9, ..Failure::default() })), Err(DecodeError::Hook(9)));
-        assert_eq!(decode(&bytes(&Failure { context: 9, ..Failure::default() })), Err(DecodeError::Context(9)));
+        assert_eq!(decode(&[0; 3], &Hooks::default()), Err(DecodeError::Length(3)));
+        assert_eq!(
+            decode(&bytes(&Failure { hook: 9, ..Failure::default() }), &Hooks::default()),
+            Err(DecodeError::Hook(9))
+        );
+        assert_eq!(
+            decode(&bytes(&Failure { context: 9, ..Failure::default() }), &Hooks::default()),
+            Err(DecodeError::Context(9))
+        );
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let _ = decode(&bytes);
+            let _ = decode(&bytes, &Hooks::default());
         }
 
         #[test]
         fn no_record_panics(bytes in proptest::collection::vec(any::<u8>(), size_of::<Failure>())) {
-            let _ = decode(&bytes);
+            let _ = decode(&bytes, &Hooks::default());
         }
     }
 }

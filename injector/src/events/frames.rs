@@ -1,35 +1,11 @@
 //! Stacks as text: whose frames they are.
 
-/// Frames that every stack has at its inner end: the allocator's own.
-const ALLOCATOR: [&str; 22] = [
-    "kmem_cache_alloc",
-    "__kmem_cache_alloc",
-    "kmalloc_trace",
-    "__kmalloc",
-    "kmalloc_large",
-    "__alloc_pages",
-    "alloc_pages",
-    "alloc_page",
-    "folio_alloc",
-    "__folio_alloc",
-    "vma_alloc_folio",
-    "filemap_alloc_folio",
-    "__get_free_pages",
-    "get_zeroed_page",
-    "allocate_slab",
-    "new_slab",
-    "___slab_alloc",
-    "__slab_alloc",
-    "slab_pre_alloc_hook",
-    "prepare_alloc_pages",
-    "should_fail",
-    "krealloc",
-];
+use crate::kernel::allocator;
 
 /// The stack from the code on that asked the allocator; all of it where everything is the allocator's.
 #[must_use]
 pub fn callers(stack: &[String]) -> &[String] {
-    let first = stack.iter().position(|frame| !ALLOCATOR.iter().any(|name| frame.starts_with(name))).unwrap_or(0);
+    let first = stack.iter().position(|frame| !allocator::is_its_own(function(frame))).unwrap_or(0);
     &stack[first..]
 }
 

@@ -4,10 +4,12 @@
 pub mod decode;
 pub mod frames;
 pub mod model;
+pub mod rings;
 pub mod symbolize;
 
 pub use decode::{DecodeError, Record, decode};
 pub use model::{
     Context, End, Event, HookSummary, Outcome, OutcomeKind, Outcomes, RuleSummary, SiteSummary, Start, Summary,
 };
+pub use rings::Rings;
 pub use symbolize::Symbolizer;

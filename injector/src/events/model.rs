@@ -121,7 +121,7 @@ pub enum OutcomeKind {
 }
 
 /// The system call that a failure was made in has come back.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outcome {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub time_ns: u64,
@@ -140,6 +140,8 @@ pub struct Outcome {
     pub result: Option<i64>,
     /// What that means.
     pub is: OutcomeKind,
+    /// How many failures of the site were in it.
+    pub count: u64,
 }
 
 /// Why a run ended.

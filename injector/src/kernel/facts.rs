@@ -62,6 +62,12 @@ pub struct Offsets {
     pub cache_object_size: Option<u32>,
     /// `kmem_cache.name`.
     pub cache_name: Option<u32>,
+    /// `task_struct.pid`.
+    pub task_pid: Option<u32>,
+    /// `task_struct.tgid`.
+    pub task_tgid: Option<u32>,
+    /// `task_struct.exit_code`.
+    pub task_exit_code: Option<u32>,
     /// `pcpu_hot.preempt_count` (6.2 to 6.14).
     pub pcpu_hot_preempt_count: Option<u32>,
 }
@@ -79,6 +85,9 @@ impl Types {
             task_flags: btf.member_offset("task_struct", "flags"),
             cache_object_size: btf.member_offset("kmem_cache", "object_size"),
             cache_name: btf.member_offset("kmem_cache", "name"),
+            task_pid: btf.member_offset("task_struct", "pid"),
+            task_tgid: btf.member_offset("task_struct", "tgid"),
+            task_exit_code: btf.member_offset("task_struct", "exit_code"),
             pcpu_hot_preempt_count: btf.member_offset("pcpu_hot", "preempt_count"),
         };
         let prototypes =

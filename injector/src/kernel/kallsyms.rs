@@ -340,10 +340,8 @@ impl Kallsyms {
     /// # Errors
     /// A pattern matches nothing.
     pub fn ranges(&self, patterns: &[StackPattern]) -> Result<Vec<Range<u64>>, NoMatch> {
-        let mut ranges: Vec<Range<u64>> = Vec::new();
         let mut used = vec![false; patterns.len()];
-        for (i, entry) in self.symbols.iter().enumerate().filter(|(_, entry)| entry.length > 0) {
-            let (name, module) = (self.name(entry), self.module(entry));
+        let ranges = self.ranges_of(|name, module| {
             let mut any = false;
             for (pattern, used) in patterns.iter().zip(&mut used) {
                 if pattern.matches(name, module) {
@@ -351,7 +349,19 @@ impl Kallsyms {
                     any = true;
                 }
             }
-            if !any {
+            any
+        });
+        match patterns.iter().zip(used).find(|(_, used)| !used) {
+            Some((pattern, _)) => Err(NoMatch { pattern: pattern.clone(), close: self.close(pattern) }),
+            None => Ok(ranges),
+        }
+    }
+
+    /// The addresses of all functions, by name and module, that are wanted: sorted, neighbours merged.
+    pub fn ranges_of(&self, mut is_wanted: impl FnMut(&str, Option<&str>) -> bool) -> Vec<Range<u64>> {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for (i, entry) in self.symbols.iter().enumerate().filter(|(_, entry)| entry.length > 0) {
+            if !is_wanted(self.name(entry), self.module(entry)) {
                 continue;
             }
             let next = self.symbols[i + 1..].iter().find(|next| next.address > entry.address);
@@ -362,10 +372,7 @@ impl Kallsyms {
                 _ => ranges.push(entry.address..end),
             }
         }
-        match patterns.iter().zip(used).find(|(_, used)| !used) {
-            Some((pattern, _)) => Err(NoMatch { pattern: pattern.clone(), close: self.close(pattern) }),
-            None => Ok(ranges),
-        }
+        ranges
     }
 
     /// Names that look like a pattern.

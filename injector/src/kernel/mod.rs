@@ -4,6 +4,7 @@
 //! [`Survey`] reads what a run needs, each source once; `check` says what is missing in it; [`Facts`] is what is left
 //! when nothing is.
 
+pub mod allocator;
 pub mod btf;
 mod build_id;
 pub mod facts;

@@ -33,7 +33,7 @@ pub use context::{Contexts, Kthreads};
 pub use errno::ErrorNumber;
 pub use gfp::{GfpFilter, GfpScope, GfpValue};
 pub use glob::Glob;
-pub use hook::{Function, Hook};
+pub use hook::{Function, FunctionError, FunctionName, Hook};
 pub use order::OrderRange;
 pub use policy::{NthPer, Policy};
 pub use probability::Probability;

@@ -6,7 +6,7 @@ use std::{fs::File, num::NonZeroUsize};
 use anyhow::Result;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::Session;
+use super::Attached;
 use crate::plan::Hook;
 
 /// A hook that is attached and never called.
@@ -24,16 +24,16 @@ pub struct CanaryError {
 const ALLOCATIONS: usize = 16;
 
 /// Allocates, and sees that each attached hook counted it.
-pub(super) fn prove(session: &Session) -> Result<()> {
-    for hook in session.hooks() {
-        let before = session.counters(*hook)?.calls;
+pub(super) fn prove(rule: &Attached) -> Result<()> {
+    for hook in rule.hooks() {
+        let before = rule.counters(hook).calls;
         match hook {
             Hook::Slab => allocate_from_slab()?,
             Hook::Page => allocate_pages()?,
             // Nothing that is always there calls them: whether they work, the first failure shows.
             Hook::Filemap | Hook::Bio | Hook::PagePool | Hook::Function(_) => continue,
         }
-        if session.counters(*hook)?.calls == before {
+        if rule.counters(hook).calls == before {
             return Err(CanaryError {
                 function: hook.function(),
                 option: hook.option().unwrap_or("CONFIG_FUNCTION_ERROR_INJECTION"),

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::Map;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-/// An array map of u64 in memory. Reading and writing it needs no system call, so it keeps no program off its CPU.
+/// An array map in memory, as words of 64 bits. Reading and writing it needs no system call, so it keeps no program off its CPU.
 #[derive(Debug)]
 pub(super) struct Shared {
     memory: NonNull<AtomicU64>,
@@ -18,7 +18,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Maps an array that was made with `BPF_F_MMAPABLE` and has `len` entries of 8 bytes.
+    /// Maps an array that was made with `BPF_F_MMAPABLE` and whose entries have `len` words of 8 bytes in all.
     ///
     /// # Errors
     /// When it is no such array, or can't be mapped.
@@ -31,12 +31,12 @@ impl Shared {
         Ok(Self { memory: memory.context("can't map an eBPF array into memory")?.cast(), len })
     }
 
-    /// An entry.
+    /// A word.
     pub(super) fn get(&self, index: u32) -> u64 {
         self.entry(index).load(Ordering::Acquire)
     }
 
-    /// Changes an entry; what was changed before is seen before.
+    /// Changes a word; what was changed before is seen before.
     pub(super) fn set(&self, index: u32, value: u64) {
         self.entry(index).store(value, Ordering::Release);
     }

@@ -1,20 +1,37 @@
 //! From the plan's words and the kernel's facts to what the eBPF programs are told.
 
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    ops::Range,
+};
+
 use injector_common::{
     ABI_VERSION,
+    automaton::Automaton,
     config::{
-        ABSENT, AddressRange, Config, GfpAlternative, GfpBits, MAX_MODULES, MAX_STACK_RANGES, Module, OFF, ON, Offsets,
+        ABSENT, AddressRange, CONTEXTS_ALL, Config, GfpAlternative, GfpBits, HookConfig, KTHREADS_ANY,
+        KTHREADS_EXCLUDE, KTHREADS_ONLY, MAX_MODULES, MAX_PATH_LEN, MAX_PATHS, MAX_STACK_RANGES, Module, OFF, ON,
+        Offsets, Slice, TARGET_FEW_PIDS, TARGET_MANY_PIDS,
     },
-    decide, site,
+    decide,
+    record::{CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK},
+    site,
 };
 use tracing::{debug, warn};
 
+use super::{
+    hooks::{self, Hooks},
+    names::{self, TooIntricate},
+};
 use crate::{
     kernel::{
-        Facts, KernelError, KernelFiles,
+        Facts, KernelError, KernelFiles, allocator,
         kallsyms::{Kallsyms, NoMatch},
     },
-    plan::{GfpScope, Plan, gfp::GfpError, sweep::Shard},
+    plan::{
+        CachePattern, CommPattern, Contexts, Filter, GfpScope, Hook, Kthreads, NthPer, Plan, Policy, Rule,
+        StackPattern, Syscall, TaskFilter, gfp::GfpError, sweep::Shard,
+    },
     target::{Process, Targets},
 };
 
@@ -39,6 +56,20 @@ pub enum ResolveError {
     /// A function that the hook must know.
     #[error("this kernel has no function {0}, without which a page fault can't be told from a system call")]
     NoFunction(&'static str),
+    /// More functions than there are programs for.
+    #[error("at most {max} functions can be named in one rule", max = injector_common::MAX_FUNCTIONS)]
+    TooManyFunctions,
+    /// More paths than the hook follows.
+    #[error(
+        "at most {MAX_PATHS} --stack paths of several functions, each of at most {MAX_PATH_LEN}, can be in one rule"
+    )]
+    TooManyPaths,
+    /// A system call that is beyond the table.
+    #[error("--syscall {}: its number is too large", .0.name())]
+    Syscall(Syscall),
+    /// Globs over names that are too much.
+    #[error(transparent)]
+    Names(#[from] TooIntricate),
     /// Targets need to tell a task from an interrupt on top of it.
     #[error(
         "this kernel does not say where its preempt count is, so a target can't be told from interrupts on its CPU; run without a target"
@@ -46,21 +77,27 @@ pub enum ResolveError {
     Context,
 }
 
-/// Everything that the programs are told before they are attached.
+/// Everything that a rule's programs are told before they are attached.
 #[derive(Clone, Debug)]
 pub struct Wire {
     /// `.rodata`.
     pub config: Config,
+    /// What they are attached to.
+    pub hooks: Vec<HookPoint>,
     /// Target processes.
     pub pids: Vec<u32>,
     /// The module table, sorted by address.
     pub modules: Vec<Module>,
-    /// The ranges of `--stack`, sorted, then those of `--not-stack`, sorted.
+    /// The ranges of the stack filters: `config` has which are whose.
     pub stack_ranges: Vec<AddressRange>,
+    /// Names of tasks that match, if they are filtered.
+    pub comms: Option<Box<Automaton>>,
+    /// Names of caches that match, if they are filtered.
+    pub caches: Option<Box<Automaton>>,
 }
 
 impl Wire {
-    /// Resolves a plan. Gives back the kernel's symbols too, if the stack filters needed them.
+    /// Resolves a plan's rules. Gives back the kernel's symbols too, if some filter needed them.
     ///
     /// # Errors
     /// When the plan names something that this kernel doesn't have.
@@ -69,99 +106,257 @@ impl Wire {
         facts: &Facts,
         files: &KernelFiles,
         targets: &Targets,
-    ) -> Result<(Self, Option<Kallsyms>), ResolveError> {
-        let filter = &plan.first().filter;
-        let mut stack_ranges = Vec::new();
-        let mut stack_any_len = 0;
-        let mut symbols = None;
-        if !filter.stack.is_all() {
-            let kallsyms = Kallsyms::read(files).map_err(ResolveError::Symbols)?;
-            let mut resolve = |patterns: &[_]| -> Result<usize, ResolveError> {
-                if patterns.is_empty() {
-                    return Ok(0);
-                }
-                let ranges = kallsyms.ranges(patterns)?;
-                stack_ranges.extend(ranges.iter().map(|range| AddressRange { start: range.start, end: range.end }));
-                Ok(ranges.len())
-            };
-            let any_of: Vec<_> = filter.stack.any_of.iter().flat_map(|path| path.patterns().iter().cloned()).collect();
-            stack_any_len = resolve(&any_of)?;
-            resolve(&filter.stack.none_of)?;
-            symbols = Some(kallsyms);
-        }
-        let too_many = |_| ResolveError::TooManyRanges(stack_ranges.len());
-        let all_len = u32::try_from(stack_ranges.len()).map_err(too_many)?;
-        if all_len > MAX_STACK_RANGES {
-            return Err(ResolveError::TooManyRanges(stack_ranges.len()));
-        }
-        let stack_any_len = u32::try_from(stack_any_len).map_err(too_many)?;
-
-        let bit = |name| facts.gfp.bit(name).ok_or(ResolveError::Bit(name));
-        let offset = |offset: Option<u32>| offset.and_then(|offset| i32::try_from(offset).ok()).unwrap_or(ABSENT);
-        let range = |(start, end)| AddressRange { start, end };
-        let target = targets.wire();
-        let (per_cpu_offsets, preempt_count) = match (facts.per_cpu_offsets, facts.preempt_count) {
-            (Some(table), Some(count)) => (table, count),
-            _ if target.kinds != 0 => return Err(ResolveError::Context),
-            _ => {
-                debug!("no preempt count: contexts will be unknown");
-                (0, 0)
-            }
+    ) -> Result<(Vec<Self>, Option<Kallsyms>), ResolveError> {
+        let by_stack = |rule: &Rule| !rule.filter.stack.is_all() || !rule.filter.syscalls.is_empty();
+        let symbols = if plan.outcome || plan.rules.iter().any(by_stack) {
+            Some(Kallsyms::read(files).map_err(ResolveError::Symbols)?)
+        } else {
+            None
         };
-        if facts.modules.as_slice().len() > MAX_MODULES as usize {
-            warn!("only {MAX_MODULES} modules fit into the module table; sites in the others have coarser signatures");
+        let base = base(plan, facts, targets)?;
+        let modules = modules(facts);
+        let pids: Vec<u32> = targets.processes.iter().map(Process::pid).collect();
+        let mut wires = Vec::with_capacity(plan.rules.len());
+        for rule in &plan.rules {
+            let mut wire = Self {
+                config: base,
+                hooks: points(rule),
+                pids: pids.clone(),
+                modules: modules.clone(),
+                stack_ranges: Vec::new(),
+                comms: None,
+                caches: None,
+            };
+            wire.tell_hooks()?;
+            wire.tell_filter(&rule.filter, facts, plan.target.is_everybody())?;
+            if let Some(symbols) = &symbols {
+                wire.tell_stacks(&rule.filter, plan.outcome, symbols)?;
+            }
+            tell_policy(&mut wire.config, &rule.policy);
+            wires.push(wire);
         }
-        let mut modules: Vec<Module> = facts.modules.as_slice().iter().map(module).collect();
-        modules.truncate(MAX_MODULES as usize);
-        modules.sort_by_key(|module| module.range.start);
+        Ok((wires, symbols))
+    }
 
+    fn tell_hooks(&mut self) -> Result<(), ResolveError> {
+        let numbers = Hooks::new(self.hooks.iter().map(|point| point.hook));
+        for point in &self.hooks {
+            let number = numbers.number(point.hook).and_then(|number| usize::try_from(number).ok());
+            let slot = number.and_then(|number| self.config.hooks.get_mut(number));
+            let slot = slot.ok_or(ResolveError::TooManyFunctions)?;
+            *slot = HookConfig { id: hooks::id(point.hook), error: point.error };
+        }
+        Ok(())
+    }
+
+    /// What the call's arguments and the task must be like.
+    fn tell_filter(&mut self, filter: &Filter, facts: &Facts, everybody: bool) -> Result<(), ResolveError> {
+        let config = &mut self.config;
         let alternatives = filter.gfp.resolve(&facts.gfp)?;
-        let mut gfp = Config::ZERO.gfp;
-        for (slot, alternative) in gfp.iter_mut().zip(&alternatives) {
-            let scoped = bit("__GFP_IO")? | bit("__GFP_FS")?;
+        for (slot, alternative) in config.gfp.iter_mut().zip(&alternatives) {
+            let scoped = bit(facts, "__GFP_IO")? | bit(facts, "__GFP_FS")?;
             *slot = GfpAlternative { necessary: decide::necessary(alternative.test, scoped), ..*alternative };
         }
-        let (order_min, order_max) = filter.order.bounds();
-        let on = |condition| if condition { ON } else { OFF };
-        let config = Config {
-            abi: ABI_VERSION,
-            own_pid: std::process::id(),
-            init_allowed: on(targets.names_init()),
-            // The ring is read even for a quiet run: an event per failure is what `delivered` and `lost` count.
-            events: ON,
-            gfp_bits: GfpBits { nofail: bit("__GFP_NOFAIL")?, io: bit("__GFP_IO")?, fs: bit("__GFP_FS")?, _pad: 0 },
-            offsets: Offsets {
-                task_flags: offset(facts.offsets.task_flags),
-                cache_object_size: offset(facts.offsets.cache_object_size),
-                cache_name: offset(facts.offsets.cache_name),
-                _pad: 0,
-            },
-            text: range(facts.text),
-            irq_entry: facts.irq_entry.map(range),
-            per_cpu_offsets,
-            preempt_count,
-            modules_len: u32::try_from(modules.len()).unwrap_or(MAX_MODULES),
-            gfp_effective: on(filter.gfp_scope == GfpScope::Effective),
-            gfp_len: u32::try_from(alternatives.len()).unwrap_or(u32::MAX),
-            order_on: on(!filter.order.is_all()),
-            order_min,
-            order_max,
-            stack_any_len,
-            stack_none_len: all_len - stack_any_len,
-            // Failed by a coin, unless `choose_sites` says otherwise.
-            sites_on: OFF,
-            kthreads: OFF,
-            softirqs: OFF,
-            persistent: OFF,
-            shard_index: 0,
-            shard_count: 0,
-            page_fault: AddressRange::default(),
-            gfp,
-            target,
+        config.gfp_len = length(&alternatives);
+        config.gfp_effective = on(filter.gfp_scope == GfpScope::Effective);
+        config.order_on = on(!filter.order.is_all());
+        (config.order_min, config.order_max) = filter.order.bounds();
+        config.size_on = on(!filter.size.is_all());
+        (config.size_min, config.size_max) = filter.size.bounds();
+        if !filter.caches.is_empty() {
+            config.cache_on = ON;
+            let globs: Vec<_> = filter.caches.iter().map(CachePattern::glob).collect();
+            self.caches = Some(Box::new(names::automaton(&globs, "--cache")?));
+        }
+        let TaskFilter { comms, uids, not_pids } = &filter.task;
+        if !comms.is_empty() {
+            config.comm_on = ON;
+            let globs: Vec<_> = comms.iter().map(CommPattern::glob).collect();
+            self.comms = Some(Box::new(names::automaton(&globs, "--comm")?));
+        }
+        config.uids_len = fill(&mut config.uids, uids);
+        config.not_pids_len = fill(&mut config.not_pids, not_pids);
+        config.kthread_filter = match filter.kthreads {
+            Kthreads::Any => KTHREADS_ANY,
+            Kthreads::Only => KTHREADS_ONLY,
+            Kthreads::Exclude => KTHREADS_EXCLUDE,
         };
-        let pids = targets.processes.iter().map(Process::pid).collect();
-        Ok((Self { config, pids, modules, stack_ranges }, symbols))
+        for syscall in &filter.syscalls {
+            config.syscalls_on = ON;
+            let number = syscall.number();
+            let word = config.syscalls.get_mut(number as usize / 64).ok_or(ResolveError::Syscall(*syscall))?;
+            *word |= 1 << (number % 64);
+        }
+        // In an interrupt the task is a bystander, and so is what is known of it.
+        let of_tasks =
+            !everybody || !filter.task.is_all() || filter.kthreads != Kthreads::Any || !filter.syscalls.is_empty();
+        let contexts = filter.contexts.unwrap_or(if of_tasks { Contexts::TASK } else { Contexts::ALL });
+        config.contexts = mask(contexts);
+        if config.contexts != CONTEXTS_ALL && config.preempt_count == 0 {
+            return Err(ResolveError::Context);
+        }
+        Ok(())
     }
+
+    /// What the stack must be like.
+    fn tell_stacks(&mut self, filter: &Filter, outcome: bool, symbols: &Kallsyms) -> Result<(), ResolveError> {
+        let stack = &filter.stack;
+        let single: Vec<StackPattern> = stack
+            .any_of
+            .iter()
+            .filter_map(|path| <[_; 1]>::try_from(path.patterns().to_vec()).ok())
+            .flatten()
+            .collect();
+        self.config.stack_any = self.slice(&symbols.ranges(&single)?)?;
+        self.config.stack_none = self.slice(&symbols.ranges(&stack.none_of)?)?;
+        self.config.stack_caller = self.slice(&symbols.ranges(&stack.caller)?)?;
+        self.config.stack_depth = stack.depth.map_or(0, NonZeroU32::get);
+        if !stack.caller.is_empty() || stack.depth.is_some() {
+            self.config.allocator = self.slice(&symbols.ranges_of(|name, _| allocator::is_its_own(name)))?;
+        }
+        for path in stack.any_of.iter().filter(|path| path.patterns().len() > 1) {
+            let number = self.config.paths_len as usize;
+            if number >= MAX_PATHS || path.patterns().len() > MAX_PATH_LEN {
+                return Err(ResolveError::TooManyPaths);
+            }
+            // The hook sees the innermost frame first.
+            for (i, pattern) in path.patterns().iter().rev().enumerate() {
+                self.config.paths[number].functions[i] = self.slice(&symbols.ranges(std::slice::from_ref(pattern))?)?;
+                self.config.paths[number].len += 1;
+            }
+            self.config.paths_len += 1;
+        }
+        if outcome || !filter.syscalls.is_empty() {
+            let entry = symbols.function(SYSCALL_ENTRY).ok_or(ResolveError::NoFunction(SYSCALL_ENTRY))?;
+            self.config.syscall_entry = AddressRange { start: entry.start, end: entry.end };
+        }
+        Ok(())
+    }
+
+    /// Appends to the table of ranges.
+    fn slice(&mut self, ranges: &[Range<u64>]) -> Result<Slice, ResolveError> {
+        let first = length(&self.stack_ranges);
+        self.stack_ranges.extend(ranges.iter().map(|range| AddressRange { start: range.start, end: range.end }));
+        if self.stack_ranges.len() > MAX_STACK_RANGES as usize {
+            return Err(ResolveError::TooManyRanges(self.stack_ranges.len()));
+        }
+        Ok(Slice { first, len: length(ranges) })
+    }
+}
+
+/// Where system calls enter on x86-64 (arch/x86/entry/common.c, 6.1 and 6.12).
+const SYSCALL_ENTRY: &str = "do_syscall_64";
+
+fn on(condition: bool) -> u32 {
+    if condition { ON } else { OFF }
+}
+
+fn length<T>(slice: &[T]) -> u32 {
+    u32::try_from(slice.len()).unwrap_or(u32::MAX)
+}
+
+/// Fills an array from its start; how many there are. The plan has seen to it that they fit.
+fn fill(to: &mut [u32], from: &[u32]) -> u32 {
+    for (slot, value) in to.iter_mut().zip(from) {
+        *slot = *value;
+    }
+    length(from).min(length(to))
+}
+
+fn bit(facts: &Facts, name: &'static str) -> Result<u32, ResolveError> {
+    facts.gfp.bit(name).ok_or(ResolveError::Bit(name))
+}
+
+fn mask(contexts: Contexts) -> u32 {
+    let Contexts { task, softirq, hardirq, nmi } = contexts;
+    let bits = [(task, CONTEXT_TASK), (softirq, CONTEXT_SOFTIRQ), (hardirq, CONTEXT_HARDIRQ), (nmi, CONTEXT_NMI)];
+    bits.into_iter().filter(|(is_in, _)| *is_in).fold(0, |mask, (_, context)| mask | 1 << context)
+}
+
+/// What all rules of a plan are told.
+fn base(plan: &Plan, facts: &Facts, targets: &Targets) -> Result<Config, ResolveError> {
+    let offset = |offset: Option<u32>| offset.and_then(|offset| i32::try_from(offset).ok()).unwrap_or(ABSENT);
+    let range = |(start, end)| AddressRange { start, end };
+    let mut target = targets.wire();
+    if plan.target.follow {
+        // There will be more.
+        target.kinds = target.kinds & !TARGET_FEW_PIDS | TARGET_MANY_PIDS;
+    }
+    let (per_cpu_offsets, preempt_count) = match (facts.per_cpu_offsets, facts.preempt_count) {
+        (Some(table), Some(count)) => (table, count),
+        _ => {
+            debug!("no preempt count: contexts will be unknown");
+            (0, 0)
+        }
+    };
+    let modules = facts.modules.as_slice().len().min(MAX_MODULES as usize);
+    Ok(Config {
+        abi: ABI_VERSION,
+        own_pid: std::process::id(),
+        init_allowed: on(targets.names_init()),
+        // The ring is read even for a quiet run: an event per failure is what `delivered` and `lost` count.
+        events: ON,
+        dry_run: on(plan.dry_run),
+        outcome: on(plan.outcome),
+        follow: on(plan.target.follow),
+        cpus: cpus(),
+        gfp_bits: GfpBits {
+            nofail: bit(facts, "__GFP_NOFAIL")?,
+            io: bit(facts, "__GFP_IO")?,
+            fs: bit(facts, "__GFP_FS")?,
+            _pad: 0,
+        },
+        offsets: Offsets {
+            task_flags: offset(facts.offsets.task_flags),
+            cache_object_size: offset(facts.offsets.cache_object_size),
+            cache_name: offset(facts.offsets.cache_name),
+            task_pid: offset(facts.offsets.task_pid),
+            task_tgid: offset(facts.offsets.task_tgid),
+            task_exit_code: offset(facts.offsets.task_exit_code),
+        },
+        text: range(facts.text),
+        irq_entry: facts.irq_entry.map(range),
+        per_cpu_offsets,
+        preempt_count,
+        modules_len: u32::try_from(modules).unwrap_or(MAX_MODULES),
+        target,
+        ..Config::ZERO
+    })
+}
+
+/// How many CPUs there can be.
+fn cpus() -> u32 {
+    // It can only fail where sysfs is not mounted; then those that are there have to do.
+    let possible = aya::util::nr_cpus().ok().or_else(|| std::thread::available_parallelism().ok().map(usize::from));
+    possible.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1)
+}
+
+/// When matches are failed, as far as it does not change while the programs run.
+fn tell_policy(config: &mut Config, policy: &Policy) {
+    let Policy { skip, space, every, nth, nth_per, probability: _, seed, per_site, rate, times: _, errno: _ } = policy;
+    config.skip = *skip;
+    config.space = *space;
+    config.every = every.map_or(0, NonZeroU64::get);
+    for (slot, number) in config.nth.iter_mut().zip(nth) {
+        *slot = number.get();
+    }
+    config.nth_len = length(nth).min(length(&config.nth));
+    config.nth_per_task = on(*nth_per == NthPer::Task);
+    config.seed_on = on(seed.is_some());
+    config.seed = seed.unwrap_or(0);
+    config.per_site = per_site.map_or(0, NonZeroU64::get);
+    config.rate_on = on(rate.is_some());
+}
+
+/// The module table.
+fn modules(facts: &Facts) -> Vec<Module> {
+    if facts.modules.as_slice().len() > MAX_MODULES as usize {
+        warn!("only {MAX_MODULES} modules fit into the module table; sites in the others have coarser signatures");
+    }
+    let mut modules: Vec<Module> = facts.modules.as_slice().iter().map(module).collect();
+    modules.truncate(MAX_MODULES as usize);
+    modules.sort_by_key(|module| module.range.start);
+    modules
 }
 
 /// How a sweep chooses sites.
@@ -183,12 +378,12 @@ impl Wire {
     pub fn choose_sites(&mut self, sites: Sites, symbols: &Kallsyms) -> Result<(), ResolveError> {
         const PAGE_FAULT: &str = "exc_page_fault";
         let Sites { kthreads, persistent, shard } = sites;
-        let on = |condition| if condition { ON } else { OFF };
         let page_fault = symbols.function(PAGE_FAULT).ok_or(ResolveError::NoFunction(PAGE_FAULT))?;
         let config = &mut self.config;
         config.sites_on = ON;
         config.kthreads = on(kthreads);
         config.softirqs = on(kthreads);
+        config.contexts |= if kthreads { 1 << CONTEXT_SOFTIRQ } else { 0 };
         config.persistent = on(persistent);
         (config.shard_index, config.shard_count) = shard.map_or((0, 0), |shard| (shard.index, shard.count));
         config.page_fault = AddressRange { start: page_fault.start, end: page_fault.end };
@@ -199,4 +394,25 @@ impl Wire {
 fn module(module: &crate::kernel::modules::Module) -> Module {
     let range = module.range();
     Module { range: AddressRange { start: range.start, end: range.end }, id: site::module_id(&module.name) }
+}
+
+/// A kernel function to attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookPoint {
+    /// Which hook it is.
+    pub hook: Hook,
+    /// Its symbol.
+    pub function: String,
+    /// What it returns instead of being called.
+    pub error: i32,
+}
+
+fn points(rule: &Rule) -> Vec<HookPoint> {
+    let error = |hook| match hook {
+        Hook::Page => 1,
+        Hook::PagePool => 0,
+        _ => rule.policy.errno.unwrap_or(crate::plan::ErrorNumber::ENOMEM).result(),
+    };
+    let point = |hook: &Hook| HookPoint { hook: *hook, function: hook.function().to_owned(), error: error(*hook) };
+    rule.hooks.iter().map(point).collect()
 }

@@ -22,7 +22,7 @@ use crate::{
     kernel::{Facts, KernelFiles, gfp::GfpBits, kallsyms::Kallsyms},
     plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, Target, sweep::SweepPlan},
     run,
-    session::{self, Arming, Attempts, Loader, Session, Sites, Streams, Wire, deadline_in},
+    session::{Arming, Attached, Attempts, Hooks, Loader, Session, Sites, Streams, Wire, deadline_in},
     target::{OwnCgroup, Targets},
 };
 
@@ -35,7 +35,7 @@ const CHECKERS: [&str; 4] = ["__create_object", "__alloc_object", "stack_depot_s
 
 /// The attached programs, and the names of what they see.
 pub struct Lab {
-    session: Session,
+    session: Attached,
     ring: RingBuf<MapData>,
     symbols: Kallsyms,
     gfp: GfpBits,
@@ -91,14 +91,18 @@ impl Lab {
         let Ground { plan: run_plan, mut targets } = ground;
         // Again: the workload may have loaded modules since the prerequisites were checked.
         let facts = Facts::read(&files)?;
-        let (mut wire, symbols) = Wire::resolve(&run_plan, &facts, &files, &targets)?;
+        let (mut wires, symbols) = Wire::resolve(&run_plan, &facts, &files, &targets)?;
         let symbols = match symbols {
             Some(symbols) => symbols,
             None => Kallsyms::read(&files)?,
         };
         let sites = Sites { kthreads: plan.kthreads, persistent: plan.persistent.is_some(), shard: plan.shard };
-        wire.choose_sites(sites, &symbols)?;
-        let (session, streams) = Session::attach(loader, &run_plan.first().hooks, &wire, false)?;
+        for wire in &mut wires {
+            wire.choose_sites(sites, &symbols)?;
+        }
+        let (session, mut streams) = Session::attach(loader, &wires, false)?;
+        let session = session.only()?;
+        let streams = streams.pop().context("no streams: a defect of the injector")?;
         let Streams { events, attempts, log: _ } = streams;
         let attempts = attempts.context("no attempts, though sites are chosen: a defect of the injector")?;
         let lab = Self {
@@ -177,7 +181,7 @@ impl Lab {
     pub fn drain(&mut self, after: Option<Signature>) -> Vec<Site> {
         let mut new = Vec::new();
         while let Some(bytes) = self.ring.next() {
-            match decode(&bytes) {
+            match decode(&bytes, self.session.numbers()) {
                 Ok(Record::NewSite(site)) => {
                     self.order.push(Signature(site.signature));
                     let site = describe(&self.symbols, &site, after);
@@ -198,6 +202,8 @@ impl Lab {
                     self.failed.push(Signature(record.site));
                     self.calls.insert(Signature(record.site), call);
                 }
+                // A sweep's tracer sees for itself what becomes of calls.
+                Ok(Record::Outcome(_)) => {}
                 Err(error) => warn!("the ring buffer holds {error}"),
             }
         }
@@ -261,7 +267,7 @@ fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -
     let stack: Vec<String> = frames.iter().map(|address| symbolize::name(Some(symbols), *address)).collect();
     Site {
         site: Signature(site.signature),
-        hook: session::hook(site.hook).unwrap_or(Hook::Slab),
+        hook: Hooks::default().get(site.hook).unwrap_or(Hook::Slab),
         context: decode::context(site.context).unwrap_or(Context::Unknown),
         kthread: site.flags & record::SITE_KTHREAD != 0,
         module: place::module(&stack),
