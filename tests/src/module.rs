@@ -118,3 +118,13 @@ impl RunFile {
         self.0.as_raw_fd()
     }
 }
+
+/// Where a function of the module, or of the kernel, lies.
+pub fn address(function: &str) -> u64 {
+    load();
+    let text = std::fs::read_to_string("/proc/kallsyms").unwrap_or_else(|e| panic!("kallsyms: {e}"));
+    let line = text.lines().find(|line| line.split_whitespace().nth(2) == Some(function));
+    let line = line.unwrap_or_else(|| panic!("no function {function}"));
+    let hex = line.split_whitespace().next().unwrap_or_default();
+    u64::from_str_radix(hex, 16).unwrap_or_else(|e| panic!("{line}: {e}"))
+}

@@ -44,6 +44,10 @@ pub struct Options {
     pub cpu: Option<usize>,
     /// Work is done by a second thread, not by the first.
     pub second_thread: bool,
+    /// What its task is called.
+    pub comm: Option<&'static std::ffi::CStr>,
+    /// The user that it is.
+    pub uid: Option<u32>,
 }
 
 fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: Option<Duration>) {
@@ -201,6 +205,16 @@ unsafe fn child(shared: *mut Shared, file: i32, options: Options) -> ! {
             if libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) != 0 {
                 libc::_exit(101);
             }
+        }
+        if let Some(comm) = options.comm
+            && libc::prctl(libc::PR_SET_NAME, comm.as_ptr()) != 0
+        {
+            libc::_exit(103);
+        }
+        if let Some(uid) = options.uid
+            && libc::setuid(uid) != 0
+        {
+            libc::_exit(104);
         }
         if options.second_thread {
             let address = shared as usize;

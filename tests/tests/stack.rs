@@ -48,6 +48,63 @@ fn globs_modules_and_several_patterns() {
     assert_eq!(chains("slab", &neither), (0, 0));
 }
 
+/// The first frame that is not the allocator's, and no other.
+#[test]
+fn the_caller_alone() {
+    assert_eq!(chains("slab", &["--caller", "injector_test_allocate"]), (100, 100));
+    assert_eq!(chains("page", &["--caller", "injector_test_allocate"]), (100, 100));
+    let narrow = ["--stack", "injector_test_allocate"];
+    for neighbour in ["injector_test_chain_a", "injector_test_loop"] {
+        let filters = [&narrow[..], &["--caller", neighbour]].concat();
+        assert_eq!(chains("slab", &filters), (0, 0), "{neighbour} is further up");
+    }
+    let both = ["--caller", "injector_test_allocate", "--stack", "injector_test_chain_b"];
+    assert_eq!(chains("slab", &both), (0, 100));
+}
+
+/// Called from, at any distance, and never the other way round.
+#[test]
+fn functions_in_order() {
+    assert_eq!(chains("slab", &["--stack", "injector_test_loop..injector_test_allocate"]), (100, 100));
+    assert_eq!(chains("slab", &["--stack", "injector_test_chain_a..injector_test_allocate"]), (100, 0));
+    assert_eq!(chains("slab", &["--stack", "do_syscall_64..injector_test_chain_b..injector_test_allocate"]), (0, 100));
+    assert_eq!(chains("slab", &["--stack", "do_syscall_64..*_write..injector_test_loop..injector_test_chain_[ab]"]), (100, 100));
+    for reverse in ["injector_test_allocate..injector_test_loop", "injector_test_allocate..injector_test_chain_a"] {
+        assert_eq!(chains("slab", &["--stack", reverse]), (0, 0), "{reverse}");
+    }
+    // One path or another, or a single function.
+    let either = ["--stack", "injector_test_loop..injector_test_chain_a", "--stack", "injector_test_chain_b"];
+    assert_eq!(chains("slab", &either), (100, 100));
+    // A frame is not called from itself.
+    assert_eq!(chains("slab", &["--stack", "injector_test_chain_a..injector_test_chain_a"]), (0, 0));
+}
+
+/// So many frames from the caller on.
+#[test]
+fn how_far_up() {
+    // allocate, chain_a, loop: the third.
+    for (depth, expected) in [("1", 0), ("2", 0), ("3", 100), ("4", 100)] {
+        let filters = ["--stack", "injector_test_loop", "--stack-depth", depth];
+        assert_eq!(chains("slab", &filters), (expected, expected), "--stack-depth {depth}");
+    }
+    let not = ["--stack", "injector_test_allocate", "--not-stack", "injector_test_chain_a", "--stack-depth", "1"];
+    assert_eq!(chains("slab", &not), (100, 100), "nobody looks at the chain");
+}
+
+/// Where a function lies, and pieces of one.
+#[test]
+fn ranges_of_addresses() {
+    let start = injector_tests::module::address("injector_test_chain_a");
+    let range = format!("{start:#x}-{:#x}", start + 16);
+    // A range of 16 bytes has the call in it or not; that of 4096 has also what follows.
+    let wide = format!("{start:#x}-{:#x}", start + 4096);
+    assert!(chains("slab", &["--stack", &wide]).0 == 100, "{wide}");
+    let narrow = chains("slab", &["--stack", &range, "--stack", "injector_test_chain_b"]);
+    assert_eq!(narrow.1, 100, "{range}");
+    assert_eq!(chains("slab", &["--stack", "injector_test_chain_a+0x0-0x1000"]), (100, 0), "cut at its end");
+    assert_eq!(chains("slab", &["--stack", "injector_test_chain_a+0x0-0x1", "--stack", "injector_test_chain_b"]), (0, 100));
+}
+
 #[test]
 fn deep_frames_count() {
     let run = RunFile::open();
