@@ -22,7 +22,10 @@ fn in_shell(arguments: &[&str], script: &str) -> Report {
 /// Opening a file needs memory for its name.
 #[test]
 fn a_call_that_returns_enomem() {
-    let report = in_shell(&["--stack", "getname_flags", "--syscall", "openat,open", "--times", "3"], "cat /etc/hosts /etc/hosts /etc/hosts");
+    let report = in_shell(
+        &["--stack", "getname_flags", "--syscall", "openat,open", "--times", "3"],
+        "cat /etc/hosts /etc/hosts /etc/hosts",
+    );
     assert_eq!(outcomes(&report), [3, 0, 0, 0, 0, 0], "{}", report.summary);
 }
 

@@ -105,9 +105,8 @@ fn the_nth_of_each_task() {
     let (one, two) = (Worker::start(), Worker::start());
     let (first, second) = (one.pid_arg(), two.pid_arg());
     for (per, expected) in [("task", [0, 0, 1, 1]), ("run", [0, 1, 0, 0])] {
-        let injector = Injector::start(&[
-            "--hook", "slab", "--pid", &first, "--pid", &second, "--nth", "2", "--nth-per", per,
-        ]);
+        let injector =
+            Injector::start(&["--hook", "slab", "--pid", &first, "--pid", &second, "--nth", "2", "--nth-per", per]);
         let failed = [&one, &two, &one, &two].map(|worker| worker.run("kind=slab").failed);
         injector.stop();
         assert_eq!(failed, expected, "--nth-per {per}");
@@ -117,7 +116,10 @@ fn the_nth_of_each_task() {
 #[test]
 fn the_first_pass() {
     assert_eq!(failed(&["--skip", "5"], &["kind=slab count=5", "kind=slab", "kind=slab count=10"]), [0, 1, 10]);
-    assert_eq!(failed(&["--skip", "5", "--every", "3"], &["kind=slab count=7", "kind=slab", "kind=slab count=3"]), [0, 1, 1]);
+    assert_eq!(
+        failed(&["--skip", "5", "--every", "3"], &["kind=slab count=7", "kind=slab", "kind=slab count=3"]),
+        [0, 1, 1]
+    );
 }
 
 /// Bytes of the objects: 64 each.
@@ -157,7 +159,8 @@ fn a_rate_is_kept() {
     let (first, second) = (one.pid_arg(), two.pid_arg());
     for (rate, workers) in [(100_u32, &[&one][..]), (1000, &[&one, &two])] {
         let given = format!("{rate}/s");
-        let arguments = ["--hook", "slab", "--pid", &first, "--pid", &second, "--rate", &given, "--duration", "5s", "--quiet"];
+        let arguments =
+            ["--hook", "slab", "--pid", &first, "--pid", &second, "--rate", &given, "--duration", "5s", "--quiet"];
         let injector = Injector::start(&arguments);
         let armed = Instant::now();
         while armed.elapsed() < Duration::from_millis(5200) {
@@ -169,7 +172,12 @@ fn a_rate_is_kept() {
         let report = injector.finish_well();
         let seconds = report.total("elapsed_ns") as f64 / 1e9;
         let kept = report.total("failures") as f64 / seconds / f64::from(rate);
-        println!("--rate {rate}/s on {} CPUs: {} in {seconds:.2} s, {:+.1} %", workers.len(), report.total("failures"), (kept - 1.0) * 100.0);
+        println!(
+            "--rate {rate}/s on {} CPUs: {} in {seconds:.2} s, {:+.1} %",
+            workers.len(),
+            report.total("failures"),
+            (kept - 1.0) * 100.0
+        );
         assert!((0.95..=1.05).contains(&kept), "--rate {rate}/s: {kept} of it; {}", report.summary);
     }
 }
@@ -181,7 +189,8 @@ fn a_seed_is_replayed() {
     let pid = worker.pid_arg();
     let pattern = |seed: &str| -> Vec<u64> {
         let injector = Injector::start(&["--hook", "slab", "--pid", &pid, "--prob", "0.3", "--seed", seed]);
-        let failed = (0..60).map(|i| worker.run(if i % 2 == 0 { "kind=slab chain=a" } else { "kind=slab chain=b" }).failed);
+        let failed =
+            (0..60).map(|i| worker.run(if i % 2 == 0 { "kind=slab chain=a" } else { "kind=slab chain=b" }).failed);
         let failed = failed.collect();
         injector.stop().assert_accounts_with_lines();
         failed

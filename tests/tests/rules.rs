@@ -62,7 +62,8 @@ fn each_rule_has_its_own_filters() {
 #[test]
 fn order_as_written() {
     let worker = Worker::start();
-    let rule = |name: &str, filter: &str| format!("[[rule]]\nname = \"{name}\"\nhook = [\"slab\"]\nprob = 1\n{filter}\n");
+    let rule =
+        |name: &str, filter: &str| format!("[[rule]]\nname = \"{name}\"\nhook = [\"slab\"]\nprob = 1\n{filter}\n");
     let (wide, narrow) = (rule("wide", ""), rule("narrow", "stack = [\"injector_test_chain_b\"]"));
     for (file, text, expected) in [
         ("wide-first.toml", format!("{wide}{narrow}"), (20, 0)),

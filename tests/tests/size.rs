@@ -15,7 +15,8 @@ fn failed(worker: &Worker, arguments: &[&str], requests: &[&str]) -> Vec<u64> {
 #[test]
 fn sizes_of_slab_calls_are_those_of_the_caches_objects() {
     let worker = Worker::start();
-    let requests = ["kind=slab cache=injector_test_64 count=10", "kind=slab size=100 count=10", "kind=slab size=4096 count=10"];
+    let requests =
+        ["kind=slab cache=injector_test_64 count=10", "kind=slab size=100 count=10", "kind=slab size=4096 count=10"];
     for (size, expected) in [
         ("64", [10, 0, 0]),
         ("128", [0, 10, 0]),

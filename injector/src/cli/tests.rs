@@ -190,7 +190,10 @@ fn bad_input_is_one_line_each() {
         ("--times 0", "injector: --times 0 would fail nothing; use --prob 0 to count matches without failing any"),
         ("--times 1 --ttl 5", "injector: --ttl: `5` needs a unit: 5s, 5ms, 5m"),
         ("--times 1 --ttl 5ms", "injector: --ttl 5ms is out of range; it goes from 100ms to 1h"),
-        ("--hook slap", "injector: --hook: there is no hook `slap` (hooks are: slab, page); did you mean slab?"),
+        (
+            "--hook slap",
+            "injector: --hook: there is no hook `slap` (hooks are: slab, page, filemap, bio, page-pool); did you mean slab?",
+        ),
         ("--format xml", "injector: --format: there is no format `xml`; formats are: text, json"),
         ("--prob 1 ls -l", "injector: what is `ls`? A command to run comes after `--`: injector [OPTIONS] -- ls …"),
         (

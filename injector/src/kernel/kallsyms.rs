@@ -53,21 +53,32 @@ struct Entry {
 
 /// A pattern that no function matches.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{}", no_match(.pattern, .close))]
+#[error("{}", no_match(.pattern, .close, *.length))]
 pub struct NoMatch {
     /// The pattern.
     pub pattern: StackPattern,
     /// Names that look like it.
     pub close: Vec<String>,
+    /// Of a piece of a function, how long the longest function of that name is.
+    pub length: Option<u64>,
 }
 
-fn no_match(pattern: &StackPattern, close: &[String]) -> String {
+fn no_match(pattern: &StackPattern, close: &[String], length: Option<u64>) -> String {
     let hint = suggest::did_you_mean(close);
-    match pattern.kind() {
-        StackPatternKind::Symbol => format!("no kernel function is called `{pattern}` (it may be inlined){hint}"),
-        StackPatternKind::Glob => format!("no kernel function matches `{pattern}`{hint}"),
-        StackPatternKind::Module => {
-            let name = pattern.bare();
+    let name = pattern.bare();
+    match (pattern.kind(), length) {
+        (StackPatternKind::Piece { .. }, Some(length)) => {
+            format!("`{pattern}` does not lie in {name}, which is {length:#x} bytes long on this kernel")
+        }
+        (StackPatternKind::Piece { .. }, None) => {
+            format!("no kernel function is called `{name}` (it may be inlined){hint}")
+        }
+        (StackPatternKind::Range { .. }, _) => {
+            format!("no kernel code lies at `{pattern}`; addresses change with every boot, unless it is with nokaslr")
+        }
+        (StackPatternKind::Symbol, _) => format!("no kernel function is called `{pattern}` (it may be inlined){hint}"),
+        (StackPatternKind::Glob, _) => format!("no kernel function matches `{pattern}`{hint}"),
+        (StackPatternKind::Module, _) => {
             format!("no module `{name}` is loaded; if it is built into the kernel, use a glob: `{name}_*`{hint}")
         }
     }
@@ -335,48 +346,79 @@ impl Kallsyms {
         Some(Symbol { offset: symbol.offset + 1, ..symbol })
     }
 
-    /// The addresses of all functions that some pattern matches: sorted, neighbours merged.
+    /// The addresses of the function that the `i`-th symbol is.
+    fn addresses(&self, i: usize) -> Range<u64> {
+        let start = self.symbols[i].address;
+        let next = self.symbols[i + 1..].iter().find(|next| next.address > start);
+        // The last function of all: as in `lookup`.
+        start..next.map_or(start + (1 << 16), |next| next.address)
+    }
+
+    /// Whether some function lies there, or a part of one.
+    fn has_code(&self, addresses: &Range<u64>) -> bool {
+        let before_end = self.symbols.partition_point(|entry| entry.address < addresses.end);
+        let last = self.symbols[..before_end].iter().rposition(|entry| entry.length > 0);
+        last.is_some_and(|last| self.addresses(last).end > addresses.start)
+    }
+
+    /// The addresses of all that some pattern matches: sorted, neighbours merged.
     ///
     /// # Errors
     /// A pattern matches nothing.
     pub fn ranges(&self, patterns: &[StackPattern]) -> Result<Vec<Range<u64>>, NoMatch> {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
         let mut used = vec![false; patterns.len()];
-        let ranges = self.ranges_of(|name, module| {
-            let mut any = false;
-            for (pattern, used) in patterns.iter().zip(&mut used) {
-                if pattern.matches(name, module) {
-                    *used = true;
-                    any = true;
+        let mut lengths = vec![None; patterns.len()];
+        for (i, entry) in self.symbols.iter().enumerate().filter(|(_, entry)| entry.length > 0) {
+            let (name, module) = (self.name(entry), self.module(entry));
+            let mut whole = false;
+            for (p, pattern) in patterns.iter().enumerate().filter(|(_, pattern)| pattern.matches(name, module)) {
+                if let StackPatternKind::Piece { start, end } = pattern.kind() {
+                    let function = self.addresses(i);
+                    let length = function.end - function.start;
+                    lengths[p] = lengths[p].max(Some(length));
+                    if end > length {
+                        continue;
+                    }
+                    ranges.push(function.start + start..function.start + end);
+                } else {
+                    whole = true;
                 }
+                used[p] = true;
             }
-            any
-        });
-        match patterns.iter().zip(used).find(|(_, used)| !used) {
-            Some((pattern, _)) => Err(NoMatch { pattern: pattern.clone(), close: self.close(pattern) }),
-            None => Ok(ranges),
+            if whole {
+                ranges.push(self.addresses(i));
+            }
+        }
+        for (pattern, used) in patterns.iter().zip(&mut used) {
+            if let StackPatternKind::Range { start, end } = pattern.kind()
+                && self.has_code(&(start..end))
+            {
+                *used = true;
+                ranges.push(start..end);
+            }
+        }
+        match used.iter().position(|used| !used) {
+            Some(p) => {
+                let pattern = &patterns[p];
+                Err(NoMatch { pattern: pattern.clone(), close: self.close(pattern), length: lengths[p] })
+            }
+            None => Ok(merged(ranges)),
         }
     }
 
-    /// The addresses of all functions, by name and module, that are wanted: sorted, neighbours merged.
-    pub fn ranges_of(&self, mut is_wanted: impl FnMut(&str, Option<&str>) -> bool) -> Vec<Range<u64>> {
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        for (i, entry) in self.symbols.iter().enumerate().filter(|(_, entry)| entry.length > 0) {
-            if !is_wanted(self.name(entry), self.module(entry)) {
-                continue;
-            }
-            let next = self.symbols[i + 1..].iter().find(|next| next.address > entry.address);
-            // The last function of all: as in `lookup`.
-            let end = next.map_or(entry.address + (1 << 16), |next| next.address);
-            match ranges.last_mut() {
-                Some(last) if last.end >= entry.address => last.end = last.end.max(end),
-                _ => ranges.push(entry.address..end),
-            }
-        }
-        ranges
+    /// The addresses of all functions with names that are wanted: sorted, neighbours merged.
+    pub fn ranges_of(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Range<u64>> {
+        let wanted =
+            (0..self.symbols.len()).filter(|i| self.symbols[*i].length > 0 && is_wanted(self.name(&self.symbols[*i])));
+        merged(wanted.map(|i| self.addresses(i)).collect())
     }
 
     /// Names that look like a pattern.
     fn close(&self, pattern: &StackPattern) -> Vec<String> {
+        if matches!(pattern.kind(), StackPatternKind::Range { .. }) {
+            return Vec::new();
+        }
         if pattern.kind() == StackPatternKind::Module {
             let modules = self.modules.iter().map(String::as_str);
             return suggest::close(pattern.bare(), modules, 3).into_iter().map(|name| format!("[{name}]")).collect();
@@ -399,6 +441,19 @@ impl Kallsyms {
         }
         close.into_iter().map(str::to_owned).collect()
     }
+}
+
+/// The same addresses: sorted, neighbours merged.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|next, last| {
+        let touches = next.start <= last.end;
+        if touches {
+            last.end = last.end.max(next.end);
+        }
+        touches
+    });
+    ranges
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Shell globs.
 
-/// A shell glob over ASCII names: `*`, `?`, `[a-z]`, `[!a-z]`.
+/// A shell glob over bytes: `*`, `?`, `[a-z]`, `[!a-z]` (ASCII inside the brackets).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Glob {
     pub(crate) tokens: Vec<Token>,
@@ -29,7 +29,7 @@ impl Token {
 }
 
 impl Glob {
-    /// Reads one. `None`: a bracket is unfinished or empty.
+    /// Reads one. `None`: a bracket is unfinished or empty, or has something in it that is no ASCII.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
@@ -58,12 +58,23 @@ impl Glob {
         self.tokens.iter().all(|token| matches!(token, Token::Byte(_)))
     }
 
+    /// How long a name must at least be to match.
+    #[must_use]
+    pub fn min_len(&self) -> usize {
+        self.tokens.iter().filter(|token| **token != Token::AnyBytes).count()
+    }
+
     /// Whether the name is meant.
     ///
     /// On a mismatch, only the latest `*` has to take one byte more: the time is at most name times pattern.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        let name = name.as_bytes();
+        self.matches_bytes(name.as_bytes())
+    }
+
+    /// The same of a name that may be no text.
+    #[must_use]
+    pub fn matches_bytes(&self, name: &[u8]) -> bool {
         let (mut n, mut t) = (0, 0);
         let mut retry: Option<(usize, usize)> = None;
         while n < name.len() {
@@ -93,6 +104,9 @@ fn class(inside: &[u8]) -> Option<Token> {
         [b'!' | b'^', rest @ ..] => (true, rest),
         _ => (false, inside),
     };
+    if !inside.is_ascii() {
+        return None;
+    }
     let mut ranges = Vec::new();
     let mut rest = inside;
     loop {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::errno::UnknownError;
 use super::{ErrorNumber, suggest};
 
 /// An error-injectable kernel function that the injector attaches to.
@@ -60,8 +61,7 @@ pub struct Function {
 }
 
 /// What a function returns instead of being called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "UPPERCASE", untagged)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FunctionError {
     /// A negated error number.
     Errno(ErrorNumber),
@@ -71,15 +71,100 @@ pub enum FunctionError {
     True,
 }
 
+/// Why a text names no function to fail.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FunctionNameError {
+    /// Nothing there, or only an error.
+    #[error("no function is named in `{0}`; write its name, and what it is to return: open_ctree, openat=EINTR")]
+    Empty(String),
+    /// No symbol has such a character.
+    #[error("function `{name}` has `{character}` in it, which no kernel symbol has; each --function names one")]
+    Character {
+        /// The name.
+        name: String,
+        /// The character.
+        character: char,
+    },
+    /// Not what a function can return.
+    #[error("function {name} can't return `{error}`; write an error (ENOMEM or 12), NULL or TRUE")]
+    Error {
+        /// The name.
+        name: String,
+        /// What it should return.
+        error: String,
+    },
+}
+
+impl FromStr for Function {
+    type Err = FunctionNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, error) = match text.split_once('=') {
+            Some((name, error)) => (name.trim(), Some(error.trim())),
+            None => (text.trim(), None),
+        };
+        if name.is_empty() {
+            return Err(FunctionNameError::Empty(text.to_owned()));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "_.$".contains(c);
+        if let Some(character) = name.chars().find(|c| !allowed(*c)) {
+            return Err(FunctionNameError::Character { name: name.to_owned(), character });
+        }
+        let wrong = |error: &str| FunctionNameError::Error { name: name.to_owned(), error: error.to_owned() };
+        let error = error.map(|error| error.parse().map_err(|_| wrong(error))).transpose()?;
+        Ok(Self { name: name.to_owned(), error })
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        self.error.map_or(Ok(()), |error| write!(f, "={error}"))
+    }
+}
+
+impl FromStr for FunctionError {
+    type Err = UnknownError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim().to_ascii_uppercase().as_str() {
+            "NULL" => Ok(Self::Null),
+            "TRUE" => Ok(Self::True),
+            _ => text.parse().map(Self::Errno),
+        }
+    }
+}
+
+impl fmt::Display for FunctionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(error) => error.fmt(f),
+            Self::Null => f.write_str("NULL"),
+            Self::True => f.write_str("TRUE"),
+        }
+    }
+}
+
+impl Serialize for FunctionError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// There is no such hook.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("there is no hook `{name}` (hooks are: slab, page){}", hint(.name))]
+#[error("there is no hook `{name}` (hooks are: {}){}", Hook::names(), hint(.name))]
 pub struct UnknownHook {
     name: String,
 }
 
 fn hint(name: &str) -> String {
-    suggest::did_you_mean(&suggest::close(name, Hook::MEMORY.map(Hook::name), 1))
+    match suggest::close(name, Hook::NAMED.map(Hook::name), 1) {
+        close if close.is_empty() && !name.is_empty() => {
+            "; any other function that may be failed: --function".to_owned()
+        }
+        close => suggest::did_you_mean(&close),
+    }
 }
 
 impl Hook {
@@ -87,6 +172,35 @@ impl Hook {
     pub const MEMORY: [Self; 2] = [Self::Slab, Self::Page];
     /// Those with a name of their own.
     pub const NAMED: [Self; 5] = [Self::Slab, Self::Page, Self::Filemap, Self::Bio, Self::PagePool];
+
+    /// The names of [`Hook::NAMED`], as messages list them.
+    pub(crate) fn names() -> String {
+        Self::NAMED.map(Self::name).join(", ")
+    }
+
+    /// Whether its calls have GFP flags.
+    #[must_use]
+    pub fn has_gfp(self) -> bool {
+        matches!(self, Self::Slab | Self::Page | Self::Filemap | Self::PagePool)
+    }
+
+    /// Whether its calls have an order and a size.
+    #[must_use]
+    pub fn has_size(self) -> bool {
+        matches!(self, Self::Slab | Self::Page)
+    }
+
+    /// Whether its calls have a slab cache.
+    #[must_use]
+    pub fn has_cache(self) -> bool {
+        self == Self::Slab
+    }
+
+    /// Whether it can return one error or another; of functions by name, the kernel says.
+    #[must_use]
+    pub fn has_errno(self) -> bool {
+        matches!(self, Self::Slab | Self::Filemap | Self::Bio | Self::Function(_))
+    }
 
     /// Its name on the command line and in outputs.
     #[must_use]
@@ -176,6 +290,7 @@ impl Serialize for Hook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn names() {
@@ -183,9 +298,64 @@ mod tests {
             assert_eq!(hook.to_string().parse::<Hook>().unwrap(), hook);
         }
         assert_eq!("should_failslab".parse::<Hook>().unwrap(), Hook::Slab);
+        let error = |name: &str| name.parse::<Hook>().unwrap_err().to_string();
         assert_eq!(
-            "slap".parse::<Hook>().unwrap_err().to_string(),
-            "there is no hook `slap` (hooks are: slab, page); did you mean slab?"
+            error("slap"),
+            "there is no hook `slap` (hooks are: slab, page, filemap, bio, page-pool); did you mean slab?"
         );
+        assert_eq!(
+            error("open_ctree"),
+            "there is no hook `open_ctree` (hooks are: slab, page, filemap, bio, page-pool); any other function that may be failed: --function"
+        );
+        assert!(error("").ends_with("page-pool)"));
+    }
+
+    fn function(text: &str) -> Result<Function, FunctionNameError> {
+        text.parse()
+    }
+
+    #[test]
+    fn functions() {
+        let open = function("open_ctree").unwrap();
+        assert_eq!((open.name.as_str(), open.error), ("open_ctree", None));
+        for (text, error) in [
+            ("openat=ENOMEM", FunctionError::Errno(ErrorNumber::ENOMEM)),
+            ("openat = -12", FunctionError::Errno(ErrorNumber::ENOMEM)),
+            ("page_pool_alloc_pages=NULL", FunctionError::Null),
+            ("should_fail_alloc_page=true", FunctionError::True),
+        ] {
+            assert_eq!(function(text).unwrap().error, Some(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn refused_functions() {
+        for text in ["", "=ENOMEM", " "] {
+            assert_eq!(function(text), Err(FunctionNameError::Empty(text.to_owned())), "{text}");
+        }
+        for text in ["open*", "a,b", "a b", "openat()"] {
+            assert!(matches!(function(text), Err(FunctionNameError::Character { .. })), "{text}");
+        }
+        assert_eq!(
+            function("openat=FALSE").unwrap_err().to_string(),
+            "function openat can't return `FALSE`; write an error (ENOMEM or 12), NULL or TRUE"
+        );
+        for text in ["f=", "f=0", "f=a=b"] {
+            assert!(matches!(function(text), Err(FunctionNameError::Error { .. })), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(text in "[a-z_][a-z0-9_.]{0,10}(=(NULL|TRUE|[1-9][0-9]{0,2}))?") {
+            let parsed = function(&text).unwrap();
+            prop_assert_eq!(function(&parsed.to_string()), Ok(parsed));
+        }
+
+        #[test]
+        fn never_panics(text in "[a-z=]*|\\PC*") {
+            let _ = function(&text);
+            let _ = text.parse::<Hook>();
+        }
     }
 }

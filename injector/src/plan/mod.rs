@@ -3,23 +3,24 @@
 //! Nothing here touches a kernel: a plan can be made, checked and printed on a machine that has no such kernel. Every
 //! value has one grammar, its `FromStr`, which the command line uses and whose errors name the good values.
 
-mod cache;
-mod context;
+pub mod cache;
+pub mod context;
 pub mod duration;
-mod errno;
+pub mod errno;
 pub mod gfp;
 pub mod glob;
 pub mod hook;
+pub mod number;
 pub mod order;
-mod policy;
+pub mod policy;
 pub mod probability;
 mod rule;
-mod size;
+pub mod size;
 pub mod stack;
 pub(crate) mod suggest;
 pub mod sweep;
-mod syscall;
-mod task;
+pub mod syscall;
+pub mod task;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,9 +1,12 @@
 //! Which matches are failed.
 
+use std::fmt;
 use std::num::NonZeroU64;
+use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::number::{self, NotANumber};
 use super::{ErrorNumber, PlanError, Probability, Target};
 
 /// Which matches are failed. All conditions must hold; they are asked in the order of the fields, and what an earlier one
@@ -45,6 +48,99 @@ pub enum NthPer {
     Task,
 }
 
+/// Neither of the two.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not whose matches can be counted; write `run` (everybody's together) or `task` (each task's)")]
+pub struct UnknownNthPer(String);
+
+impl FromStr for NthPer {
+    type Err = UnknownNthPer;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim() {
+            "run" => Ok(Self::Run),
+            "task" => Ok(Self::Task),
+            _ => Err(UnknownNthPer(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for NthPer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Run => "run",
+            Self::Task => "task",
+        })
+    }
+}
+
+/// Not a rate.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not a rate; write a whole number of failures a second, 1/s or more: 100/s")]
+pub struct NotARate(String);
+
+/// Reads a rate: `100/s`.
+///
+/// # Errors
+/// It isn't one, or is 0.
+pub fn parse_rate(text: &str) -> Result<NonZeroU64, NotARate> {
+    let number = text.trim().strip_suffix("/s").and_then(|number| number::parse(number, "").ok());
+    number.ok_or_else(|| NotARate(text.to_owned()))
+}
+
+/// Reads the number of `--times`.
+///
+/// # Errors
+/// It isn't one.
+pub fn parse_times(text: &str) -> Result<u64, NotANumber> {
+    number::parse(text, "a number of failures; write a whole number, 1 or more")
+}
+
+/// Reads the number of `--skip`.
+///
+/// # Errors
+/// It isn't one.
+pub fn parse_skip(text: &str) -> Result<u64, NotANumber> {
+    number::parse(text, "a number of matches; write a whole number")
+}
+
+/// Reads the number of `--every`.
+///
+/// # Errors
+/// It isn't one, or is 0.
+pub fn parse_every(text: &str) -> Result<NonZeroU64, NotANumber> {
+    number::parse(text, "a distance between failures; write a whole number, 1 (every match) or more")
+}
+
+/// Reads a number of `--nth`.
+///
+/// # Errors
+/// It isn't one, or is 0.
+pub fn parse_nth(text: &str) -> Result<NonZeroU64, NotANumber> {
+    number::parse(text, "the number of a match; write whole numbers, counted from 1: 7 or 1,3,5")
+}
+
+/// Reads the number of `--per-site`.
+///
+/// # Errors
+/// It isn't one, or is 0.
+pub fn parse_per_site(text: &str) -> Result<NonZeroU64, NotANumber> {
+    number::parse(text, "a number of failures of each site; write a whole number, 1 or more")
+}
+
+/// Not a seed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not a seed; write a whole number of 64 bits: 1, 0x5eed")]
+pub struct NotASeed(String);
+
+/// Reads a seed, decimal or hexadecimal.
+///
+/// # Errors
+/// It isn't one.
+pub fn parse_seed(text: &str) -> Result<u64, NotASeed> {
+    number::hex_or_decimal(text.trim()).ok_or_else(|| NotASeed(text.to_owned()))
+}
+
 impl Policy {
     /// How many numbers `nth` can have.
     pub const MAX_NTH: usize = 16;
@@ -63,5 +159,54 @@ impl Policy {
             return Err(PlanError::NoProbability);
         }
         Ok(Probability::ALWAYS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rates() {
+        assert_eq!(parse_rate("100/s").map(NonZeroU64::get), Ok(100));
+        assert_eq!(
+            parse_rate("5/min").unwrap_err().to_string(),
+            "`5/min` is not a rate; write a whole number of failures a second, 1/s or more: 100/s"
+        );
+        for text in ["", "/s", "100", "0/s", "0.5/s", "1/2/s", "-1/s", "100/ms"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(parse_times("0"), Ok(0));
+        assert_eq!(parse_every("1").map(NonZeroU64::get), Ok(1));
+        assert_eq!(parse_seed("0x5eed"), Ok(0x5eed));
+        for result in [parse_every("0"), parse_nth("0"), parse_per_site("0"), parse_nth("1,2")] {
+            assert!(result.is_err());
+        }
+        assert!(parse_seed("dice").is_err() && parse_skip("-1").is_err());
+        for per in [NthPer::Run, NthPer::Task] {
+            assert_eq!(per.to_string().parse(), Ok(per));
+        }
+        assert!("thread".parse::<NthPer>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(rate: NonZeroU64, seed: u64) {
+            prop_assert_eq!(parse_rate(&format!("{rate}/s")), Ok(rate));
+            prop_assert_eq!(parse_seed(&seed.to_string()), Ok(seed));
+            prop_assert_eq!(parse_seed(&format!("{seed:#x}")), Ok(seed));
+        }
+
+        #[test]
+        fn never_panics(text in "[0-9/sx]*|\\PC*") {
+            let _ = parse_rate(&text);
+            let _ = parse_seed(&text);
+            let _ = text.parse::<NthPer>();
+        }
     }
 }

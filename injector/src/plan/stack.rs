@@ -1,61 +1,22 @@
 //! Which functions a stack must, or must not, contain.
 
+mod pattern;
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-use super::glob::{Glob, Token};
+use super::number::{self, NotANumber};
+pub use pattern::{StackError, StackPattern, StackPatternKind};
 
-/// Functions by name (`nfs4_do_open`), by glob (`xfs_*`), or all of a module (`[nfs]`).
+/// Reads the number of `--stack-depth`.
 ///
-/// A symbol without a dot also means the copies that the compiler made of it (`nfs4_do_open.isra.0`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct StackPattern {
-    text: String,
-    kind: Kind,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Kind {
-    Symbol,
-    Glob(Glob),
-    Module(Glob),
-}
-
-/// Why a text is no pattern.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum StackError {
-    /// Nothing there.
-    #[error("stack pattern is empty; write a symbol (nfs4_do_open), a glob (xfs_*) or a module ([nfs])")]
-    Empty,
-    /// No symbol or module has such a character.
-    #[error(
-        "stack pattern `{pattern}` has `{character}` in it, which no kernel symbol has; write a symbol (nfs4_do_open), a glob (xfs_*) or a module ([nfs])"
-    )]
-    Character {
-        /// The pattern.
-        pattern: String,
-        /// The character.
-        character: char,
-    },
-    /// A `[` without its `]`, or with nothing inside.
-    #[error(
-        "stack pattern `{0}` has an unfinished [ ]; inside a glob it lists characters ([a-f]), alone it names a module ([nfs])"
-    )]
-    Bracket(String),
-}
-
-/// What a pattern is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StackPatternKind {
-    /// One function (and the compiler's copies of it).
-    Symbol,
-    /// Functions whose names match.
-    Glob,
-    /// All functions of a module.
-    Module,
+/// # Errors
+/// It isn't one, or is 0.
+pub fn parse_depth(text: &str) -> Result<NonZeroU32, NotANumber> {
+    number::parse(text, "a number of frames; write a whole number, 1 or more")
 }
 
 /// What stacks must look like.
@@ -72,8 +33,28 @@ pub struct StackFilter {
 }
 
 /// Functions that are in a stack together: each but the first is called from the one before it, at any distance.
+/// `nfs4_do_open..rpc_*`: the outermost caller first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StackPath(Vec<StackPattern>);
+
+/// Why a text is no path.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PathError {
+    /// A part of it is no pattern.
+    #[error(transparent)]
+    Pattern(#[from] StackError),
+    /// Nothing on one side of `..`.
+    #[error("stack path `{0}` has nothing on one side of `..`; write caller..callee: nfs4_do_open..rpc_*")]
+    Empty(String),
+    /// More than the kernel side follows.
+    #[error("stack path `{text}` has {len} patterns; at most {} are possible", StackPath::MAX_LEN)]
+    TooLong {
+        /// The path.
+        text: String,
+        /// How many patterns it has.
+        len: usize,
+    },
+}
 
 impl StackPath {
     /// How many patterns a path can have.
@@ -89,6 +70,22 @@ impl StackPath {
 impl From<StackPattern> for StackPath {
     fn from(pattern: StackPattern) -> Self {
         Self(vec![pattern])
+    }
+}
+
+impl FromStr for StackPath {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<&str> = text.split("..").collect();
+        if parts.len() > Self::MAX_LEN {
+            return Err(PathError::TooLong { text: text.to_owned(), len: parts.len() });
+        }
+        if parts.len() > 1 && parts.iter().any(|part| part.trim().is_empty()) {
+            return Err(PathError::Empty(text.to_owned()));
+        }
+        let patterns: Result<Vec<StackPattern>, StackError> = parts.into_iter().map(str::parse).collect();
+        Ok(Self(patterns?))
     }
 }
 
@@ -108,6 +105,9 @@ impl Serialize for StackPath {
 }
 
 impl StackFilter {
+    /// How many paths of more than one pattern there can be.
+    pub const MAX_PATHS: usize = 4;
+
     /// Whether every stack matches.
     #[must_use]
     pub fn is_all(&self) -> bool {
@@ -124,179 +124,48 @@ impl StackFilter {
     }
 }
 
-impl StackPattern {
-    /// What the pattern is about.
-    #[must_use]
-    pub fn kind(&self) -> StackPatternKind {
-        match self.kind {
-            Kind::Symbol => StackPatternKind::Symbol,
-            Kind::Glob(_) => StackPatternKind::Glob,
-            Kind::Module(_) => StackPatternKind::Module,
-        }
-    }
-
-    /// As it was written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The name without brackets: what near misses are looked for with.
-    #[must_use]
-    pub fn bare(&self) -> &str {
-        match self.kind {
-            Kind::Module(_) => self.text.trim_start_matches('[').trim_end_matches(']'),
-            Kind::Symbol | Kind::Glob(_) => &self.text,
-        }
-    }
-
-    /// Whether a function of that name, in that module or in the kernel proper, is meant.
-    #[must_use]
-    pub fn matches(&self, symbol: &str, module: Option<&str>) -> bool {
-        match &self.kind {
-            Kind::Symbol => {
-                symbol.strip_prefix(self.text.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            }
-            Kind::Glob(glob) => glob.matches(symbol),
-            Kind::Module(glob) => module.is_some_and(|module| glob.matches(module)),
-        }
-    }
-}
-
-impl FromStr for StackPattern {
-    type Err = StackError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(StackError::Empty);
-        }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "_.$-*?[]!^".contains(c);
-        if let Some(character) = text.chars().find(|c| !allowed(*c)) {
-            return Err(StackError::Character { pattern: text.to_owned(), character });
-        }
-        if let Some(module) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
-            && !module.contains(['[', ']'])
-        {
-            if module.is_empty() {
-                return Err(StackError::Bracket(text.to_owned()));
-            }
-            // Module files are often written with `-`, the kernel always says `_`.
-            let module = module.replace('-', "_");
-            if let Some(character) = module.chars().find(|c| "!^.$".contains(*c)) {
-                return Err(StackError::Character { pattern: text.to_owned(), character });
-            }
-            let glob = Glob::new(&module).ok_or_else(|| StackError::Bracket(text.to_owned()))?;
-            return Ok(Self { text: format!("[{module}]"), kind: Kind::Module(glob) });
-        }
-        let glob = Glob::new(text).ok_or_else(|| StackError::Bracket(text.to_owned()))?;
-        let stray = |token: &Token| match token {
-            Token::Byte(byte @ (b'-' | b'!' | b'^' | b']')) => Some(char::from(*byte)),
-            _ => None,
-        };
-        if let Some(character) = glob.tokens.iter().find_map(stray) {
-            return Err(StackError::Character { pattern: text.to_owned(), character });
-        }
-        let kind = if glob.is_literal() { Kind::Symbol } else { Kind::Glob(glob) };
-        Ok(Self { text: text.to_owned(), kind })
-    }
-}
-
-impl fmt::Display for StackPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl Serialize for StackPattern {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse(text: &str) -> StackPattern {
-        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    fn parse(text: &str) -> Result<StackPath, PathError> {
+        text.parse()
     }
 
     #[test]
-    fn symbols_and_their_copies() {
-        let open = parse("nfs4_do_open");
-        assert_eq!(open.kind(), StackPatternKind::Symbol);
-        assert!(open.matches("nfs4_do_open", None));
-        assert!(open.matches("nfs4_do_open", Some("nfsv4")));
-        assert!(open.matches("nfs4_do_open.isra.0", None));
-        assert!(!open.matches("nfs4_do_open_2", None));
-        assert!(!open.matches("_nfs4_do_open", None));
-        assert!(!parse("f.isra.0").matches("f", None));
-    }
-
-    #[test]
-    fn globs() {
-        for (glob, yes, no) in [
-            ("xfs_*", "xfs_alloc", "_xfs_alloc"),
-            ("*_alloc", "xfs_alloc", "xfs_allocate"),
-            ("*a*b*c", "xaxbxc", "xaxbx"),
-            ("xfs_?", "xfs_a", "xfs_ab"),
-            ("xfs_[a-c]*", "xfs_bmap", "xfs_inode"),
-            ("xfs_[!a-c]*", "xfs_inode", "xfs_bmap"),
-            ("[xy]fs_a", "yfs_a", "zfs_a"),
-            ("*", "anything", "\u{0}"),
-        ] {
-            let pattern = parse(glob);
-            assert_eq!(pattern.kind(), StackPatternKind::Glob, "{glob}");
-            assert!(pattern.matches(yes, None), "{glob} {yes}");
-            assert!(glob == "*" || !pattern.matches(no, None), "{glob} {no}");
-        }
-    }
-
-    #[test]
-    fn modules() {
-        let nfs = parse("[nfs]");
-        assert_eq!(nfs.kind(), StackPatternKind::Module);
-        assert!(nfs.matches("any", Some("nfs")));
-        assert!(!nfs.matches("nfs", None));
-        assert!(!nfs.matches("any", Some("nfsd")));
-        assert!(parse("[nfs*]").matches("any", Some("nfsd")));
-        assert_eq!(parse("[nfs-layout]").to_string(), "[nfs_layout]");
+    fn paths() {
+        let parts = |text| parse(text).unwrap().patterns().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(parts("nfs4_do_open..rpc_*"), ["nfs4_do_open", "rpc_*"]);
+        assert_eq!(parts("a .. [nfs]..f+1-2..0x1-0x2"), ["a", "[nfs]", "f+0x1-0x2", "0x1-0x2"]);
+        assert_eq!(parts("f.isra.0..g"), ["f.isra.0", "g"]);
+        assert_eq!(parts("xfs_*"), ["xfs_*"]);
     }
 
     #[test]
     fn refused() {
-        for text in ["", "  "] {
-            assert_eq!(text.parse::<StackPattern>(), Err(StackError::Empty));
+        assert_eq!(parse(""), Err(PathError::Pattern(StackError::Empty)));
+        for text in ["..", "a..", "..b", "a....b", "a.. ..b"] {
+            assert_eq!(parse(text), Err(PathError::Empty(text.to_owned())));
         }
-        for text in ["[", "[]", "xfs_[", "x[]", "xfs_[z-a]"] {
-            assert!(matches!(text.parse::<StackPattern>(), Err(StackError::Bracket(_))), "{text}");
-        }
-        for text in ["a b", "a/b", "xfs_]", "a-b", "!a", "ä", "[!nfs]"] {
-            assert!(matches!(text.parse::<StackPattern>(), Err(StackError::Character { .. })), "{text}");
-        }
+        assert_eq!(
+            parse("a..b..c..d..e").unwrap_err().to_string(),
+            "stack path `a..b..c..d..e` has 5 patterns; at most 4 are possible"
+        );
+        assert!(matches!(parse("a..b c"), Err(PathError::Pattern(StackError::Character { .. }))));
     }
 
     proptest! {
         #[test]
-        fn round_trip(text in "[a-z_*?.]{1,12}|\\[[a-z_*]{1,6}\\]|[a-z]{0,3}\\[[!^]?[a-z]{1,3}\\]\\*") {
-            let pattern = parse(&text);
-            prop_assert_eq!(parse(&pattern.to_string()), pattern);
-        }
-
-        #[test]
-        fn never_panics(text in "[a-z\\[\\]*?!^-]{0,12}|\\PC*", name in "[a-z_]{0,20}") {
-            if let Ok(pattern) = text.parse::<StackPattern>() {
-                let _ = pattern.matches(&name, Some(&name));
+        fn round_trip(text in "[a-z_*.]{1,6}(\\.\\.[a-z_*.]{1,6}){0,3}|\\[[a-z]{1,3}\\]\\.\\.[a-z]{1,4}") {
+            if let Ok(path) = parse(&text) {
+                prop_assert_eq!(parse(&path.to_string()), Ok(path));
             }
         }
 
         #[test]
-        fn a_literal_matches_itself(name in "[a-z_][a-z0-9_]{0,20}") {
-            prop_assert!(parse(&name).matches(&name, None));
-            let globbed = format!("{}*", &name[..1]);
-            prop_assert!(parse(&globbed).matches(&name, None));
+        fn never_panics(text in "[a-z.*\\[\\]]*|\\PC*") {
+            let _ = parse(&text);
         }
     }
 }

@@ -212,7 +212,7 @@ impl Wire {
         self.config.stack_caller = self.slice(&symbols.ranges(&stack.caller)?)?;
         self.config.stack_depth = stack.depth.map_or(0, NonZeroU32::get);
         if !stack.caller.is_empty() || stack.depth.is_some() {
-            self.config.allocator = self.slice(&symbols.ranges_of(|name, _| allocator::is_its_own(name)))?;
+            self.config.allocator = self.slice(&symbols.ranges_of(allocator::is_its_own))?;
         }
         for path in stack.any_of.iter().filter(|path| path.patterns().len() > 1) {
             let number = self.config.paths_len as usize;

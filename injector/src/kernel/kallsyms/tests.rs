@@ -110,6 +110,45 @@ fn ranges_are_merged() {
 }
 
 #[test]
+fn pieces_of_functions_and_addresses() {
+    let symbols = kallsyms();
+    let ranges = |texts: &[&str]| symbols.ranges(&patterns(texts)).unwrap();
+    assert_eq!(ranges(&["nfs4_do_open+0x10-0x40"]), [0xffff_ffff_8100_0030..0xffff_ffff_8100_0060]);
+    assert_eq!(ranges(&["nfs_late+0-0x40"]), [0xffff_ffff_c000_2000..0xffff_ffff_c000_2040]);
+    // Two pieces that touch are one range; the compiler's copies have other offsets.
+    assert_eq!(
+        ranges(&["nfs4_do_open+0x20-0x30", "ext4_map+0-1", "nfs4_do_open+0x10-0x20"]),
+        [0xffff_ffff_8100_0030..0xffff_ffff_8100_0050, 0xffff_ffff_8100_0400..0xffff_ffff_8100_0401]
+    );
+    assert_eq!(
+        ranges(&["0xffffffff81000080-0xffffffff81000280", "xfs_alloc"]),
+        [0xffff_ffff_8100_0080..0xffff_ffff_8100_0300]
+    );
+    assert_eq!(ranges(&["0xffffffffc0009010-0xffffffffc0009011"]), [0xffff_ffff_c000_9010..0xffff_ffff_c000_9011]);
+}
+
+#[test]
+fn pieces_of_functions_and_addresses_that_are_not_there() {
+    let symbols = kallsyms();
+    let message = |text| symbols.ranges(&patterns(&[text])).unwrap_err().to_string();
+    assert_eq!(
+        message("nfs4_do_open+0x10-0xe1"),
+        "`nfs4_do_open+0x10-0xe1` does not lie in nfs4_do_open, which is 0xe0 bytes long on this kernel"
+    );
+    assert_eq!(
+        message("nfs4_do_opne+0x10-0x20"),
+        "no kernel function is called `nfs4_do_opne` (it may be inlined); did you mean nfs4_do_open, nfs4_do_open.isra.0?"
+    );
+    // Below all, data, above all.
+    for text in ["0x10-0x20", "0xffffffffc0002040-0xffffffffc0002080", "0xffffffffd0000000-0xffffffffd0000001"] {
+        assert_eq!(
+            message(text),
+            format!("no kernel code lies at `{text}`; addresses change with every boot, unless it is with nokaslr")
+        );
+    }
+}
+
+#[test]
 fn near_misses() {
     let symbols = kallsyms();
     let message = |text| symbols.ranges(&patterns(&[text])).unwrap_err().to_string();
