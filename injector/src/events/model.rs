@@ -228,8 +228,8 @@ impl Outcomes {
         ]
     }
 
-    /// Counts one.
-    pub fn count(&mut self, kind: OutcomeKind) {
+    /// Counts so many.
+    pub fn add(&mut self, kind: OutcomeKind, count: u64) {
         let counter = match kind {
             OutcomeKind::Enomem => &mut self.enomem,
             OutcomeKind::Error => &mut self.error,
@@ -237,7 +237,7 @@ impl Outcomes {
             OutcomeKind::Signal => &mut self.signal,
             OutcomeKind::Outside => &mut self.outside,
         };
-        *counter += 1;
+        *counter = counter.saturating_add(count);
     }
 
     /// All of them.

@@ -108,6 +108,8 @@ pub(super) struct Outcome<'a> {
     #[serde(borrow)]
     pub(super) syscall: Option<Text<'a>>,
     pub(super) is: OutcomeKind,
+    /// How many failures of the site were in the call.
+    pub(super) count: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -287,10 +287,11 @@ impl Builder {
     }
 
     pub(super) fn outcome(&mut self, line: &line::Outcome<'_>) {
-        let line::Outcome { site, syscall, is } = line;
-        self.gathered(*site, "").outcomes.count(*is);
+        let line::Outcome { site, syscall, is, count } = line;
+        let count = count.unwrap_or(1);
+        self.gathered(*site, "").outcomes.add(*is, count);
         let name = syscall.as_ref().map(|line::Text(name)| name.as_ref().into());
-        self.syscalls.entry(name).or_default().count(*is);
+        self.syscalls.entry(name).or_default().add(*is, count);
     }
 
     pub(super) fn summary(&mut self, line: line::Summary<'_>) {
