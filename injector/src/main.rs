@@ -13,6 +13,7 @@ use injector::{
     cli::{self, Command, EXIT_INTERNAL, EXIT_MISSING, EXIT_OK, EXIT_USAGE, RunOptions},
     kernel::{KernelFiles, Survey},
     plan::Plan,
+    report as forms,
     run::{self, MissingPrerequisites},
     session::{CanaryError, ResolveError},
     sinks::OpenError,
@@ -54,7 +55,8 @@ fn verb(command: &Command) -> Result<i32> {
         Command::Replay(plan, guests) => verbs::replay(plan, guests.as_ref()),
         Command::Minimize(plan, guests) => verbs::minimize(plan, guests.as_ref()),
         Command::Merge { journals, output } => verbs::merge(journals, output.as_deref()),
-        Command::Report(journal, reports) => verbs::report(journal, reports),
+        Command::Report { file, reports, runs } => verbs::report(file, reports, runs),
+        Command::Diff { a, b, json } => verbs::diff(a, b, *json),
         Command::Check { .. } | Command::Run(..) | Command::Sweep { .. } | Command::Step(_) => Ok(EXIT_INTERNAL),
     }
 }
@@ -104,6 +106,8 @@ fn code_of(error: &anyhow::Error) -> i32 {
         || error.is::<journal::WriteError>()
         || error.is::<journal::ReadError>()
         || error.is::<journal::Incompatible>()
+        || error.is::<forms::run::ReadError>()
+        || error.is::<forms::WrongKind>()
     {
         EXIT_USAGE
     } else if error.is::<MissingPrerequisites>() || error.is::<CanaryError>() {

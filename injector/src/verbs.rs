@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use injector::{
-    cli::{EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_REBOOT, Reports, SitesOf},
+    cli::{EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_REBOOT, Reports, RunReports, SitesOf},
     plan::sweep::{Guests, Journal as Where, SweepPlan},
     report::{self, Report, Stacks},
     sinks,
@@ -138,10 +138,14 @@ fn show(line: &Line) {
 /// Reads a journal, and says what is wrong with it.
 fn read(path: &Path) -> Result<Journal> {
     let journal = journal::read(path)?;
-    for remark in &journal.remarks {
-        sinks::announce(format_args!("{}: {remark}", path.display()));
-    }
+    say_remarks(&journal);
     Ok(journal)
+}
+
+fn say_remarks(journal: &Journal) {
+    for remark in &journal.remarks {
+        sinks::announce(format_args!("{}: {remark}", journal.name));
+    }
 }
 
 fn write(report: &Report, reports: &Reports) -> Result<()> {
@@ -156,12 +160,7 @@ fn write(report: &Report, reports: &Reports) -> Result<()> {
     type Form = fn(&Report, &mut dyn Write) -> io::Result<()>;
     for (path, form) in [(junit, report::junit as Form), (html, report::html as Form)] {
         if let Some(path) = path {
-            let write = || {
-                let mut file = BufWriter::new(File::create(path)?);
-                form(report, &mut file)?;
-                file.flush()
-            };
-            write().with_context(|| format!("can't write {}", path.display()))?;
+            write_file(path, |file| form(report, file))?;
         }
     }
     Ok(())
@@ -190,12 +189,86 @@ fn look_up_lines(report: &mut Report, shown: Stacks, search: &Search) -> Result<
     Ok(())
 }
 
-/// Shows what a sweep found.
-pub fn report(path: &Path, reports: &Reports) -> Result<i32> {
-    let mut report = Report::of(&read(path)?);
+/// Shows what a sweep found, or what a run did.
+pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<i32> {
+    let name = path.display().to_string();
+    let refuse = |run, options: &[(bool, &'static str)]| -> Result<(), report::WrongKind> {
+        match options.iter().find(|(given, _)| *given) {
+            Some((_, option)) => Err(report::WrongKind { file: name.clone(), run, option }),
+            None => Ok(()),
+        }
+    };
+    match report::open(path)? {
+        report::Opened::Run(input) => {
+            refuse(true, &[(reports.ktap, "--ktap"), (reports.junit.is_some(), "--junit")])?;
+            report_run(report::run::read_from(input, &name)?, reports, runs)
+        }
+        report::Opened::Journal(input) => {
+            refuse(false, &runs.given())?;
+            report_sweep(&journal::read_from(input, &name)?, reports)
+        }
+        // Nothing was swept: a sweep may end like that.
+        report::Opened::Empty if runs.given().iter().all(|(given, _)| !given) => {
+            report_sweep(&journal::read_from(io::empty(), &name)?, reports)
+        }
+        report::Opened::Empty => Err(report::run::ReadError::Empty { name }.into()),
+    }
+}
+
+fn report_sweep(journal: &Journal, reports: &Reports) -> Result<i32> {
+    say_remarks(journal);
+    let mut report = Report::of(journal);
     look_up_lines(&mut report, stacks(reports), &search(reports.vmlinux.as_deref()))?;
     write(&report, reports)?;
     Ok(exit_code(None, report.has_findings()))
+}
+
+/// Sites that a run's text shows, where nobody says how many.
+const TOP: usize = 10;
+
+fn report_run(mut run: report::run::Run, reports: &Reports, runs: &RunReports) -> Result<i32> {
+    let Reports { ktap: _, json, junit: _, html, vmlinux } = reports;
+    let RunReports { text: _, folded, csv, flamegraph, top } = runs;
+    run.look_up_lines(&search(vmlinux.as_deref()))?;
+    for remark in run.remarks.iter().filter(|_| *folded || *csv || *json) {
+        sinks::announce(format_args!("{}: {remark}", run.file));
+    }
+    let mut out = BufWriter::new(io::stdout());
+    let written = match (folded, csv, json) {
+        (true, ..) => report::run::folded(&run, &mut out),
+        (_, true, _) => report::run::csv(&run, &mut out),
+        (.., true) => report::run::json(&run, &mut out),
+        _ => report::run::text(&run, top.unwrap_or(TOP), &mut out),
+    };
+    written.and_then(|()| out.flush()).context("can't write the report")?;
+    type Form = fn(&report::run::Run, &mut dyn Write) -> io::Result<()>;
+    for (path, form) in [(flamegraph, report::run::flamegraph as Form), (html, report::run::html as Form)] {
+        if let Some(path) = path {
+            write_file(path, |file| form(&run, file))?;
+        }
+    }
+    Ok(EXIT_OK)
+}
+
+fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut file = BufWriter::new(sinks::create(path)?);
+    write(&mut file).and_then(|()| file.flush()).with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Shows what two runs differ in.
+pub fn diff(a: &Path, b: &Path, json: bool) -> Result<i32> {
+    let read = |path: &Path| -> Result<report::run::Run> {
+        let run = report::run::read(path)?;
+        for remark in &run.remarks {
+            sinks::announce(format_args!("{}: {remark}", path.display()));
+        }
+        Ok(run)
+    };
+    let diff = report::run::Diff::new(&read(a)?, &read(b)?);
+    let mut out = BufWriter::new(io::stdout());
+    let written = if json { report::run::json(&diff, &mut out) } else { diff.text(&mut out) };
+    written.and_then(|()| out.flush()).context("can't write what they differ in")?;
+    Ok(if diff.has_other_sites() { EXIT_FINDINGS } else { EXIT_OK })
 }
 
 /// Shows sites by module.

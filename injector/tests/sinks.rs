@@ -73,7 +73,7 @@ fn page_failure() -> Event {
 }
 
 fn outcomes() -> [Outcome; 5] {
-    let of = |is, syscall: Option<&'static str>, result| Outcome {
+    let of = |is: OutcomeKind, syscall: Option<&'static str>, result| Outcome {
         time_ns: 5_251_700_000,
         site: 0x87c8_e6b2_420e_92dc,
         pid: 168,
@@ -82,7 +82,7 @@ fn outcomes() -> [Outcome; 5] {
         syscall: syscall.map(Into::into),
         result,
         is,
-        count: 1,
+        count: if is == OutcomeKind::Masked { 2 } else { 1 },
     };
     [
         of(OutcomeKind::Enomem, Some("mkdir"), Some(-12)),
@@ -124,7 +124,7 @@ fn summary() -> Summary {
                 hook: Hook::Slab,
                 count: 6,
                 stack: slab_stack(),
-                outcomes: Some(Outcomes { enomem: 1, error: 1, masked: 1, signal: 1, outside: 1, open: 1 }),
+                outcomes: Some(Outcomes { enomem: 1, error: 1, masked: 2, signal: 1, outside: 1, open: 0 }),
             },
             SiteSummary { site: 0xff, hook: Hook::Page, count: 1, stack: page_failure().stack, outcomes: None },
         ],

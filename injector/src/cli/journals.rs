@@ -1,4 +1,4 @@
-//! Verbs that work on journals: `sites`, `replay`, `minimize`, `merge`, `report`; and `step`.
+//! Verbs that work on journals: `sites`, `replay`, `minimize`, `merge`, `report`; on runs: `report`, `diff`; and `step`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::reports::Reports;
+use super::reports::{Reports, RunReports};
 use super::sweep::GuestArgs;
 use crate::plan::duration;
 use crate::plan::sweep::Guests;
@@ -92,15 +92,37 @@ pub(super) struct MergeArgs {
     pub(super) output: Option<PathBuf>,
 }
 
-/// Show what a sweep found
+/// Show what a sweep found, or what a run did
 #[derive(Args)]
-#[command(after_help = "Exit codes: 0 no findings, 1 findings, 2 bad input")]
+#[command(after_help = "Exit codes: 0 no findings, or a run; 1 findings; 2 bad input")]
 pub(super) struct ReportArgs {
-    /// The sweep's journal
-    pub(super) journal: PathBuf,
+    /// A sweep's journal, or a run's JSON lines (--format json --output FILE)
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
 
     #[command(flatten)]
     pub(super) reports: Reports,
+
+    #[command(flatten)]
+    pub(super) runs: RunReports,
+}
+
+/// Show what two runs differ in: sites that are new, gone, or failed in another number
+#[derive(Args)]
+#[command(
+    after_help = "Sites of the same kernel are compared by signature; of different kernels, by hook and functions of \
+their stacks. Exit codes: 0 the same sites; 1 some are new or gone; 2 bad input"
+)]
+pub(super) struct DiffArgs {
+    /// JSON lines of the run before
+    pub(super) a: PathBuf,
+
+    /// JSON lines of the run after
+    pub(super) b: PathBuf,
+
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// A command of a script that a sweep repeats as a whole

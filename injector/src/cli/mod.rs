@@ -18,7 +18,7 @@ use crate::plan::Plan;
 use crate::plan::sweep::{Guests, Journal, SweepPlan};
 use crate::sweep::replay::ReplayPlan;
 
-pub use reports::Reports;
+pub use reports::{Reports, RunReports};
 
 /// Exit code: everything went as it should.
 pub const EXIT_OK: i32 = 0;
@@ -71,8 +71,24 @@ pub enum Command {
         /// None: standard output.
         output: Option<PathBuf>,
     },
-    /// Show what a sweep found.
-    Report(PathBuf, Reports),
+    /// Show what a sweep found, or what a run did.
+    Report {
+        /// Of either.
+        file: PathBuf,
+        /// What is wanted.
+        reports: Reports,
+        /// What only runs have.
+        runs: RunReports,
+    },
+    /// Show what two runs differ in.
+    Diff {
+        /// Before.
+        a: PathBuf,
+        /// After.
+        b: PathBuf,
+        /// As JSON.
+        json: bool,
+    },
     /// Run a command of a script, which a sweep repeats.
     Step(Vec<OsString>),
     /// Say what is there and what is missing.
@@ -144,7 +160,8 @@ enum Verb {
     /// Find the fewest of several failures that lead to a finding
     Minimize(Box<journals::ReplayArgs>),
     Merge(journals::MergeArgs),
-    Report(journals::ReportArgs),
+    Report(Box<journals::ReportArgs>),
+    Diff(journals::DiffArgs),
     Step(journals::StepArgs),
 }
 
@@ -184,7 +201,11 @@ where
             Ok(Command::Minimize(plan, guests))
         }
         Some(Verb::Merge(journals::MergeArgs { journals, output })) => Ok(Command::Merge { journals, output }),
-        Some(Verb::Report(journals::ReportArgs { journal, reports })) => Ok(Command::Report(journal, reports)),
+        Some(Verb::Report(report)) => {
+            let journals::ReportArgs { file, reports, runs } = *report;
+            Ok(Command::Report { file, reports, runs })
+        }
+        Some(Verb::Diff(journals::DiffArgs { a, b, json })) => Ok(Command::Diff { a, b, json }),
         Some(Verb::Step(journals::StepArgs { command })) => Ok(Command::Step(command)),
         None => {
             let options = run.options();

@@ -136,7 +136,10 @@ fn verbs_around_a_sweep() {
         Ok(Command::Merge { journals: vec!["a".into(), "b".into()], output: Some("c".into()) })
     );
     let reports = Reports { html: Some("b".into()), ..Reports::default() };
-    assert_eq!(parse(words("report a --html b")), Ok(Command::Report("a".into(), reports)));
+    assert_eq!(
+        parse(words("report a --html b")),
+        Ok(Command::Report { file: "a".into(), reports, runs: RunReports::default() })
+    );
     assert_eq!(parse(words("step -- a -b")), Ok(Command::Step(vec!["a".into(), "-b".into()])));
     assert_eq!(
         parse(words("sites -v a")),

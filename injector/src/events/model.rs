@@ -145,7 +145,7 @@ pub struct Outcome {
 }
 
 /// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
     /// The command ended.
@@ -228,8 +228,8 @@ impl Outcomes {
         ]
     }
 
-    /// Counts one.
-    pub fn count(&mut self, kind: OutcomeKind) {
+    /// Counts so many.
+    pub fn add(&mut self, kind: OutcomeKind, count: u64) {
         let counter = match kind {
             OutcomeKind::Enomem => &mut self.enomem,
             OutcomeKind::Error => &mut self.error,
@@ -237,7 +237,13 @@ impl Outcomes {
             OutcomeKind::Signal => &mut self.signal,
             OutcomeKind::Outside => &mut self.outside,
         };
-        *counter += 1;
+        *counter = counter.saturating_add(count);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.named().into_iter().fold(0, |sum, (count, _)| u64::saturating_add(sum, count))
     }
 
     /// `12 ENOMEM, 29 masked`: those that there are.
@@ -245,6 +251,19 @@ impl Outcomes {
     pub fn describe(&self) -> String {
         let there = self.named().into_iter().filter(|(count, _)| *count > 0);
         there.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl std::iter::Sum for Outcomes {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            enomem: a.enomem.saturating_add(b.enomem),
+            error: a.error.saturating_add(b.error),
+            masked: a.masked.saturating_add(b.masked),
+            signal: a.signal.saturating_add(b.signal),
+            outside: a.outside.saturating_add(b.outside),
+            open: a.open.saturating_add(b.open),
+        })
     }
 }
 

@@ -1,12 +1,15 @@
-//! What a sweep found, for people and for programs: made from a journal, written in several forms.
+//! What a sweep found, or a run did, for people and for programs: made from its file, written in several forms.
 //!
-//! [`Report::new`] puts together what all forms say; [`text`], [`ktap`], [`junit`], [`html`], [`json`] and [`sites`] write it.
+//! [`Report::new`] puts together what all forms of a sweep say; [`text`], [`ktap`], [`junit`], [`html`], [`json`] and [`sites`]
+//! write it. [`run`] is about single runs. [`open`] tells which of the two a file is.
 
 mod html;
 mod junit;
+mod kind;
 mod ktap;
 mod model;
 mod phrase;
+pub mod run;
 mod sites;
 mod text;
 
@@ -14,6 +17,7 @@ use std::io::{self, Write};
 
 pub use html::html;
 pub use junit::junit;
+pub use kind::{Opened, WrongKind, open};
 pub use ktap::ktap;
 pub use model::{Config, Found, Kept, Module, Odd, Report, SCHEMA, Share, SiteRow, Stacks, Sweep, Times};
 pub use sites::sites;

@@ -7,6 +7,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, BufWriter, Write},
+    path::Path,
 };
 
 use anyhow::Result;
@@ -62,9 +63,7 @@ pub struct OpenError {
 /// When the file can't be written.
 pub fn open(output: &Output, command_owns_stdout: bool) -> Result<Box<dyn Sink>, OpenError> {
     let writer: Box<dyn Write> = match &output.path {
-        Some(path) => {
-            Box::new(File::create(path).map_err(|error| OpenError { path: path.display().to_string(), error })?)
-        }
+        Some(path) => Box::new(create(path)?),
         None if command_owns_stdout => Box::new(io::stderr()),
         None => Box::new(io::stdout()),
     };
@@ -73,6 +72,14 @@ pub fn open(output: &Output, command_owns_stdout: bool) -> Result<Box<dyn Sink>,
         Format::Text => Box::new(Text::new(writer, output.top)),
         Format::Json => Box::new(Json::new(writer)),
     })
+}
+
+/// Makes a file for an output, in place of one that is there.
+///
+/// # Errors
+/// It can't be written.
+pub fn create(path: &Path) -> Result<File, OpenError> {
+    File::create(path).map_err(|error| OpenError { path: path.display().to_string(), error })
 }
 
 /// Says something about the course of a run, on standard error: what people and scripts wait for.

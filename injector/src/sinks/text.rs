@@ -76,6 +76,9 @@ impl<W: Write> Sink for Text<W> {
                 }
             }
         }
+        if outcome.count > 1 {
+            write!(out, " after {} failures", outcome.count)?;
+        }
         writeln!(out, " {}[{}] site={:016x}", printable(&outcome.comm), outcome.tid, outcome.site)
     }
 

@@ -96,7 +96,7 @@ fn failed(report: &Report, failure: &FindingFailure, several: bool, open: bool) 
 }
 
 /// A stack; the allocator's own frames are dimmed.
-pub(super) fn stack(lines: &Lines, stack: &[String]) -> Markup {
+pub(in crate::report) fn stack(lines: &Lines, stack: &[String]) -> Markup {
     let own = stack.len() - frames::callers(stack).len();
     markup! {
         pre {

@@ -7,6 +7,8 @@ use std::io::{self, Write};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
+pub(super) use findings::stack;
+
 use super::{
     model::{Config, Kept, Odd, Report},
     phrase::{self, number, plural, printable},
@@ -15,7 +17,7 @@ use crate::{events::frames, sweep::journal::Signature};
 
 /// Longer tables are folded away.
 const OPEN: usize = 20;
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 /// Whatever a splat says, the browser must neither run nor load it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 

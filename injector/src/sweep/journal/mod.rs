@@ -20,6 +20,7 @@ use std::{
 pub use differences::{Difference, What, differences};
 pub use findings::{Finding, FindingFailure};
 pub use merge::{Incompatible, merge};
+pub(crate) use reader::what_is_wrong;
 pub use reader::{ReadError, parse_line, read, read_from};
 pub use record::{Begin, Record, Signature};
 pub use state::{Attempt, Counts, Down, Misreport, SiteState, State};

@@ -106,16 +106,20 @@ pub fn read_from(input: impl BufRead, name: &str) -> Result<Journal, ReadError> 
 /// It is no record; says why.
 pub fn parse_line(line: &[u8]) -> Result<Record, String> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
-    match serde_json::from_slice(line) {
-        Ok(record) => Ok(record),
-        Err(_) if line.contains(&0) => Err("it holds NUL bytes".to_owned()),
-        Err(_) if std::str::from_utf8(line).is_err() => Err("it is not text".to_owned()),
-        Err(error) => {
-            // serde_json counts lines within the line.
-            let text = error.to_string();
-            Err(text.split(" at line 1 column").next().unwrap_or(&text).to_owned())
-        }
+    serde_json::from_slice(line).map_err(|error| what_is_wrong(line, &error))
+}
+
+/// Why a line is not what it should be, for people.
+pub(crate) fn what_is_wrong(line: &[u8], error: &serde_json::Error) -> String {
+    if line.contains(&0) {
+        return "it holds NUL bytes".to_owned();
     }
+    if std::str::from_utf8(line).is_err() {
+        return "it is not text".to_owned();
+    }
+    // serde_json counts lines within the line.
+    let text = error.to_string();
+    text.split(" at line 1 column").next().unwrap_or(&text).to_owned()
 }
 
 impl Remark {
