@@ -1,24 +1,23 @@
 //! A run: prerequisites, targets, session, then events until something ends it, then the summary.
 
+mod watch;
+
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     io,
-    os::fd::{AsFd as _, AsRawFd, OwnedFd},
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use aya_log::EbpfLogger;
 use injector_common::{
     counters::Counters,
     record::{OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED, OUTCOME_OUTSIDE, OUTCOME_SIGNAL, Site},
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
-    task::{JoinHandle, yield_now},
+    task::yield_now,
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{debug, info, warn};
@@ -35,6 +34,8 @@ use crate::{
     target::{Command, Outcome, Targets},
 };
 
+use watch::{Gone, LateModules, exited, forward_log, watch_process};
+
 /// A prerequisite is missing: exit code 3.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -42,6 +43,8 @@ pub struct MissingPrerequisites(pub String);
 
 /// How often the daemon looks after what nobody tells it of: heartbeat, budget, cgroups.
 const TICK: Duration = Duration::from_millis(200);
+/// How often it looks for modules that came after the start.
+const TICKS_TO_LATE_MODULES: u32 = 10;
 /// How many records are handled before the heartbeat gets its turn.
 const BATCH: usize = 1024;
 /// How long an interrupted command may take to end by itself.
@@ -92,6 +95,11 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
         sink,
         symbolizer,
         delivered: 0,
+        late_modules: plan
+            .rules
+            .iter()
+            .any(|rule| !rule.filter.stack.is_all())
+            .then(|| LateModules::since(&facts.modules)),
         armed: Instant::now(),
         output_error: None,
     };
@@ -167,6 +175,7 @@ struct Run<'a> {
     sink: Box<dyn Sink>,
     symbolizer: Symbolizer,
     delivered: u64,
+    late_modules: Option<LateModules>,
     armed: Instant,
     output_error: Option<io::Error>,
 }
@@ -205,6 +214,7 @@ impl Run<'_> {
         let over = self.plan.limits.duration.map(|duration| tokio::time::Instant::from_std(self.armed + duration));
         let command = self.command.as_ref().map(watch_process).transpose().context("can't watch the command")?;
         let mut gone = Gone::default();
+        let mut ticks = 0_u32;
         loop {
             tokio::select! {
                 biased;
@@ -214,6 +224,10 @@ impl Run<'_> {
                 _ = tick.tick() => {
                     let deadline = self.deadline();
                     self.session.heartbeat(deadline);
+                    if ticks % TICKS_TO_LATE_MODULES == 0 {
+                        self.say_late_modules();
+                    }
+                    ticks += 1;
                     if self.command.is_none() {
                         if self.session.is_spent() {
                             return Ok(End::Budget);
@@ -295,6 +309,12 @@ impl Run<'_> {
         }
     }
 
+    fn say_late_modules(&mut self) {
+        if let Some(late) = &mut self.late_modules {
+            late.say(&KernelFiles::default());
+        }
+    }
+
     /// Whether children of target processes that are gone are still targets. Only asked when those are: a system call on a
     /// map keeps the programs off its CPU.
     fn has_children(&self) -> bool {
@@ -305,6 +325,7 @@ impl Run<'_> {
     async fn finish(mut self, end: End, rings: Rings, interrupts: &mut Interrupts) -> Result<i32> {
         let elapsed = self.armed.elapsed();
         self.session.detach();
+        self.say_late_modules();
         let command_status = self.end_command(end, interrupts).await?;
         // Nobody writes to the ring any more.
         rings.finish(|rule, record| self.take(rule, record));
@@ -433,66 +454,6 @@ fn outcomes(site: &Site) -> Outcomes {
         outside: of(OUTCOME_OUTSIDE),
         open: site.count.saturating_sub(site.outcomes.iter().sum()),
     }
-}
-
-/// Which targets are gone; each is said once.
-#[derive(Default)]
-struct Gone {
-    pids: HashSet<u32>,
-    cgroups: HashSet<u64>,
-}
-
-impl Gone {
-    /// Whether there were targets, and none is left.
-    fn is_everything(&mut self, targets: &Targets) -> bool {
-        for process in &targets.processes {
-            if process.has_ended() && self.pids.insert(process.pid()) {
-                sinks::announce(format_args!("process {} has ended", process.pid()));
-            }
-        }
-        for cgroup in &targets.cgroups {
-            if !cgroup.exists() && self.cgroups.insert(cgroup.id()) {
-                sinks::announce(format_args!("cgroup {} was removed", cgroup.path().display()));
-            }
-        }
-        let all = targets.processes.len() + targets.cgroups.len();
-        all > 0 && self.pids.len() + self.cgroups.len() == all
-    }
-}
-
-/// Has tokio watch a descriptor that becomes readable.
-fn watch<T: AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: every source here owns its one descriptor, and gives it up when it is dropped, not before.
-    Ok(unsafe { AsyncFd::register_with_interest(source, Interest::READABLE) }?)
-}
-
-/// Has tokio watch for the end of a command.
-fn watch_process(command: &Command) -> io::Result<AsyncFd<OwnedFd>> {
-    watch(command.as_fd().try_clone_to_owned()?)
-}
-
-/// Waits for a pidfd to say that its process has ended; for ever without one.
-async fn exited(pidfd: Option<&AsyncFd<OwnedFd>>) {
-    match pidfd {
-        Some(pidfd) => {
-            // An error here would be one of epoll itself; then other ends of the run remain.
-            if pidfd.readable().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// Passes the eBPF side's diagnostics on to the log.
-fn forward_log(log: EbpfLogger<&'static dyn log::Log>) -> Result<JoinHandle<()>> {
-    let mut log = watch(log).context("can't watch the eBPF log")?;
-    Ok(tokio::task::spawn_local(async move {
-        while let Ok(mut ready) = log.readable_mut().await {
-            ready.get_inner_mut().flush();
-            ready.clear_ready();
-        }
-    }))
 }
 
 fn rfc3339_now() -> String {
