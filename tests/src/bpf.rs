@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 const PROG_GET_NEXT_ID: i64 = 11;
 const PROG_GET_FD_BY_ID: i64 = 13;
 const OBJ_GET_INFO_BY_FD: i64 = 15;
+/// Offset of `xlated_prog_len` there.
+const TRANSLATED: usize = 20;
 /// Offset of `name` in `struct bpf_prog_info` (include/uapi/linux/bpf.h).
 const NAME: usize = 64;
 
@@ -13,8 +15,19 @@ fn bpf<T>(command: i64, attributes: &mut T) -> i64 {
     unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) }
 }
 
-/// Id and name of each loaded program.
-pub fn programs() -> Vec<(u32, String)> {
+/// A loaded program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Bytes of its instructions, as the verifier has left them.
+    pub translated: u32,
+}
+
+/// All loaded programs.
+pub fn programs() -> Vec<Program> {
     let mut programs = Vec::new();
     let mut id = 0;
     loop {
@@ -40,16 +53,22 @@ pub fn programs() -> Vec<(u32, String)> {
         assert_eq!(result, 0, "information on program {id}: {error}");
         let name = &info[NAME..NAME + 16];
         let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-        programs.push((id, String::from_utf8_lossy(&name[..length]).into_owned()));
+        let name = String::from_utf8_lossy(&name[..length]).into_owned();
+        let translated = u32::from_ne_bytes(info[TRANSLATED..TRANSLATED + 4].try_into().expect("four bytes"));
+        programs.push(Program { id, name, translated });
     }
 }
+
+const OURS: [&str; 10] = [
+    "slab", "page", "filemap", "bio", "page_pool", "function0", "syscall_exit", "task_exit", "task_fork", "task_free",
+];
 
 /// What of the injector is in the kernel: its programs by name, and kprobes on its hooks.
 pub fn ours() -> Vec<String> {
     let mut found: Vec<_> = programs()
         .into_iter()
-        .filter(|(_, name)| matches!(name.as_str(), "slab" | "page"))
-        .map(|(id, name)| format!("program {id} {name}"))
+        .filter(|program| OURS.contains(&program.name.as_str()))
+        .map(|program| format!("program {} {}", program.id, program.name))
         .collect();
     let kprobes = std::fs::read_to_string("/sys/kernel/debug/kprobes/list").unwrap_or_default();
     found.extend(kprobes.lines().filter(|line| line.contains("should_fail")).map(str::to_owned));

@@ -29,6 +29,17 @@ pub enum Window {
     Recorded,
     /// After it ran by itself and before it ran under the tracer.
     Idle,
+    /// Before the workload began, or after it ended; only where all calls are watched.
+    Outside,
+}
+
+/// Which calls are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Of a workload that the injector traces, and of the time before.
+    Traced,
+    /// All, and whether they are the workload's.
+    All,
 }
 
 /// Calls of a hook with one stack.
@@ -66,27 +77,31 @@ pub struct Bpftrace {
 
 /// What it runs. Calls that the injector's guards leave alone are left out: with this bit of their flags, and those for the cache
 /// that slab caches are made from.
-fn program(nofail: u32) -> String {
+fn program(nofail: u32, watched: Watched) -> String {
     // PF_KTHREAD (include/linux/sched.h) is the same in all kernels.
     let key = format!("@window, cgroup, (curtask->flags & 0x200000) != 0, kstack(perf, {MAX_FRAMES})");
+    let (who, when) = match watched {
+        Watched::Traced => ("&& curtask->ptrace != 0", "(@window == 1 || @window == 2) &&"),
+        Watched::All => ("", ""),
+    };
     format!(
-        r#"tracepoint:syscalls:sys_enter_umask /args->mask == {OPEN} && curtask->ptrace != 0/ {{ @window = 1; printf("cgroup %d\n", cgroup); }}
+        r#"tracepoint:syscalls:sys_enter_umask /args->mask == {OPEN} {who}/ {{ @window = 1; printf("cgroup %d\n", cgroup); }}
 tracepoint:syscalls:sys_enter_umask /args->mask == {CLOSE}/ {{ @window = curtask->ptrace != 0 ? 3 : 2; }}
 tracepoint:syscalls:sys_enter_umask /args->mask == {HELLO}/ {{ printf("hello\n"); }}
-kprobe:should_failslab /(@window == 1 || @window == 2) && (arg1 & {nofail}) == 0 && str(((struct kmem_cache *)arg0)->name) != "kmem_cache"/ {{ @slab[{key}] = count(); }}
-kprobe:should_fail_alloc_page /(@window == 1 || @window == 2) && (arg0 & {nofail}) == 0/ {{ @page[{key}] = count(); }}
+kprobe:should_failslab /{when} (arg1 & {nofail}) == 0 && str(((struct kmem_cache *)arg0)->name) != "kmem_cache"/ {{ @slab[{key}] = count(); }}
+kprobe:should_fail_alloc_page /{when} (arg0 & {nofail}) == 0/ {{ @page[{key}] = count(); }}
 "#
     )
 }
 
 impl Bpftrace {
     /// Starts it; afterwards the hooks are watched. `nofail`: `__GFP_NOFAIL` of this kernel.
-    pub fn start(nofail: u32) -> Self {
+    pub fn start(nofail: u32, watched: Watched) -> Self {
         let output = std::env::temp_dir().join(format!("bpftrace-{}", std::process::id()));
         let file = File::create(&output).unwrap_or_else(|e| panic!("{}: {e}", output.display()));
         let errors = file.try_clone().unwrap_or_else(|e| panic!("dup: {e}"));
         let mut command = Command::new("bpftrace");
-        command.args(["-B", "line", "-e", &program(nofail)]).env("BPFTRACE_MAP_KEYS_MAX", "20000");
+        command.args(["-B", "line", "-e", &program(nofail, watched)]).env("BPFTRACE_MAP_KEYS_MAX", "20000");
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
         let child = command.spawn().unwrap_or_else(|e| panic!("bpftrace: {e}"));
         let mut bpftrace = Self { child, output };
@@ -158,7 +173,11 @@ impl Seen {
         let (hook, keys) = line.strip_prefix('@')?.split_once('[')?;
         let mut keys = keys.split(", ");
         let mut key = || keys.next().and_then(|key| key.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line}"));
-        let window = if key() == 1 { Window::Recorded } else { Window::Idle };
+        let window = match key() {
+            1 => Window::Recorded,
+            2 => Window::Idle,
+            _ => Window::Outside,
+        };
         let (stack, names) = (Vec::new(), Vec::new());
         Some(Self { hook: hook.to_owned(), window, cgroup: key(), kthread: key() != 0, stack, names })
     }

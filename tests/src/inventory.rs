@@ -77,6 +77,12 @@ impl Site {
         sites
     }
 
+    /// A site by the names of its frames.
+    pub fn named(hook: &str, stack: &[String], functions: &Functions) -> Self {
+        let stack = stack.iter().map(|frame| functions.addresses(frame)).collect();
+        Self { signature: String::new(), hook: hook.to_owned(), stack }
+    }
+
     /// Whether this is its stack: the hook's callers, innermost first.
     pub fn is(&self, hook: &str, stack: &[u64]) -> bool {
         self.hook == hook

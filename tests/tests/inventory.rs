@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use injector::kernel::{Facts, KernelFiles};
-use injector_tests::bpftrace::{Bpftrace, CLOSE, MAX_FRAMES, OPEN, Seen, Testimony, Window};
+use injector_tests::bpftrace::{Bpftrace, CLOSE, MAX_FRAMES, OPEN, Seen, Testimony, Watched, Window};
 use injector_tests::daemon::INJECTOR;
 use injector_tests::inventory::{Functions, Site};
 use injector_tests::{bpf, shell};
@@ -70,6 +70,68 @@ fn missing<'a>(witness: &'a Testimony, sites: &[Site], entries: &Entries) -> Vec
         .collect()
 }
 
+impl Entries {
+    fn read(functions: &Functions) -> Self {
+        Self {
+            interrupt: functions.range("__irqentry_text_start", "__irqentry_text_end"),
+            softirq: functions.range("__softirqentry_text_start", "__softirqentry_text_end"),
+        }
+    }
+}
+
+/// A dry run has as its sites exactly the stacks that bpftrace sees of the same workload on the same hooks. What bpftrace sees
+/// before the run is armed or after it ends is no part of it: what the workload itself does must be there, and nothing may be
+/// there that bpftrace did not see at all.
+#[test]
+fn a_dry_run_has_the_stacks_that_bpftrace_sees() {
+    let prepared = shell::output("sh", &["-c", PREPARE], LIMIT);
+    assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
+    let nofail = Facts::read(&KernelFiles::default()).expect("this kernel's facts").gfp.bit("NOFAIL").expect("a bit");
+    let bpftrace = Bpftrace::start(nofail, Watched::All);
+    let script = format!("umask {OPEN}; umask 022; sh -c '{WORK}'; s=$?; umask {CLOSE}; umask 022; exit $s");
+    let finished = injector_tests::Injector::spawn(&["--dry-run", "--prob", "1", "--quiet", "--", "sh", "-c", &script])
+        .finish_unchecked();
+    let witness = bpftrace.stop();
+    assert!(finished.status.success(), "it failed nothing: {}", finished.stderr);
+    bpf::gone_within(Duration::from_secs(5), "after bpftrace");
+
+    let functions = Functions::read();
+    let entries = Entries::read(&functions);
+    let sites: Vec<Site> = finished
+        .report
+        .sites()
+        .iter()
+        .map(|site| Site::named(&site.hook, &site.stack, &functions))
+        .collect();
+    let of_workload = |seen: &&Seen| seen.cgroup == witness.cgroup && !seen.kthread && !seen.stack.is_empty();
+    let stacks: Vec<(&Seen, &[u64])> = witness
+        .seen
+        .iter()
+        .filter(of_workload)
+        .filter_map(|seen| Some((seen, attribute(seen, witness.cgroup, &entries).filter(|(_, softirq)| !softirq)?.0)))
+        .collect();
+    let during = stacks.iter().filter(|(seen, _)| seen.window == Window::Recorded);
+    let missed: Vec<String> = during
+        .clone()
+        .filter(|(seen, stack)| !sites.iter().any(|site| site.is(&seen.hook, stack)))
+        .map(|(seen, _)| format!("{} {}", seen.hook, seen.names.join(" < ")))
+        .collect();
+    let has_witness = |site: &&Site| stacks.iter().any(|(seen, stack)| site.is(&seen.hook, stack));
+    let unseen: Vec<&Site> = sites.iter().filter(|site| !has_witness(site)).collect();
+    let lost = witness.seen.iter().filter(|seen| seen.stack.is_empty()).count();
+    let _ = writeln!(
+        io::stderr(),
+        "{} sites in a dry run; bpftrace saw {} stacks of the workload; {} missed, {} unseen; it lost {lost}",
+        sites.len(),
+        during.clone().count(),
+        missed.len(),
+        unseen.len()
+    );
+    assert!(during.count() > 150 && sites.len() > 150, "too little to say anything");
+    assert!(missed.is_empty(), "bpftrace saw them, the dry run has no such site:\n{}", missed.join("\n"));
+    assert!(unseen.len() <= lost, "the dry run has sites that bpftrace did not see: {unseen:x?}");
+}
+
 #[test]
 fn no_stack_that_bpftrace_saw_is_missing() {
     let prepared = shell::output("sh", &["-c", PREPARE], LIMIT);
@@ -77,7 +139,7 @@ fn no_stack_that_bpftrace_saw_is_missing() {
     let facts = Facts::read(&KernelFiles::default()).expect("this kernel's facts");
     let nofail = facts.gfp.bit("NOFAIL").expect("__GFP_NOFAIL");
     let start = Instant::now();
-    let bpftrace = Bpftrace::start(nofail);
+    let bpftrace = Bpftrace::start(nofail, Watched::Traced);
     let (started, start) = (start.elapsed(), Instant::now());
     let script = format!("umask {OPEN}; umask 022; sh -c '{WORK}'; s=$?; umask {CLOSE}; umask 022; exit $s");
     let output = shell::output(INJECTOR, &["sites", "-v", "--", "sh", "-c", &script], LIMIT);
@@ -88,10 +150,7 @@ fn no_stack_that_bpftrace_saw_is_missing() {
     bpf::gone_within(Duration::from_secs(5), "after bpftrace");
 
     let functions = Functions::read();
-    let entries = Entries {
-        interrupt: functions.range("__irqentry_text_start", "__irqentry_text_end"),
-        softirq: functions.range("__softirqentry_text_start", "__softirqentry_text_end"),
-    };
+    let entries = Entries::read(&functions);
     let text = String::from_utf8_lossy(&output.stdout);
     let sites = Site::parse_all(&text, &functions);
 
