@@ -201,8 +201,8 @@ mod tests {
         #[test]
         fn never_panics(text in "[a-zä\\[\\]*?!^-]{0,40}|\\PC*", name: Vec<u8>) {
             match parse(&text) {
-                Ok(pattern) => { pattern.matches(&name); }
-                Err(error) => { error.to_string(); }
+                Ok(pattern) => { let _ = pattern.matches(&name); }
+                Err(error) => { let _ = error.to_string(); }
             }
         }
     }
