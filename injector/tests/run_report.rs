@@ -278,8 +278,8 @@ fn what_is_no_run_is_refused_with_the_line() {
     // Nobody waits for the end of a file that has nothing.
     let endless = io::BufReader::new(io::repeat(b'\n'));
     assert!(matches!(run::read_from(endless, "f"), Err(ReadError::NotARun { line: 1, .. })));
-    let endless = io::BufReader::new(io::repeat(b'x').take(100 << 20));
-    assert!(refused_read(endless).ends_with("(it has no end within 64 MiB)"));
+    let endless = io::BufReader::new(io::repeat(b'x').take(150 << 20));
+    assert!(refused_read(endless).ends_with("(it has no end within 128 MiB)"));
 }
 
 fn refused_read(input: impl io::BufRead) -> String {

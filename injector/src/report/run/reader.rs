@@ -13,7 +13,7 @@ use super::{
 use crate::sinks::SCHEMA;
 
 /// Longer lines are no run's: the last one, with as many sites as the kernel side has room for, stays below.
-const LONGEST_LINE: u64 = 64 << 20;
+const LONGEST_LINE: u64 = 128 << 20;
 /// So many bad lines without a good one: nobody wants to wait for the end of that file.
 const PATIENCE: u64 = 1000;
 /// So many bad lines are told of one by one.
