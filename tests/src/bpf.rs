@@ -59,9 +59,8 @@ pub fn programs() -> Vec<Program> {
     }
 }
 
-const OURS: [&str; 10] = [
-    "slab", "page", "filemap", "bio", "page_pool", "function0", "syscall_exit", "task_exit", "task_fork", "task_free",
-];
+const OURS: [&str; 10] =
+    ["slab", "page", "filemap", "bio", "page_pool", "function0", "syscall_exit", "task_exit", "task_fork", "task_free"];
 
 /// What of the injector is in the kernel: its programs by name, and kprobes on its hooks.
 pub fn ours() -> Vec<String> {

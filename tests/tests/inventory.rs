@@ -97,12 +97,8 @@ fn a_dry_run_has_the_stacks_that_bpftrace_sees() {
 
     let functions = Functions::read();
     let entries = Entries::read(&functions);
-    let sites: Vec<Site> = finished
-        .report
-        .sites()
-        .iter()
-        .map(|site| Site::named(&site.hook, &site.stack, &functions))
-        .collect();
+    let sites: Vec<Site> =
+        finished.report.sites().iter().map(|site| Site::named(&site.hook, &site.stack, &functions)).collect();
     let of_workload = |seen: &&Seen| seen.cgroup == witness.cgroup && !seen.kthread && !seen.stack.is_empty();
     let stacks: Vec<(&Seen, &[u64])> = witness
         .seen
