@@ -36,6 +36,7 @@ fn main() {
             verbs::sweep(&plan, guests.as_ref(), &reports).unwrap_or_else(report)
         }
         Ok(Command::Run(plan, options)) => run(&plan, options).unwrap_or_else(report),
+        Ok(Command::Plan(file)) => print(&file).unwrap_or_else(report),
         Ok(Command::Step(command)) => verbs::step(&command).unwrap_or_else(report),
         Ok(other) => {
             log(RunOptions::default());
@@ -57,8 +58,15 @@ fn verb(command: &Command) -> Result<i32> {
         Command::Merge { journals, output } => verbs::merge(journals, output.as_deref()),
         Command::Report { file, reports, runs } => verbs::report(file, reports, runs),
         Command::Diff { a, b, json } => verbs::diff(a, b, *json),
-        Command::Check { .. } | Command::Run(..) | Command::Sweep { .. } | Command::Step(_) => Ok(EXIT_INTERNAL),
+        Command::Check { .. } | Command::Run(..) | Command::Plan(_) | Command::Sweep { .. } | Command::Step(_) => {
+            Ok(EXIT_INTERNAL)
+        }
     }
+}
+
+fn print(text: &str) -> Result<i32> {
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(EXIT_OK)
 }
 
 fn check(json: bool) -> Result<i32> {

@@ -23,6 +23,17 @@ Examples:
     injector --hook page --pid 1234 --times 100 --not-stack handle_mm_fault
   Atomic allocations, or zeroed ones that may sleep; one JSON object per line into a file:
     injector --gfp ATOMIC --gfp KERNEL,ZERO --prob 1/1000 --format json -o failures.json
+  What RPC code allocates on behalf of an NFS open, each place once:
+    injector --stack 'nfs4_do_open..rpc_*' --once-per-site -- ./nfs-test.sh
+  Every tenth inode that mount allocates, inside the system call mount:
+    injector --hook slab --cache '*inode*' --comm mount --syscall mount --every 10
+  How much would fail, and where, without failing anything:
+    injector --hook bio --prob 1% --dry-run --duration 10s
+  A mount of btrfs that runs out of space, the same way each time:
+    injector --function open_ctree=ENOSPC --prob 0.5 --seed 1 -- ./btrfs-test.sh
+  The same options as a file, and a run of that file (docs/plan-files.md):
+    injector plan --gfp NOFS --prob 1% > plan.toml
+    injector --plan plan.toml --duration 1m
 
 GFP values (--gfp):
   NOFS      DIRECT_RECLAIM and IO, without FS

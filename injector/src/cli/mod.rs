@@ -1,8 +1,10 @@
 //! The command line. Nothing else knows clap: what leaves here is a [`Command`] with finished values.
 
 mod check;
+mod filter;
 mod help;
 mod journals;
+mod policy;
 mod reports;
 mod run;
 mod sweep;
@@ -12,7 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::plan::Plan;
 use crate::plan::sweep::{Guests, Journal, SweepPlan};
@@ -40,6 +42,8 @@ pub const EXIT_REBOOT: i32 = crate::sweep::vm::REBOOT_WANTED;
 pub enum Command {
     /// Inject.
     Run(Box<Plan>, RunOptions),
+    /// Print this plan file.
+    Plan(String),
     /// Fail every site that a workload reaches.
     Sweep {
         /// How.
@@ -139,7 +143,7 @@ impl fmt::Display for Exit {
     long_about = help::LONG_ABOUT,
     after_help = help::AFTER,
     after_long_help = help::LONG_AFTER,
-    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector check [--json]",
+    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector --plan FILE [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector check [--json]",
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
@@ -154,6 +158,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Check(check::CheckArgs),
+    Plan(Box<run::PlanArgs>),
     Sweep(Box<sweep::SweepArgs>),
     Sites(journals::SitesArgs),
     Replay(Box<journals::ReplayArgs>),
@@ -174,9 +179,14 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let Cli { verb, run } = Cli::try_parse_from(args).map_err(|error| exit(&error))?;
+    let matches = command().try_get_matches_from(args);
+    let Cli { verb, run } =
+        matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| exit(&error))?;
     match verb {
         Some(Verb::Check(check::CheckArgs { json })) => Ok(Command::Check { json }),
+        Some(Verb::Plan(plan)) => {
+            plan.run.into_plan_file().map(Command::Plan).map_err(|error| refuse(&error.to_string()))
+        }
         Some(Verb::Sweep(sweep)) => {
             let options = sweep.options();
             let (plan, guests, reports) = sweep.into_plan();
@@ -215,6 +225,10 @@ where
     }
 }
 
+fn command() -> clap::Command {
+    run::plan_excludes_rules(Cli::command()).mut_subcommand("plan", run::plan_excludes_rules)
+}
+
 /// The one line for bad input.
 fn refuse(what: &str) -> Exit {
     Exit { text: format!("injector: {what}\n"), code: EXIT_USAGE }
@@ -248,6 +262,11 @@ fn one_line(error: &clap::Error) -> String {
         let program = program(&text);
         return format!("what is `{argument}`? A command to run comes after `--`: {program} [OPTIONS] -- {argument} …");
     }
+    if error.kind() == ErrorKind::ArgumentConflict
+        && let Some(option) = beside_plan(error)
+    {
+        return format!("--plan takes hooks, filters and policy from its file: {option} belongs into a [[rule]] of it");
+    }
     if error.kind() == ErrorKind::MissingRequiredArgument
         && let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg)
     {
@@ -258,6 +277,19 @@ fn one_line(error: &clap::Error) -> String {
     let said: Vec<&str> = said.filter(|line| !line.is_empty() && !line.contains(" as a value, use ")).collect();
     let said = said.join("; ");
     format!("{}; try {} --help", said.strip_prefix("error: ").unwrap_or(&said), program(&text))
+}
+
+/// The option that is given beside `--plan` and must not be.
+fn beside_plan(error: &clap::Error) -> Option<&str> {
+    let names = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.as_str()],
+        Some(ContextValue::Strings(texts)) => texts.iter().map(String::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let both = [names(ContextKind::InvalidArg), names(ContextKind::PriorArg)].concat();
+    let mut names = both.into_iter().map(|option| option.split(' ').next().unwrap_or(option));
+    let is_plan = |name: &str| name == "--plan";
+    names.clone().any(is_plan).then(|| names.find(|name| !is_plan(name))).flatten()
 }
 
 /// The program with the verb that the usage in clap's message is about.

@@ -7,110 +7,63 @@ use std::time::Duration;
 use clap::Args;
 
 use super::RunOptions;
+use super::filter::{FILTERS, FilterArgs, HOOKS};
+use super::policy::{POLICY, PolicyArgs};
+use crate::plan::file::{FileError, NotText};
 use crate::plan::gfp::GfpError;
+use crate::plan::number::{self, NotANumber};
 use crate::plan::order::OrderError;
-use crate::plan::{
-    Filter, Format, GfpFilter, GfpScope, GfpValue, Hook, Limits, OrderRange, Output, Plan, PlanError, Policy,
-    Probability, Rule, StackFilter, StackPath, StackPattern, Target, duration,
-};
+use crate::plan::{Format, Limits, Output, Plan, PlanError, PlanFile, RuleDraft, Target, duration, file, task};
 
-const FILTERS: &str = "Filters (a call must pass all of them)";
 const TARGET: &str = "Target (any of them; without one, the whole machine)";
-const POLICY: &str = "Policy";
+/// What a `[[rule]]` of a plan file has too.
+pub(super) const RULE: [&str; 3] = [HOOKS, FILTERS, POLICY];
+const RUN: &str = "Run";
 const OUTPUT: &str = "Output";
 
 #[derive(Args)]
 pub(super) struct RunArgs {
-    /// What to attach to: slab (kmalloc, kmem_cache_alloc), page (alloc_pages)
+    #[command(flatten)]
+    filter: FilterArgs,
+
+    #[command(flatten)]
+    target: TargetArgs,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    /// Take hooks, filters and policy from this file, which can have several rules
     ///
-    /// A slab allocation that needs new pages is seen by the page hook as well.
-    #[arg(long = "hook", value_name = "HOOK,…", value_delimiter = ',', default_value = "slab,page", help_heading = FILTERS)]
-    hooks: Vec<Hook>,
+    /// `injector plan` prints options as such a file. Target, --duration and --ttl may stand in it too; here, they win. Of
+    /// several rules, the first that fails a call does.
+    #[arg(long, value_name = "FILE", help_heading = RUN)]
+    plan: Option<PathBuf>,
 
-    /// GFP flags, e.g. NOFS, 'KERNEL,!ZERO'; repeatable: any
+    /// Do everything but fail: count what would fail, and show where
     ///
-    /// NOFS NOIO KERNEL ATOMIC NOWAIT USER HIGHUSER (see below), single flags (ZERO, __GFP_ZERO), ! negates. Inside one
-    /// value, names joined with `,` `|` or `+` must all hold; of several --gfp, any may.
-    #[arg(long, value_name = "VALUE", help_heading = FILTERS)]
-    gfp: Vec<GfpValue>,
+    /// The summary says how many failures a second there would be, and lists their sites. A look before the leap:
+    /// --dry-run --duration 10s
+    #[arg(long, help_heading = RUN)]
+    dry_run: bool,
 
-    /// Which flags --gfp looks at: effective (scopes included) or raw (the argument)
+    /// Say what came of each failure: what its system call returned
     ///
-    /// File systems mostly say NOFS with memalloc_nofs_save(), not in the argument. `effective` is the argument without
-    /// __GFP_FS inside such a scope, and without __GFP_IO and __GFP_FS inside a memalloc_noio_save() scope.
-    #[arg(long, value_name = "SCOPE", default_value = "effective", help_heading = FILTERS)]
-    gfp_scope: GfpScope,
-
-    /// Orders: 3, 0..=3 or 0..4
-    ///
-    /// An allocation of order n is 2^n pages. For slab calls it is the order that their object size needs. --order,
-    /// --order-lt and --order-gt can be combined: all must hold.
-    #[arg(long, value_name = "RANGE", allow_negative_numbers = true, help_heading = FILTERS)]
-    order: Option<OrderRange>,
-
-    /// Orders less than N
-    #[arg(long, value_name = "N", value_parser = OrderRange::parse_less_than, allow_negative_numbers = true, help_heading = FILTERS)]
-    order_lt: Option<OrderRange>,
-
-    /// Orders greater than N
-    #[arg(long, value_name = "N", value_parser = OrderRange::parse_greater_than, allow_negative_numbers = true, help_heading = FILTERS)]
-    order_gt: Option<OrderRange>,
-
-    /// Some caller is in this function, glob or module; repeatable: any
-    ///
-    /// A symbol (nfs4_do_open, with the copies that the compiler made of it), a glob ('xfs_*', with * ? [a-z] [!a-z])
-    /// or a module ('[nfs]'). Code that is built into the kernel belongs to no module: use a glob.
-    #[arg(long, value_name = "PATTERN", help_heading = FILTERS)]
-    stack: Vec<StackPattern>,
-
-    /// No caller is in this function, glob or module; repeatable: none
-    #[arg(long, value_name = "PATTERN", help_heading = FILTERS)]
-    not_stack: Vec<StackPattern>,
-
-    /// A process with all its threads; repeatable
-    #[arg(long = "pid", value_name = "PID", value_parser = pid, allow_negative_numbers = true, help_heading = TARGET)]
-    pids: Vec<u32>,
-
-    /// A cgroup (v2) by its directory, descendants included; repeatable
-    #[arg(long = "cgroup", value_name = "PATH", help_heading = TARGET)]
-    cgroups: Vec<PathBuf>,
-
-    /// A command: runs in a cgroup of its own, its exit status is passed on
-    ///
-    /// Failures start with its first instruction (its own execve is not hit) and end with it. It owns standard output;
-    /// the injector writes to standard error, or to --output.
-    #[arg(last = true, value_name = "CMD", help_heading = TARGET)]
-    command: Vec<OsString>,
-
-    /// How likely a match fails: 0.01, 1% or 1/1000
-    ///
-    /// 0 is never, 1 is always; the resolution is 2^-32. The default is 1 where there is a target or --times; without
-    /// either, the option is required.
-    #[arg(long = "prob", value_name = "P", allow_negative_numbers = true, help_heading = POLICY)]
-    probability: Option<Probability>,
-
-    /// Fail N matches, not more
-    ///
-    /// Exact on any number of CPUs. The run ends when they are used up, unless it has a command.
-    #[arg(long, value_name = "N", value_parser = times, allow_negative_numbers = true, help_heading = POLICY)]
-    times: Option<u64>,
+    /// ENOMEM, another error, success (the failure was masked), or a signal for the task. A failure that was not inside of a
+    /// system call is marked so.
+    #[arg(long, help_heading = RUN)]
+    outcome: bool,
 
     /// End after this time: 10s, 500ms, 2m
-    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_negative_numbers = true, help_heading = POLICY)]
+    ///
+    /// Failures stop and the summary is written. A command is ended too: by SIGTERM, and by SIGKILL 5 s later.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_negative_numbers = true, help_heading = RUN)]
     duration: Option<Duration>,
 
-    /// Stop failing when the injector has not been heard of for this long
+    /// Stop failing when the injector has not been heard of for this long [default: 5s]
     ///
     /// From 100ms to 1h. An injector that hangs or is stopped must not keep the machine without memory.
-    #[arg(
-        long,
-        value_name = "TIME",
-        value_parser = duration::parse,
-        default_value = "5s",
-        allow_negative_numbers = true,
-        help_heading = POLICY
-    )]
-    ttl: Duration,
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_negative_numbers = true, help_heading = RUN)]
+    ttl: Option<Duration>,
 
     /// text or json (one object a line)
     #[arg(long, value_name = "FORMAT", default_value = "text", help_heading = OUTPUT)]
@@ -139,6 +92,41 @@ pub(super) struct RunArgs {
     verbose: bool,
 }
 
+#[derive(Args)]
+struct TargetArgs {
+    /// A process with all its threads; repeatable
+    ///
+    /// Not its children, unless --follow says so: --pid "$(pidof -s nginx)" --follow
+    #[arg(long = "pid", value_name = "PID", value_parser = task::parse_pid, allow_negative_numbers = true, help_heading = TARGET)]
+    pids: Vec<u32>,
+
+    /// Of each --pid the children too, and theirs, from their fork on
+    ///
+    /// Children that are there already are not. A command and a --cgroup need no such option: what is started there is in
+    /// the cgroup as well.
+    #[arg(long, help_heading = TARGET)]
+    follow: bool,
+
+    /// A cgroup (v2) by its directory, descendants included; repeatable
+    ///
+    /// A service is one: --cgroup /sys/fs/cgroup/system.slice/nginx.service
+    #[arg(long = "cgroup", value_name = "PATH", help_heading = TARGET)]
+    cgroups: Vec<PathBuf>,
+
+    /// A command: runs in a cgroup of its own, its exit status is passed on
+    ///
+    /// Failures start with its first instruction (its own execve is not hit) and end with it. It owns standard output;
+    /// the injector writes to standard error, or to --output.
+    #[arg(last = true, value_name = "CMD", help_heading = TARGET)]
+    command: Vec<OsString>,
+}
+
+/// With `--plan`, the options that make a rule exclude it: each is named if it is given.
+pub(super) fn plan_excludes_rules(command: clap::Command) -> clap::Command {
+    let of_a_rule = |arg: &clap::Arg| arg.get_help_heading().is_some_and(|heading| RULE.contains(&heading));
+    command.mut_args(|arg| if of_a_rule(&arg) { arg.conflicts_with("plan") } else { arg })
+}
+
 /// Why the options make no plan.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ArgsError {
@@ -148,30 +136,14 @@ pub(super) enum ArgsError {
     Order(#[from] OrderError),
     #[error(transparent)]
     Plan(#[from] PlanError),
-}
-
-/// A number that isn't one.
-#[derive(Debug, thiserror::Error)]
-#[error("`{text}` is not {what}")]
-struct NotANumber {
-    text: String,
-    what: &'static str,
-}
-
-fn number<T: std::str::FromStr>(text: &str, what: &'static str) -> Result<T, NotANumber> {
-    text.trim().parse().map_err(|_| NotANumber { text: text.to_owned(), what })
-}
-
-fn pid(text: &str) -> Result<u32, NotANumber> {
-    number(text, "a process id; write the number of a running process")
-}
-
-fn times(text: &str) -> Result<u64, NotANumber> {
-    number(text, "a number of failures; write a whole number, 1 or more")
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    NotText(#[from] NotText),
 }
 
 fn count(text: &str) -> Result<usize, NotANumber> {
-    number(text, "a number of sites; write a whole number, or 0 for all")
+    number::parse(text, "a number of sites; write a whole number, or 0 for all")
 }
 
 impl RunArgs {
@@ -181,19 +153,12 @@ impl RunArgs {
 
     pub(super) fn into_plan(self) -> Result<Plan, ArgsError> {
         let Self {
-            hooks,
-            gfp,
-            gfp_scope,
-            order,
-            order_lt,
-            order_gt,
-            stack,
-            not_stack,
-            pids,
-            cgroups,
-            command,
-            probability,
-            times,
+            filter,
+            target,
+            policy,
+            plan,
+            dry_run,
+            outcome,
             duration,
             ttl,
             format,
@@ -203,34 +168,61 @@ impl RunArgs {
             ebpf_log: _,
             verbose: _,
         } = self;
-        let orders = [order, order_lt, order_gt].into_iter().flatten();
-        let filter = Filter {
-            gfp: GfpFilter::any_of(gfp)?,
-            gfp_scope,
-            order: orders.into_iter().try_fold(OrderRange::ALL, OrderRange::intersection)?,
-            stack: StackFilter {
-                any_of: stack.into_iter().map(StackPath::from).collect(),
-                none_of: not_stack,
-                ..StackFilter::default()
-            },
-            ..Filter::default()
-        };
-        let target = Target { pids, cgroups, command: (!command.is_empty()).then_some(command), follow: false };
-        let mut policy = Policy { times, ..Policy::default() };
-        policy.probability = match probability {
-            Some(probability) => probability,
-            None => policy.default_probability(&target)?,
-        };
+        let target = target.into_target();
         let output = Output { format, path: output, top, quiet };
+        if let Some(path) = plan {
+            let mut file = PlanFile::read(&path)?;
+            let follow = target.follow || file.target.follow;
+            if target.is_everybody() {
+                file.target.follow = follow;
+            } else {
+                file.target = target;
+            }
+            file.duration = duration.or(file.duration);
+            file.ttl = ttl.or(file.ttl);
+            file.dry_run |= dry_run;
+            file.outcome |= outcome;
+            return Ok(file.into_plan(output)?);
+        }
+        let (hooks, functions, filter) = filter.into_parts()?;
+        let (policy, probability, once_per_site) = policy.into_parts();
+        let rule = RuleDraft { name: None, hooks, functions, filter, policy, probability, once_per_site };
         let plan = Plan {
-            rules: vec![Rule::new(hooks, filter, policy)],
+            rules: vec![rule.finish(&target)?],
             target,
-            limits: Limits { duration, ttl },
-            dry_run: false,
-            outcome: false,
+            limits: Limits { duration, ttl: ttl.unwrap_or(Limits::DEFAULT_TTL) },
+            dry_run,
+            outcome,
             output,
         };
         plan.validate()?;
         Ok(plan)
     }
+
+    /// The same as a plan file.
+    pub(super) fn into_plan_file(self) -> Result<String, ArgsError> {
+        Ok(file::to_toml(&self.into_plan()?)?)
+    }
+}
+
+impl TargetArgs {
+    fn into_target(self) -> Target {
+        let Self { pids, follow, cgroups, command } = self;
+        Target { pids, cgroups, command: (!command.is_empty()).then_some(command), follow }
+    }
+}
+
+/// Print the options of a run as a plan file, or check such a file
+///
+/// What is printed is what --plan reads: only what differs from the defaults. A command and the output options do not belong
+/// into it. With --plan, the file is read, checked, and printed in that form. This needs neither root nor a kernel that can
+/// be injected into.
+#[derive(Args)]
+#[command(
+    override_usage = "injector plan [OPTIONS] [-- CMD…]\n       injector plan --plan FILE [-- CMD…]",
+    after_help = "Exit codes: 0 it is a plan, 2 it is not, and why"
+)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
 }

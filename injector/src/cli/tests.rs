@@ -61,7 +61,7 @@ fn verbs() {
     assert_eq!(parse(words("check --json")), Ok(Command::Check { json: true }));
     assert!(refused("--prob 1 check").contains("check"));
     assert!(matches!(parse(words("--times 1 -v")), Ok(Command::Run(_, RunOptions { verbose: true, ebpf_log: false }))));
-    for help in ["--help", "-h", "--version", "check --help"] {
+    for help in ["--help", "-h", "--version", "check --help", "plan --help"] {
         assert!(matches!(parse(words(help)), Err(Exit { code: EXIT_OK, .. })), "{help}");
     }
 }
@@ -210,7 +210,131 @@ fn bad_input_is_one_line_each() {
 }
 
 #[test]
+fn every_option_of_a_rule() {
+    let plan = plan(
+        "--hook slab,filemap --function open_ctree=ENOSPC --function openat --size 1K..8K --cache kmalloc-* \
+         --stack nfs4_do_open..rpc_* --stack [nfs] --not-stack f --caller g --stack-depth 3 --syscall openat,mount \
+         --comm mount --comm kworker/* --uid 0,1000 --not-pid 1,2 --kthreads exclude --context task --skip 5 \
+         --space 64K --nth 3,1 --nth-per task --seed 0x5eed --per-site 2 --rate 100/s --errno -EIO --times 9 \
+         --pid 7 --follow --dry-run --outcome",
+    );
+    let text = crate::plan::file::to_toml(&plan).unwrap();
+    assert_eq!(
+        text,
+        r#"dry-run = true
+outcome = true
+
+[target]
+pid = 7
+follow = true
+
+[[rule]]
+hook = ["slab", "filemap"]
+function = ["open_ctree=ENOSPC", "openat"]
+size = "1024..=8191"
+cache = "kmalloc-*"
+stack = ["nfs4_do_open..rpc_*", "[nfs]"]
+not-stack = "f"
+caller = "g"
+stack-depth = 3
+syscall = ["openat", "mount"]
+comm = ["mount", "kworker/*"]
+uid = [0, 1000]
+not-pid = [1, 2]
+kthreads = "exclude"
+context = "task"
+skip = 5
+space = 65536
+nth = [1, 3]
+nth-per = "task"
+seed = 24301
+per-site = 2
+rate = "100/s"
+times = 9
+errno = "EIO"
+"#
+    );
+}
+
+/// What the command line has, a rule of a plan file has.
+#[test]
+fn a_plan_file_has_the_options_of_the_command_line() {
+    let known = crate::plan::PlanFile::parse("x", "[[rule]]\nxyzzy = 1").unwrap_err().to_string();
+    let (_, known) = known.split_once("keys here are: ").unwrap();
+    let mut known: Vec<&str> = known.split(", ").filter(|key| *key != "name").collect();
+    known.sort_unstable();
+    let command = command();
+    let of_a_rule = command
+        .get_arguments()
+        .filter(|arg| arg.get_help_heading().is_some_and(|heading| run::RULE.contains(&heading)));
+    let options = of_a_rule.filter_map(clap::Arg::get_long);
+    // Two ways to write --order.
+    let mut options: Vec<&str> = options.filter(|option| !["order-lt", "order-gt"].contains(option)).collect();
+    options.sort_unstable();
+    assert_eq!(known, options);
+}
+
+fn plan_of_file(text: &str, options: &str) -> Result<Command, Exit> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("plan.toml");
+    std::fs::write(&file, text).unwrap();
+    parse(words(&format!("--plan {} {options}", file.display())))
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let file = "outcome = true\nduration = '1m'\nttl = '1s'\n[target]\npid = 7\n[[rule]]\ngfp = 'NOFS'";
+    let plan = |options: &str| match plan_of_file(file, options) {
+        Ok(Command::Run(plan, _)) => *plan,
+        other => panic!("{options}: {other:?}"),
+    };
+    let as_it_is = plan("");
+    assert_eq!((as_it_is.target.pids.as_slice(), as_it_is.outcome, as_it_is.dry_run), ([7].as_slice(), true, false));
+    assert_eq!(as_it_is.limits.duration, Some(Duration::from_secs(60)));
+    let other = plan("--duration 2s --ttl 2s --dry-run --quiet -o x --follow");
+    assert_eq!((other.limits.duration, other.limits.ttl), (Some(Duration::from_secs(2)), Duration::from_secs(2)));
+    assert!(other.dry_run && other.output.quiet && other.target.follow && other.target.pids == [7]);
+    let command = plan("-- x --pid 3");
+    assert_eq!(
+        (command.target.pids.as_slice(), command.target.command.map(|words| words.len())),
+        ([].as_slice(), Some(3))
+    );
+}
+
+#[test]
+fn options_of_a_rule_belong_into_the_file() {
+    for option in
+        ["--gfp NOFS", "--times 3", "--hook slab", "--function f", "--once-per-site", "--nth-per run", "--prob 1"]
+    {
+        let Err(exit) = plan_of_file("[[rule]]\ntimes = 1", option) else { panic!("{option}: accepted") };
+        let name = option.split(' ').next().unwrap();
+        assert_eq!(
+            (exit.code, exit.text),
+            (
+                EXIT_USAGE,
+                format!(
+                    "injector: --plan takes hooks, filters and policy from its file: {name} belongs into a [[rule]] of it\n"
+                )
+            )
+        );
+    }
+}
+
+#[test]
+fn a_plan_is_printed() {
+    assert_eq!(
+        parse(words("plan --gfp NOFS --prob 1% --function f -q -- x")),
+        Err(refuse(
+            "--gfp can never match here: it is about GFP flags, which only calls of slab, page, filemap, page-pool have"
+        ))
+    );
+    assert_eq!(
+        parse(words("plan --gfp NOFS --prob 1% -q -- x")),
+        Ok(Command::Plan("[[rule]]\ngfp = \"GFP_NOFS\"\nprob = 0.01\n".to_owned()))
+    );
+}
+
+#[test]
 fn the_definition_is_sound() {
-    use clap::CommandFactory as _;
-    Cli::command().debug_assert();
+    command().debug_assert();
 }

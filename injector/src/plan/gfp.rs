@@ -90,6 +90,15 @@ pub enum GfpScope {
     Raw,
 }
 
+impl fmt::Display for GfpScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Effective => "effective",
+            Self::Raw => "raw",
+        })
+    }
+}
+
 /// What a `--gfp` value can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {

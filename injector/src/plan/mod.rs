@@ -1,12 +1,14 @@
 //! The plan: what to fail, when, for whom. Validated and immutable; everything after the command line works from it.
 //!
 //! Nothing here touches a kernel: a plan can be made, checked and printed on a machine that has no such kernel. Every
-//! value has one grammar, its `FromStr`, which the command line uses and whose errors name the good values.
+//! value has one grammar, its `FromStr`, which the command line and plan files use and whose errors name the good values.
 
 pub mod cache;
 pub mod context;
 pub mod duration;
 pub mod errno;
+mod error;
+pub mod file;
 pub mod gfp;
 pub mod glob;
 pub mod hook;
@@ -32,13 +34,15 @@ use serde::{Serialize, Serializer};
 pub use cache::CachePattern;
 pub use context::{Contexts, Kthreads};
 pub use errno::ErrorNumber;
+pub use error::PlanError;
+pub use file::PlanFile;
 pub use gfp::{GfpFilter, GfpScope, GfpValue};
 pub use glob::Glob;
 pub use hook::{Function, FunctionError, FunctionName, Hook};
 pub use order::OrderRange;
 pub use policy::{NthPer, Policy};
 pub use probability::Probability;
-pub use rule::{Filter, Rule};
+pub use rule::{Filter, Rule, RuleDraft};
 pub use size::SizeRange;
 pub use stack::{StackFilter, StackPath, StackPattern, StackPatternKind};
 pub use syscall::Syscall;
@@ -156,6 +160,20 @@ impl Target {
     pub fn is_everybody(&self) -> bool {
         self.pids.is_empty() && self.cgroups.is_empty() && self.command.is_none()
     }
+
+    fn validate(&self) -> Result<(), PlanError> {
+        let Self { pids, cgroups: _, command, follow } = self;
+        if pids.contains(&0) {
+            return Err(PlanError::PidZero);
+        }
+        if *follow && pids.is_empty() {
+            return Err(PlanError::FollowWithoutPid);
+        }
+        if command.as_ref().is_some_and(|command| command.first().is_none_or(|program| program.is_empty())) {
+            return Err(PlanError::EmptyCommand);
+        }
+        Ok(())
+    }
 }
 
 impl Limits {
@@ -177,42 +195,6 @@ impl Default for Output {
     fn default() -> Self {
         Self { format: Format::Text, path: None, top: 10, quiet: false }
     }
-}
-
-/// Why a plan makes no sense, though each of its values does.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum PlanError {
-    /// Nothing to attach to.
-    #[error("no hook is named; hooks are: slab, page")]
-    NoHook,
-    /// Would fail every allocation of the whole machine.
-    #[error(
-        "--prob is required here: without a target (--pid, --cgroup, -- CMD) or --times, every matching allocation of the whole machine would fail; try --prob 0.01"
-    )]
-    NoProbability,
-    /// Asked for and excluded.
-    #[error("--stack {0} and --not-stack {0} exclude each other: no stack can match")]
-    StackContradiction(StackPattern),
-    /// Not a process.
-    #[error("--pid 0 is not a process; name the id of a running one")]
-    PidZero,
-    /// No failure at all.
-    #[error("--times 0 would fail nothing; use --prob 0 to count matches without failing any")]
-    TimesZero,
-    /// No time at all.
-    #[error("--duration {given} is too short: the run would end before it starts", given = duration::format(*.0))]
-    DurationZero(Duration),
-    /// Outside the bounds.
-    #[error(
-        "--ttl {given} is out of range; it goes from {min} to {max}",
-        given = duration::format(*.0),
-        min = duration::format(Limits::MIN_TTL),
-        max = duration::format(Limits::MAX_TTL)
-    )]
-    Ttl(Duration),
-    /// A command without a program.
-    #[error("the command after -- is empty; write the program and its arguments")]
-    EmptyCommand,
 }
 
 impl Plan {
@@ -248,15 +230,19 @@ impl Plan {
     /// Its parts contradict each other.
     pub fn validate(&self) -> Result<(), PlanError> {
         let Self { rules, target, limits, dry_run: _, outcome: _, output: _ } = self;
-        for rule in rules {
+        match rules.len() {
+            0 => return Err(PlanError::NoRule),
+            1..=MAX_RULES => {}
+            more => return Err(PlanError::TooManyRules(more)),
+        }
+        for (i, rule) in rules.iter().enumerate() {
             rule.validate()?;
+            rule.validate_for(target)?;
+            if rules[..i].iter().any(|other| other.name == rule.name) {
+                return Err(PlanError::SameName(rule.name.clone()));
+            }
         }
-        if target.pids.contains(&0) {
-            return Err(PlanError::PidZero);
-        }
-        if target.command.as_ref().is_some_and(|command| command.first().is_none_or(|program| program.is_empty())) {
-            return Err(PlanError::EmptyCommand);
-        }
+        target.validate()?;
         let Limits { duration, ttl } = limits;
         if let Some(duration) = duration
             && duration.is_zero()

@@ -145,6 +145,35 @@ impl Policy {
     /// How many numbers `nth` can have.
     pub const MAX_NTH: usize = 16;
 
+    pub(super) fn validate(&self) -> Result<(), PlanError> {
+        let Self {
+            skip: _,
+            space: _,
+            every,
+            nth,
+            nth_per,
+            probability: _,
+            seed: _,
+            per_site: _,
+            rate: _,
+            times,
+            errno: _,
+        } = self;
+        if every.is_some() && !nth.is_empty() {
+            return Err(PlanError::EveryAndNth);
+        }
+        if nth.len() > Self::MAX_NTH {
+            return Err(PlanError::TooManyNth(nth.len()));
+        }
+        if *nth_per == NthPer::Task && nth.is_empty() {
+            return Err(PlanError::NthPerAlone);
+        }
+        if *times == Some(0) {
+            return Err(PlanError::TimesZero);
+        }
+        Ok(())
+    }
+
     /// The probability when none is given: always, where something else bounds the damage.
     ///
     /// # Errors

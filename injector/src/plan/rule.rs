@@ -1,10 +1,13 @@
 //! A rule: what is failed when.
 
+use std::num::NonZeroU64;
+
 use serde::Serialize;
 
+use super::error::long_paths;
 use super::{
-    CachePattern, Contexts, Function, GfpFilter, GfpScope, Hook, Kthreads, OrderRange, PlanError, Policy, SizeRange,
-    StackFilter, Syscall, TaskFilter,
+    CachePattern, Contexts, Function, GfpFilter, GfpScope, Hook, Kthreads, NthPer, OrderRange, PlanError, Policy,
+    Probability, SizeRange, StackFilter, Syscall, Target, TaskFilter,
 };
 
 /// Which calls of which hooks are failed.
@@ -22,7 +25,59 @@ pub struct Rule {
     pub policy: Policy,
 }
 
-/// Conditions on a call's facts and stack.
+/// A rule as it is written down: some of it goes without saying.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RuleDraft {
+    /// Its name; `None`: the only rule's.
+    pub name: Option<String>,
+    /// What is attached to; empty: the functions, or the allocators' hooks where there are none.
+    pub hooks: Vec<Hook>,
+    /// Functions by name.
+    pub functions: Vec<Function>,
+    /// Which calls match.
+    pub filter: Filter,
+    /// Which matches are failed, but for the probability.
+    pub policy: Policy,
+    /// How likely each match is; `None`: [`Policy::default_probability`].
+    pub probability: Option<Probability>,
+    /// Each site is failed once at most.
+    pub once_per_site: bool,
+}
+
+impl RuleDraft {
+    /// The rule, for this target.
+    ///
+    /// # Errors
+    /// Its parts contradict each other, or something must be said after all.
+    pub fn finish(self, target: &Target) -> Result<Rule, PlanError> {
+        let Self { name, mut hooks, functions, filter, mut policy, probability, once_per_site } = self;
+        if hooks.is_empty() && functions.is_empty() {
+            hooks = Hook::MEMORY.to_vec();
+        }
+        if once_per_site {
+            if policy.per_site.is_some() {
+                return Err(PlanError::OnceAndPerSite);
+            }
+            policy.per_site = Some(NonZeroU64::MIN);
+        }
+        policy.nth.sort_unstable();
+        policy.nth.dedup();
+        policy.probability = match probability {
+            Some(probability) => probability,
+            None => policy.default_probability(target)?,
+        };
+        let mut rule = Rule { functions, ..Rule::new(hooks, filter, policy) };
+        if let Some(name) = name {
+            rule.name = name;
+        }
+        rule.validate()?;
+        rule.validate_for(target)?;
+        Ok(rule)
+    }
+}
+
+/// Conditions on a call's facts and stack. A call that has no such fact (a bio has no size) is not matched by a condition on
+/// it, whatever the condition says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Filter {
     /// Its GFP flags.
@@ -50,6 +105,10 @@ pub struct Filter {
 impl Rule {
     /// What the only rule is called.
     pub const DEFAULT_NAME: &str = "default";
+    /// How many characters a name can have.
+    pub const MAX_NAME: usize = 64;
+    /// How many functions by name a rule can have: each is a hook of its own.
+    pub const MAX_FUNCTIONS: usize = 8;
 
     /// A rule without a name, on these hooks.
     #[must_use]
@@ -65,15 +124,113 @@ impl Rule {
     /// # Errors
     /// Its parts contradict each other.
     pub fn validate(&self) -> Result<(), PlanError> {
-        let Self { name: _, hooks, functions, filter, policy } = self;
+        let Self { name, hooks, functions, filter, policy } = self;
+        if name.trim().is_empty() || name.chars().count() > Self::MAX_NAME || name.chars().any(char::is_control) {
+            return Err(PlanError::RuleName(name.clone()));
+        }
         if hooks.is_empty() && functions.is_empty() {
             return Err(PlanError::NoHook);
         }
-        if let Some(pattern) = filter.stack.contradiction() {
+        if functions.len() > Self::MAX_FUNCTIONS {
+            return Err(PlanError::TooManyFunctions(functions.len()));
+        }
+        for (i, function) in functions.iter().enumerate() {
+            if functions[..i].iter().any(|other| other.name == function.name) {
+                return Err(PlanError::SameFunction(function.name.clone()));
+            }
+            if let Some(hook) = Hook::NAMED.into_iter().find(|hook| hook.function() == function.name) {
+                return Err(PlanError::FunctionIsHook { function: function.name.clone(), hook });
+            }
+        }
+        self.validate_facts()?;
+        filter.validate()?;
+        policy.validate()
+    }
+
+    /// Whether the hooks' calls have what the rule looks at. One hook that has it is enough: calls of the others don't match.
+    fn validate_facts(&self) -> Result<(), PlanError> {
+        let Self { name: _, hooks, functions, filter, policy } = self;
+        let there = |is_looked_at: bool, option, fact, has: fn(Hook) -> bool| {
+            let never = is_looked_at && !hooks.iter().copied().any(has);
+            if never { Err(PlanError::no_such_fact(option, fact, has)) } else { Ok(()) }
+        };
+        there(!filter.gfp.is_all(), "--gfp", "GFP flags", Hook::has_gfp)?;
+        there(!filter.order.is_all(), "--order", "an order", Hook::has_size)?;
+        there(!filter.size.is_all(), "--size", "a size", Hook::has_size)?;
+        there(!filter.caches.is_empty(), "--cache", "a slab cache", Hook::has_cache)?;
+        there(policy.space > 0, "--space", "a size", Hook::has_size)?;
+        let free =
+            hooks.iter().any(|hook| hook.has_errno()) || functions.iter().any(|function| function.error.is_none());
+        if policy.errno.is_some() && !free {
+            return Err(PlanError::NoErrno);
+        }
+        Ok(())
+    }
+
+    /// Whether it makes sense for this target.
+    ///
+    /// # Errors
+    /// Target and filters contradict each other.
+    pub fn validate_for(&self, target: &Target) -> Result<(), PlanError> {
+        let Self { name: _, hooks: _, functions: _, filter, policy } = self;
+        if let Some(contexts) = filter.contexts
+            && contexts != Contexts::TASK
+        {
+            let about_the_task = [
+                (!target.is_everybody(), "a target"),
+                (!filter.task.comms.is_empty(), "--comm"),
+                (!filter.task.uids.is_empty(), "--uid"),
+                (!filter.task.not_pids.is_empty(), "--not-pid"),
+                (filter.kthreads != Kthreads::Any, "--kthreads"),
+                (!filter.syscalls.is_empty(), "--syscall"),
+                (policy.nth_per == NthPer::Task, "--nth-per task"),
+            ];
+            if let Some((_, condition)) = about_the_task.into_iter().find(|(is_asked, _)| *is_asked) {
+                return Err(PlanError::Bystander { contexts, condition });
+            }
+        }
+        let Target { pids, cgroups, command, follow } = target;
+        if filter.kthreads == Kthreads::Only && command.is_some() && pids.is_empty() && cgroups.is_empty() {
+            return Err(PlanError::KthreadsOfCommand);
+        }
+        // The children of an excluded process are not excluded.
+        if let Some(first) = pids.first()
+            && cgroups.is_empty()
+            && command.is_none()
+            && !follow
+            && pids.iter().all(|pid| filter.task.not_pids.contains(pid))
+        {
+            return Err(PlanError::PidContradiction(*first));
+        }
+        Ok(())
+    }
+}
+
+impl Filter {
+    fn validate(&self) -> Result<(), PlanError> {
+        let Self { gfp: _, gfp_scope: _, order: _, size: _, caches: _, stack, syscalls, task, kthreads, contexts: _ } =
+            self;
+        if let Some(pattern) = stack.contradiction() {
             return Err(PlanError::StackContradiction(pattern.clone()));
         }
-        if policy.times == Some(0) {
-            return Err(PlanError::TimesZero);
+        let paths = long_paths(&stack.any_of);
+        if paths > StackFilter::MAX_PATHS {
+            return Err(PlanError::TooManyPaths(paths));
+        }
+        if stack.depth.is_some() && stack.any_of.is_empty() && stack.none_of.is_empty() {
+            return Err(PlanError::DepthAlone);
+        }
+        if *kthreads == Kthreads::Only && !syscalls.is_empty() {
+            return Err(PlanError::KthreadsInSyscall);
+        }
+        let TaskFilter { comms: _, uids, not_pids } = task;
+        for (option, ids) in [("--uid", uids), ("--not-pid", not_pids)] {
+            if ids.len() > TaskFilter::MAX_IDS {
+                return Err(PlanError::TooManyIds { option, count: ids.len() });
+            }
+        }
+        if not_pids.contains(&0) {
+            return Err(PlanError::NotPidZero);
         }
         Ok(())
     }

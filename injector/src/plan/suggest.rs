@@ -5,12 +5,23 @@ pub(crate) fn close<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     let word = word.to_ascii_uppercase();
     let mut scored: Vec<(f64, &str)> = candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&word, &candidate.to_ascii_uppercase()), candidate))
-        .filter(|(score, _)| *score > 0.78)
+        .map(|candidate| (likeness(&word, &candidate.to_ascii_uppercase()), candidate))
+        .filter(|(score, _)| *score > ENOUGH)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     scored.truncate(n);
     scored.into_iter().map(|(_, candidate)| candidate).collect()
+}
+
+const ENOUGH: f64 = 0.78;
+
+/// How alike two words are, at most 1.
+fn likeness(word: &str, candidate: &str) -> f64 {
+    let likeness = strsim::jaro_winkler(word, candidate);
+    // In short words it does not see that two letters changed places.
+    let slip =
+        likeness <= ENOUGH && word.len() > 1 && candidate.len() > 2 && strsim::osa_distance(word, candidate) == 1;
+    if slip { ENOUGH + 0.01 } else { likeness }
 }
 
 /// `; did you mean A, B?`, to end a message with; nothing when nothing is close.

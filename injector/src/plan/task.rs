@@ -202,7 +202,7 @@ mod tests {
         fn never_panics(text in "[a-zä\\[\\]*?!^-]{0,40}|\\PC*", name: Vec<u8>) {
             match parse(&text) {
                 Ok(pattern) => { let _ = pattern.matches(&name); }
-                Err(error) => { error.to_string(); }
+                Err(error) => { let _ = error.to_string(); }
             }
         }
     }

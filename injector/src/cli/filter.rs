@@ -1,0 +1,202 @@
+//! The options that say which calls match.
+
+use std::num::NonZeroU32;
+
+use clap::Args;
+
+use super::run::ArgsError;
+use crate::plan::{
+    CachePattern, CommPattern, Contexts, Filter, Function, GfpFilter, GfpScope, GfpValue, Hook, Kthreads, OrderRange,
+    SizeRange, StackFilter, StackPath, StackPattern, Syscall, TaskFilter, stack, task,
+};
+
+pub(super) const HOOKS: &str = "Hooks (what to attach to)";
+pub(super) const FILTERS: &str = "Filters (a call must pass all of them)";
+
+const HOOK_HELP: &str = "\
+Allocators, or other places that can fail: slab, page, filemap, bio, page-pool
+
+  slab       kmalloc(), kmem_cache_alloc()…        gfp, order, size, cache
+  page       alloc_pages()…                        gfp, order, size
+  filemap    a folio that comes into a page cache  gfp
+  bio        a request to a block device           (none)
+  page-pool  a page for a network driver           gfp
+
+On the right are the facts of its calls that filters can look at. A call that lacks a fact never matches a filter on it: with \
+--size, no bio fails. A slab allocation that needs new pages is seen by the page hook as well.
+
+Errors of block devices instead of lack of memory: --hook bio --errno EIO.
+
+[default: slab,page; with --function, none]";
+
+#[derive(Args)]
+pub(super) struct FilterArgs {
+    /// Allocators, or other places that can fail: slab, page, filemap, bio, page-pool [default: slab,page]
+    #[arg(long = "hook", value_name = "HOOK,…", value_delimiter = ',', long_help = HOOK_HELP, help_heading = HOOKS)]
+    hooks: Vec<Hook>,
+
+    /// Any function that the kernel lets fail, and with what: open_ctree=ENOSPC; repeatable
+    ///
+    /// `injector hooks` lists them. A system call is one of them: openat=EINTR. What comes after = is an error (ENOMEM or
+    /// 12), NULL or TRUE, as the function's type demands; without it, it is --errno, or what the type suggests. With
+    /// --function and without --hook, only the functions are attached to.
+    #[arg(long = "function", value_name = "NAME[=ERROR]", help_heading = HOOKS)]
+    functions: Vec<Function>,
+
+    /// GFP flags, e.g. NOFS, 'KERNEL,!ZERO'; repeatable: any
+    ///
+    /// NOFS NOIO KERNEL ATOMIC NOWAIT USER HIGHUSER (see below), single flags (ZERO, __GFP_ZERO), ! negates. Inside one
+    /// value, names joined with `,` `|` or `+` must all hold; of several --gfp, any may.
+    #[arg(long, value_name = "VALUE", help_heading = FILTERS)]
+    gfp: Vec<GfpValue>,
+
+    /// Which flags --gfp looks at: effective (scopes included) or raw (the argument)
+    ///
+    /// File systems mostly say NOFS with memalloc_nofs_save(), not in the argument. `effective` is the argument without
+    /// __GFP_FS inside such a scope, and without __GFP_IO and __GFP_FS inside a memalloc_noio_save() scope.
+    #[arg(long, value_name = "SCOPE", default_value = "effective", help_heading = FILTERS)]
+    gfp_scope: GfpScope,
+
+    /// Orders: 3, 0..=3 or 0..4
+    ///
+    /// An allocation of order n is 2^n pages. For slab calls it is the order that their object size needs. --order,
+    /// --order-lt and --order-gt can be combined: all must hold.
+    #[arg(long, value_name = "RANGE", allow_negative_numbers = true, help_heading = FILTERS)]
+    order: Option<OrderRange>,
+
+    /// Orders less than N
+    ///
+    /// --order-lt 4 is --order 0..4: allocations of up to 8 pages, which the page allocator all but promises.
+    #[arg(long, value_name = "N", value_parser = OrderRange::parse_less_than, allow_negative_numbers = true, help_heading = FILTERS)]
+    order_lt: Option<OrderRange>,
+
+    /// Orders greater than N
+    ///
+    /// --order-gt 3 is --order 4.. : the costly ones, for which callers should have a fallback.
+    #[arg(long, value_name = "N", value_parser = OrderRange::parse_greater_than, allow_negative_numbers = true, help_heading = FILTERS)]
+    order_gt: Option<OrderRange>,
+
+    /// Sizes in bytes: 64, 64..=256, 1K..8K, 4096..
+    ///
+    /// Of a slab call it is the size of the cache's objects (a kmalloc() of 100 bytes is one of 128), of a page call 4096
+    /// bytes times 2^order. K, M and G are units of 1024.
+    #[arg(long, value_name = "RANGE", allow_negative_numbers = true, help_heading = FILTERS)]
+    size: Option<SizeRange>,
+
+    /// The slab cache, by name or glob: dentry, 'kmalloc-*'; repeatable: any
+    ///
+    /// As in /proc/slabinfo. The kernel may merge caches of the same size; then one name stands for all of them, unless it
+    /// was started with slab_nomerge.
+    #[arg(long = "cache", value_name = "GLOB", help_heading = FILTERS)]
+    caches: Vec<CachePattern>,
+
+    /// Some caller is in this function, glob or module, or in several in order; repeatable: any
+    ///
+    /// A symbol (nfs4_do_open, with the copies that the compiler made of it), a glob ('xfs_*', with * ? [a-z] [!a-z])
+    /// or a module ('[nfs]'). Code that is built into the kernel belongs to no module: use a glob.
+    ///
+    /// Several with `..` between them are a path, the outermost caller first, at any distance:
+    /// 'nfs4_do_open..rpc_*' is every rpc_* that nfs4_do_open leads to. At most 4 in a path.
+    ///
+    /// A piece of a function is nfs4_do_open+0x10-0x40; addresses (of this boot) are
+    /// 0xffffffff81000000-0xffffffff81001000. What counts is where the call is; the second number is left out.
+    #[arg(long, value_name = "PATTERN", help_heading = FILTERS)]
+    stack: Vec<StackPath>,
+
+    /// No caller is in this function, glob or module; repeatable: none
+    ///
+    /// As --stack, but no paths: --not-stack handle_mm_fault leaves page faults alone.
+    #[arg(long, value_name = "PATTERN", help_heading = FILTERS)]
+    not_stack: Vec<StackPattern>,
+
+    /// The code that asks for memory, first above the allocator, is in this; repeatable: any
+    ///
+    /// As --stack, but no paths, and only that one frame is looked at: --caller alloc_inode matches what alloc_inode()
+    /// itself allocates, and not what is allocated by what it calls.
+    #[arg(long, value_name = "PATTERN", help_heading = FILTERS)]
+    caller: Vec<StackPattern>,
+
+    /// How many callers --stack and --not-stack look at, from --caller's on
+    ///
+    /// --stack 'ext4_*' --stack-depth 3 is what ext4 allocates more or less by itself. Without it, all are looked at.
+    #[arg(long, value_name = "N", value_parser = stack::parse_depth, allow_negative_numbers = true, help_heading = FILTERS)]
+    stack_depth: Option<NonZeroU32>,
+
+    /// Inside one of these system calls: openat,mount
+    ///
+    /// By the names of `man 2 syscalls`. What a kernel thread does later on their behalf is not inside of them.
+    #[arg(long = "syscall", value_name = "NAME,…", value_delimiter = ',', help_heading = FILTERS)]
+    syscalls: Vec<Syscall>,
+
+    /// The task's name, or a glob: mount, 'kworker/*'; repeatable: any
+    ///
+    /// As in /proc/PID/comm, which the kernel cuts off after 15 bytes. A thread may have a name of its own.
+    #[arg(long = "comm", value_name = "GLOB", help_heading = FILTERS)]
+    comms: Vec<CommPattern>,
+
+    /// The task's user: 1000 or 0,1000
+    ///
+    /// The real user id, by number; at most 8. --uid 1000 leaves daemons and kernel threads, which are root's, alone.
+    #[arg(long = "uid", value_name = "UID,…", value_delimiter = ',', value_parser = task::parse_uid, allow_negative_numbers = true, help_heading = FILTERS)]
+    uids: Vec<u32>,
+
+    /// Not these processes, with all their threads: 1234,5678
+    ///
+    /// At most 8. What must go on working while the rest of the machine fails: --not-pid "$(pidof sshd | tr ' ' ,)". The
+    /// children of such a process are not left out.
+    #[arg(long = "not-pid", value_name = "PID,…", value_delimiter = ',', value_parser = task::parse_pid, allow_negative_numbers = true, help_heading = FILTERS)]
+    not_pids: Vec<u32>,
+
+    /// Kernel threads: `only` them, or `exclude` them
+    ///
+    /// Writeback, journals and work queues run in kernel threads. With a target, they match only if they are in it.
+    #[arg(long, value_name = "WHICH", help_heading = FILTERS)]
+    kthreads: Option<Kthreads>,
+
+    /// Where calls are made: task,softirq,hardirq,nmi
+    ///
+    /// In an interrupt the task is whichever was there, so a target, and every filter on the task, is about task context
+    /// only. Without those, the default is all.
+    #[arg(long = "context", value_name = "CONTEXT,…", help_heading = FILTERS)]
+    contexts: Option<Contexts>,
+}
+
+impl FilterArgs {
+    pub(super) fn into_parts(self) -> Result<(Vec<Hook>, Vec<Function>, Filter), ArgsError> {
+        let Self {
+            hooks,
+            functions,
+            gfp,
+            gfp_scope,
+            order,
+            order_lt,
+            order_gt,
+            size,
+            caches,
+            stack,
+            not_stack,
+            caller,
+            stack_depth,
+            syscalls,
+            comms,
+            uids,
+            not_pids,
+            kthreads,
+            contexts,
+        } = self;
+        let orders = [order, order_lt, order_gt].into_iter().flatten();
+        let filter = Filter {
+            gfp: GfpFilter::any_of(gfp)?,
+            gfp_scope,
+            order: orders.into_iter().try_fold(OrderRange::ALL, OrderRange::intersection)?,
+            size: size.unwrap_or_default(),
+            caches,
+            stack: StackFilter { any_of: stack, none_of: not_stack, caller, depth: stack_depth },
+            syscalls,
+            task: TaskFilter { comms, uids, not_pids },
+            kthreads: kthreads.unwrap_or_default(),
+            contexts,
+        };
+        Ok((hooks, functions, filter))
+    }
+}
