@@ -218,7 +218,7 @@ fn cgroups_are_needed_for_commands_only() {
     let files = KernelFiles::new("/nonexistent");
     let survey = Survey::take(&files);
     for (cgroup, expected) in [(false, false), (true, true)] {
-        let needs = Needs { hooks: vec![Hook::Slab], cgroup };
+        let needs = Needs { hooks: vec![Hook::Slab], also: Vec::new(), cgroup };
         let report = check::run(&files, &survey, &root(), &needs);
         assert_eq!(report.missing().any(|check| check.name == "cgroup v2"), expected);
     }

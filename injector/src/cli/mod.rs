@@ -2,6 +2,7 @@
 
 mod check;
 mod help;
+mod hooks;
 mod journals;
 mod reports;
 mod run;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
+use crate::hook_list::NamePattern;
 use crate::plan::Plan;
 use crate::plan::sweep::{Guests, Journal, SweepPlan};
 use crate::sweep::replay::ReplayPlan;
@@ -96,6 +98,13 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// List what can be failed.
+    Hooks {
+        /// Which functions; none: all.
+        pattern: Option<NamePattern>,
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// Where sites are looked up.
@@ -139,7 +148,7 @@ impl fmt::Display for Exit {
     long_about = help::LONG_ABOUT,
     after_help = help::AFTER,
     after_long_help = help::LONG_AFTER,
-    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector check [--json]",
+    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector check [--json]\n       injector hooks [--json] [PATTERN]",
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
@@ -154,6 +163,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Check(check::CheckArgs),
+    Hooks(hooks::HooksArgs),
     Sweep(Box<sweep::SweepArgs>),
     Sites(journals::SitesArgs),
     Replay(Box<journals::ReplayArgs>),
@@ -177,6 +187,7 @@ where
     let Cli { verb, run } = Cli::try_parse_from(args).map_err(|error| exit(&error))?;
     match verb {
         Some(Verb::Check(check::CheckArgs { json })) => Ok(Command::Check { json }),
+        Some(Verb::Hooks(hooks::HooksArgs { json, pattern })) => Ok(Command::Hooks { pattern, json }),
         Some(Verb::Sweep(sweep)) => {
             let options = sweep.options();
             let (plan, guests, reports) = sweep.into_plan();
@@ -238,7 +249,7 @@ fn one_line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::ValueValidation
         && let (Some(option), Some(source)) = (context(ContextKind::InvalidArg), std::error::Error::source(error))
     {
-        let option = option.split(' ').next().unwrap_or(option);
+        let option = option.split(' ').next().unwrap_or(option).trim_matches(['[', ']']);
         return format!("{option}: {source}");
     }
     if error.kind() == ErrorKind::UnknownArgument
@@ -246,6 +257,10 @@ fn one_line(error: &clap::Error) -> String {
         && !argument.starts_with('-')
     {
         let program = program(&text);
+        let usage = text.lines().find(|line| line.trim().starts_with("Usage:")).unwrap_or_default();
+        if !usage.contains("-- ") {
+            return format!("what is `{argument}`? Try {program} --help");
+        }
         return format!("what is `{argument}`? A command to run comes after `--`: {program} [OPTIONS] -- {argument} …");
     }
     if error.kind() == ErrorKind::MissingRequiredArgument
