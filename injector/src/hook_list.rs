@@ -82,7 +82,7 @@ impl<'a> HookList<'a> {
             return Err(NothingMatches { pattern: pattern.text.clone(), close });
         }
         functions.sort_by_key(|listed| {
-            let hook = listed.hook().map_or(Hook::NAMED.len(), |hook| position(hook));
+            let hook = listed.hook().map_or(Hook::NAMED.len(), position);
             (hook, listed.name.contains("_sys_"), listed.syscall().is_none(), listed.short_name())
         });
         let mut absent = Hook::NAMED.to_vec();

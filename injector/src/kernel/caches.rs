@@ -31,18 +31,31 @@ struct Cache {
     /// The directory's name, where it is made up.
     id: Option<String>,
     names: Vec<String>,
+    /// The one that the kernel kept, where slabinfo tells. (More only if a name was given twice.)
+    first: Vec<String>,
 }
 
 /// The caches that patterns mean.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheChoice {
-    /// What `kmem_cache.name` of each of them can be. For a merged cache all of its names: which of them was the first,
-    /// sysfs does not say.
+    /// What `kmem_cache.name` of each of them is; for a merged cache of which nothing tells which name was the first, all
+    /// that it can be.
     pub names: Vec<String>,
-    /// Caches that were asked for by one name and have others that were not: the name, and those.
-    pub merged: Vec<(String, Vec<String>)>,
+    /// Caches that were asked for by one name and have others that were not.
+    pub merged: Vec<Merged>,
     /// Nothing here tells which caches there are: the names are those that were asked for.
     pub unchecked: bool,
+}
+
+/// A cache that was asked for by one of its names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// The name that was asked for; of several the first in the alphabet.
+    pub asked: String,
+    /// Those that were not.
+    pub others: Vec<String>,
+    /// What the kernel calls it, and so do events; `None`: one of those above.
+    pub first: Option<String>,
 }
 
 /// A pattern that means no cache.
@@ -91,8 +104,9 @@ impl Caches {
         // What sysfs has no place for, it leaves out.
         let first_names = files.read_text(TABLE).map(|text| slabinfo(&text)).unwrap_or_default();
         for name in first_names {
-            if !caches.iter().any(|cache| cache.names.contains(&name)) {
-                caches.push(Cache { id: None, names: vec![name] });
+            match caches.iter_mut().find(|cache| cache.names.contains(&name)) {
+                Some(cache) => cache.first.push(name),
+                None => caches.push(Cache { id: None, names: vec![name.clone()], first: vec![name] }),
             }
         }
         caches.retain(|cache| !cache.names.is_empty());
@@ -119,7 +133,8 @@ impl Caches {
         }
         let mut choice = CacheChoice::default();
         for cache in self.caches.iter().filter(|cache| patterns.iter().any(|pattern| cache.is_meant(pattern))) {
-            choice.names.extend(cache.names.iter().cloned());
+            let names = if cache.first.is_empty() { &cache.names } else { &cache.first };
+            choice.names.extend(names.iter().cloned());
             // By its made-up name, all of it is meant.
             if cache.id.as_ref().is_some_and(|id| patterns.iter().any(|pattern| pattern.matches(id))) {
                 continue;
@@ -127,7 +142,8 @@ impl Caches {
             let (asked, others): (Vec<&String>, Vec<&String>) =
                 cache.names.iter().partition(|name| patterns.iter().any(|pattern| pattern.matches(name)));
             if let (Some(asked), false) = (asked.first(), others.is_empty()) {
-                choice.merged.push(((*asked).clone(), others.into_iter().cloned().collect()));
+                let (asked, others) = ((*asked).clone(), others.into_iter().cloned().collect());
+                choice.merged.push(Merged { asked, others, first: cache.first.first().cloned() });
             }
         }
         Ok(choice)
@@ -142,7 +158,7 @@ impl Caches {
 
 fn cache(id: String, mut names: Vec<String>) -> Cache {
     names.sort_unstable();
-    Cache { id: id.starts_with(':').then_some(id), names }
+    Cache { id: id.starts_with(':').then_some(id), names, first: Vec::new() }
 }
 
 fn unchecked(patterns: &[CachePattern]) -> Result<CacheChoice, NoSuchCache> {
@@ -178,12 +194,14 @@ impl CacheChoice {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let Self { names: _, merged, unchecked } = self;
-        let merged = merged.iter().map(|(asked, others)| {
+        let merged = merged.iter().map(|Merged { asked, others, first }| {
             let more = others.len().saturating_sub(LISTED);
             let shown = others[..others.len() - more].join(", ");
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let called = first.as_ref().filter(|first| *first != asked);
+            let called = called.map(|first| format!(", and all are called {first} in events")).unwrap_or_default();
             format!(
-                "cache {asked} is merged with {shown}{more}: their allocations are failed too; boot with slab_nomerge to tell them apart"
+                "cache {asked} is merged with {shown}{more}: their allocations are failed too{called}; boot with slab_nomerge to tell them apart"
             )
         });
         let unchecked = unchecked.then(|| {
@@ -239,23 +257,34 @@ mod tests {
     }
 
     #[test]
-    fn a_merged_cache_comes_with_all_its_names() {
+    fn a_merged_cache_is_looked_for_by_its_first_name() {
         let root = kernel(true, true);
         let choice = choose(&root, &["nfs_page"]).expect("there");
-        assert_eq!(choice.names, ["fsnotify_mark", "nfs_page"]);
+        assert_eq!(choice.names, ["fsnotify_mark"]);
         assert_eq!(
             choice.notes(),
             [
-                "cache nfs_page is merged with fsnotify_mark: their allocations are failed too; boot with slab_nomerge to tell them apart"
+                "cache nfs_page is merged with fsnotify_mark: their allocations are failed too, and all are called fsnotify_mark in events; boot with slab_nomerge to tell them apart"
             ]
         );
+        let choice = choose(&root, &["fsnotify_mark"]).expect("there");
+        assert_eq!(
+            choice.notes(),
+            [
+                "cache fsnotify_mark is merged with nfs_page: their allocations are failed too; boot with slab_nomerge to tell them apart"
+            ]
+        );
+    }
+
+    #[test]
+    fn where_the_first_name_is_not_known_it_may_be_any() {
+        let root = kernel(true, false);
+        assert_eq!(choose(&root, &["nfs_page"]).expect("there").names, ["fsnotify_mark", "nfs_page"]);
         for (asked, names) in [
             (&["dentry"][..], &["dentry"][..]),
             (&["buffer_head"], &["buffer_head"]),
             (&["nfs_*", "fsnotify_*"], &["fsnotify_mark", "nfs_page"]),
             (&[":0000064"], &["fsnotify_mark", "nfs_page"]),
-            // Only slabinfo has this one.
-            (&["a/*"], &["a/b"]),
         ] {
             let choice = choose(&root, asked).expect("there");
             assert_eq!(
@@ -264,6 +293,11 @@ mod tests {
                 "{asked:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_sysfs_leaves_out_is_in_slabinfo() {
+        assert_eq!(choose(&kernel(true, true), &["a/*"]).expect("there").names, ["a/b"]);
     }
 
     #[test]
@@ -300,7 +334,8 @@ mod tests {
     #[test]
     fn long_lists_are_cut() {
         let others = (0..9).map(|i| format!("c{i}")).collect();
-        let choice = CacheChoice { merged: vec![("a".to_owned(), others)], ..CacheChoice::default() };
+        let merged = vec![Merged { asked: "a".to_owned(), others, first: None }];
+        let choice = CacheChoice { merged, ..CacheChoice::default() };
         assert!(choice.notes()[0].starts_with("cache a is merged with c0, c1, c2, c3, c4, c5 and 3 more: "));
     }
 
