@@ -12,7 +12,7 @@ use injector::{
     check::{self, Caller, Needs},
     cli::{self, Command, EXIT_INTERNAL, EXIT_MISSING, EXIT_OK, EXIT_USAGE, RunOptions},
     hook_list::{HookList, NamePattern, NothingMatches},
-    kernel::{KernelFiles, Survey, caches::NoSuchCache, hooks::HookError},
+    kernel::{KernelFiles, Survey},
     plan::Plan,
     report as forms,
     run::{self, MissingPrerequisites},
@@ -117,8 +117,6 @@ fn code_of(error: &anyhow::Error) -> i32 {
     }
     if error.is::<TargetError>()
         || error.is::<ResolveError>()
-        || error.is::<HookError>()
-        || error.is::<NoSuchCache>()
         || error.is::<NothingMatches>()
         || error.is::<OpenError>()
         || error.is::<JournalError>()

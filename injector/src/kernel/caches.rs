@@ -43,7 +43,7 @@ pub struct CacheChoice {
     pub names: Vec<String>,
     /// Caches that were asked for by one name and have others that were not.
     pub merged: Vec<Merged>,
-    /// Nothing here tells which caches there are: the names are those that were asked for.
+    /// Nothing here tells which caches there are, so there are no names.
     pub unchecked: bool,
 }
 
@@ -60,22 +60,14 @@ pub struct Merged {
 
 /// A pattern that means no cache.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum NoSuchCache {
-    /// There is none.
-    #[error("--cache {pattern}: the kernel has no such slab cache{}{}", if *.aliases { "" } else { " in /proc/slabinfo (merged caches have only their first name there)" }, suggest::did_you_mean(.close))]
-    NoMatch {
-        /// The pattern.
-        pattern: String,
-        /// Whether all names of merged caches were known.
-        aliases: bool,
-        /// Names that look like it.
-        close: Vec<String>,
-    },
-    /// Nothing tells which there are.
-    #[error(
-        "--cache {0}: which slab caches that means can't be told, for neither /sys/kernel/slab nor /proc/slabinfo is there; name each cache in full"
-    )]
-    Unknown(String),
+#[error("--cache {pattern}: the kernel has no such slab cache{}{}", if *.aliases { "" } else { " in /proc/slabinfo (merged caches have only their first name there)" }, suggest::did_you_mean(.close))]
+pub struct NoSuchCache {
+    /// The pattern.
+    pub pattern: String,
+    /// Whether all names of merged caches were known.
+    pub aliases: bool,
+    /// Names that look like it.
+    pub close: Vec<String>,
 }
 
 impl Caches {
@@ -125,7 +117,7 @@ impl Caches {
     /// A pattern means none.
     pub fn matching(&self, patterns: &[CachePattern]) -> Result<CacheChoice, NoSuchCache> {
         if !self.are_known() {
-            return unchecked(patterns);
+            return Ok(CacheChoice { unchecked: true, ..CacheChoice::default() });
         }
         if let Some(pattern) = patterns.iter().find(|pattern| !self.caches.iter().any(|cache| cache.is_meant(pattern)))
         {
@@ -152,23 +144,13 @@ impl Caches {
     fn no_match(&self, pattern: &CachePattern) -> NoSuchCache {
         let names = self.caches.iter().flat_map(|cache| &cache.names).map(String::as_str);
         let close = suggest::close(pattern.as_str(), names, 3).into_iter().map(str::to_owned).collect();
-        NoSuchCache::NoMatch { pattern: pattern.as_str().to_owned(), aliases: self.aliases, close }
+        NoSuchCache { pattern: pattern.as_str().to_owned(), aliases: self.aliases, close }
     }
 }
 
 fn cache(id: String, mut names: Vec<String>) -> Cache {
     names.sort_unstable();
     Cache { id: id.starts_with(':').then_some(id), names, first: Vec::new() }
-}
-
-fn unchecked(patterns: &[CachePattern]) -> Result<CacheChoice, NoSuchCache> {
-    match patterns.iter().find(|pattern| !pattern.glob().is_literal()) {
-        Some(glob) => Err(NoSuchCache::Unknown(glob.as_str().to_owned())),
-        None => {
-            let names = patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();
-            Ok(CacheChoice { names, merged: Vec::new(), unchecked: true })
-        }
-    }
 }
 
 /// Lines are `dentry  4389 4410 192 21 1 : tunables …`, after two lines of heading. Names with blanks in them are bad style, not
@@ -190,6 +172,13 @@ impl Cache {
 }
 
 impl CacheChoice {
+    /// The names that the patterns themselves don't match.
+    #[must_use]
+    pub fn beyond(&self, patterns: &[CachePattern]) -> Vec<&str> {
+        let names = self.names.iter().map(String::as_str);
+        names.filter(|name| !patterns.iter().any(|pattern| pattern.matches(name))).collect()
+    }
+
     /// What the user must know about the choice: a line for each merged cache, and one where nothing could be checked.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
@@ -205,8 +194,8 @@ impl CacheChoice {
             )
         });
         let unchecked = unchecked.then(|| {
-            "neither /sys/kernel/slab nor /proc/slabinfo is there: the names of caches are taken as they are, and merged caches \
-             are found only by their first name"
+            "neither /sys/kernel/slab nor /proc/slabinfo is there: whether the caches that --cache names are there can't be \
+             told, and merged caches are found only by their first name"
                 .to_owned()
         });
         merged.chain(unchecked).collect()
@@ -261,6 +250,8 @@ mod tests {
         let root = kernel(true, true);
         let choice = choose(&root, &["nfs_page"]).expect("there");
         assert_eq!(choice.names, ["fsnotify_mark"]);
+        assert_eq!(choice.beyond(&patterns(&["nfs_page"])), ["fsnotify_mark"]);
+        assert!(choice.beyond(&patterns(&["f*"])).is_empty());
         assert_eq!(
             choice.notes(),
             [
@@ -311,16 +302,10 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_names_are_taken_as_they_are() {
+    fn without_anything_nothing_is_refused() {
         let root = kernel(false, false);
-        let choice = choose(&root, &["dentry", "nfs_page"]).expect("taken");
-        assert_eq!(
-            (choice.names.as_slice(), choice.notes().len()),
-            (&["dentry".to_owned(), "nfs_page".to_owned()][..], 1)
-        );
-        assert!(
-            choose(&root, &["dentry", "nfs_*"]).expect_err("a glob").starts_with("--cache nfs_*: which slab caches")
-        );
+        let choice = choose(&root, &["dentry", "nfs_*"]).expect("taken");
+        assert_eq!((choice.names.len(), choice.notes().len(), choice.unchecked), (0, 1, true));
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Injectable {
 impl ErrorType {
     /// What the function returns: `asked`, or where nothing is asked for, what its type suggests. `None`: it may not.
     #[must_use]
-    pub fn result(&self, asked: Option<FunctionError>, errno: ErrorNumber) -> Option<i64> {
+    pub fn result(&self, asked: Option<FunctionError>, errno: ErrorNumber) -> Option<i32> {
         let suggested = match self {
             Self::Errno | Self::ErrnoNull => FunctionError::Errno(errno),
             Self::Null => FunctionError::Null,
@@ -186,7 +186,7 @@ impl ErrorType {
             Self::Other(_) => return None,
         };
         match (self, asked.unwrap_or(suggested)) {
-            (Self::Errno | Self::ErrnoNull, FunctionError::Errno(errno)) => Some(errno.result().into()),
+            (Self::Errno | Self::ErrnoNull, FunctionError::Errno(errno)) => Some(errno.result()),
             (Self::Null | Self::ErrnoNull, FunctionError::Null) => Some(0),
             (Self::True, FunctionError::True) => Some(1),
             _ => None,

@@ -13,7 +13,7 @@ pub struct HookPoint {
     /// The symbol.
     pub function: &'static str,
     /// What a failed call returns: a negated error number, 0 for NULL, 1 for TRUE.
-    pub error: i64,
+    pub error: i32,
 }
 
 /// Why a rule's functions can't be failed as it says.
@@ -205,7 +205,7 @@ mod tests {
         Rule { functions, ..Rule::new(hooks.to_vec(), Filter::default(), policy) }
     }
 
-    fn points(hooks: &[Hook], functions: &[&str], errno: Option<&str>) -> Result<Vec<(&'static str, i64)>, String> {
+    fn points(hooks: &[Hook], functions: &[&str], errno: Option<&str>) -> Result<Vec<(&'static str, i32)>, String> {
         let root = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(root.path().join("proc")).expect("writable");
         std::fs::write(root.path().join("proc/kallsyms"), SYMBOLS).expect("writable");
