@@ -2,6 +2,8 @@
 //!
 //! `injector check` prints the list; the same list runs before every run, before anything is loaded.
 
+mod hook;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -57,6 +59,8 @@ pub struct Check {
 pub struct Needs {
     /// The hooks that it attaches to.
     pub hooks: Vec<Hook>,
+    /// Hooks that are looked at too, and may be missing.
+    pub also: Vec<Hook>,
     /// Whether its target is a cgroup, or a command, which gets one.
     pub cgroup: bool,
 }
@@ -82,10 +86,11 @@ pub struct Report {
 }
 
 impl Needs {
-    /// Everything that some run may need.
+    /// What a run needs where nothing else is said, and the other hooks that it may name.
     #[must_use]
     pub fn all() -> Self {
-        Self { hooks: Hook::MEMORY.to_vec(), cgroup: false }
+        let also = Hook::NAMED.into_iter().filter(|hook| !Hook::MEMORY.contains(hook)).collect();
+        Self { hooks: Hook::MEMORY.to_vec(), also, cgroup: false }
     }
 
     /// What this run needs.
@@ -93,7 +98,7 @@ impl Needs {
     pub fn of(plan: &Plan) -> Self {
         let cgroup = plan.target.command.is_some() || !plan.target.cgroups.is_empty();
         let hooks: BTreeSet<Hook> = plan.rules.iter().flat_map(|rule| rule.hooks.iter().copied()).collect();
-        Self { hooks: hooks.into_iter().collect(), cgroup }
+        Self { hooks: hooks.into_iter().collect(), also: Vec::new(), cgroup }
     }
 }
 
@@ -146,7 +151,7 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
         symbols(survey),
         tracefs(files, survey),
         debugfs(files),
-        error_injection(files, survey),
+        error_injection(files, &survey.injectable),
         option(
             survey,
             "CONFIG_FUNCTION_ERROR_INJECTION",
@@ -157,14 +162,32 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
         option(survey, "CONFIG_BPF_EVENTS", false),
         gfp(survey),
     ];
-    for hook in &needs.hooks {
-        checks.push(self::hook(survey, *hook));
-        checks.push(prototype(survey, *hook));
-        checks.extend(clones(survey, *hook));
+    let required = needs.hooks.iter().map(|hook| (hook, true));
+    for (hook, required) in required.chain(needs.also.iter().map(|hook| (hook, false))) {
+        checks.extend(hook::checks(survey, *hook).map(|check| check.required_if(required)));
     }
     checks.push(cgroup(files).required_if(needs.cgroup));
     let kernel = survey.release.as_ref().map_or_else(|_| "unknown".to_owned(), ToString::to_string);
     Report { kernel, checks }
+}
+
+/// The functions that can be failed here, for who only wants to see them.
+///
+/// # Errors
+/// The list is not there or can't be read: a line for each reason, with its remedy.
+pub fn injectable(files: &KernelFiles, caller: &Caller) -> Result<Injectable, String> {
+    let injectable = Injectable::read(files);
+    let mut checks = vec![root(caller), debugfs(files), error_injection(files, &injectable)];
+    match injectable {
+        Ok(list) if !list.is_empty() => Ok(list),
+        _ => {
+            // Other users don't see whether it is there.
+            if checks[0].stops() {
+                checks.truncate(1);
+            }
+            Err(Report { kernel: String::new(), checks }.complaint())
+        }
+    }
 }
 
 fn root(caller: &Caller) -> Check {
@@ -297,13 +320,13 @@ fn debugfs(files: &KernelFiles) -> Check {
     }
 }
 
-fn error_injection(files: &KernelFiles, survey: &Survey) -> Check {
+fn error_injection(files: &KernelFiles, injectable: &Result<Injectable, KernelError>) -> Check {
     let name = "error injection list";
     if debugfs(files).stops() {
         return Check::unknown(name, "can't tell without debugfs");
     }
     let remedy = format!("use a kernel with CONFIG_FUNCTION_ERROR_INJECTION=y, {GUEST}");
-    match &survey.injectable {
+    match injectable {
         Ok(list) if list.is_empty() => Check::missing(name, format!("/{LIST} is empty"), remedy),
         Ok(list) => Check::found(name, format!("{} functions", list.len())),
         Err(error) => Check::missing(name, error.to_string(), remedy),
@@ -339,65 +362,6 @@ fn gfp(survey: &Survey) -> Check {
             format!("mount -t tracefs tracefs /sys/kernel/tracing (CONFIG_FTRACE, CONFIG_EVENT_TRACING), {GUEST}"),
         ),
     }
-}
-
-fn hook(survey: &Survey, hook: Hook) -> Check {
-    let name = format!("hook {hook}");
-    let function = hook.function();
-    let version = survey.release.as_ref().ok().and_then(|release| release.version());
-    // Where the kernel proper has the function, it can still be unlisted.
-    let option = match version {
-        Some(version) if version < (6, 11) => "CONFIG_FUNCTION_ERROR_INJECTION",
-        _ => hook.option().unwrap_or("CONFIG_FUNCTION_ERROR_INJECTION"),
-    };
-    let remedy = format!("use a kernel with {option}=y, {GUEST}");
-    let absent =
-        matches!(&survey.addresses, Ok(addresses) if !addresses.are_hidden() && addresses.get(function).is_none());
-    if absent {
-        return Check::missing(&name, format!("this kernel has no function {function}"), remedy);
-    }
-    match survey.injectable.as_ref().map(|list: &Injectable| list.error_type(function)) {
-        Err(_) => Check::unknown(&name, format!("{function}: can't tell without the error injection list")),
-        Ok(None) => Check::missing(&name, format!("{function} is not in the error injection list"), remedy),
-        Ok(Some(error_type)) if *error_type == hook.error_type() => {
-            Check::found(&name, format!("{function}, error type {error_type}"))
-        }
-        Ok(Some(error_type)) => Check::missing(
-            &name,
-            format!("{function} may only return {error_type} here, not {}", hook.error_type()),
-            format!("leave this hook out (--hook), {GUEST}"),
-        ),
-    }
-}
-
-fn prototype(survey: &Survey, hook: Hook) -> Check {
-    let name = format!("hook {hook}: prototype");
-    let known = hook.prototype();
-    match survey.types.as_ref().map(|types| types.prototype(hook)) {
-        Ok(Some(prototype)) if known.is_none_or(|known| prototype == known) => Check::found(&name, prototype),
-        Ok(Some(prototype)) => Check::missing(
-            &name,
-            format!("`{prototype}` here, but the injector knows `{}`", known.unwrap_or_default()),
-            format!("use a kernel that the injector knows, or leave this hook out (--hook), {GUEST}"),
-        ),
-        Ok(None) => Check::unknown(&name, format!("BTF has no {}", hook.function())),
-        Err(_) => Check::unknown(&name, "can't tell without BTF"),
-    }
-}
-
-/// A copy that the compiler made of a hook is what the kernel calls, and the function that is probed is not. Copies of a
-/// part (`.part`) are called by the function.
-fn clones(survey: &Survey, hook: Hook) -> Option<Check> {
-    let addresses = survey.addresses.as_ref().ok()?;
-    let clone = addresses.clones_of(hook.function()).find(|clone| !clone.contains(".part."))?;
-    Some(Check::missing(
-        &format!("hook {hook}: clone"),
-        format!("the compiler made {clone}; the kernel calls that instead of {}", hook.function()),
-        match hook.option() {
-            Some(option) => format!("use a kernel with {option}=y, {GUEST}"),
-            None => format!("leave this hook out (--hook), {GUEST}"),
-        },
-    ))
 }
 
 fn cgroup(files: &KernelFiles) -> Check {

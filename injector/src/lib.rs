@@ -7,6 +7,7 @@
 pub mod check;
 pub mod cli;
 pub mod events;
+pub mod hook_list;
 pub mod kernel;
 pub mod plan;
 pub mod report;

@@ -11,6 +11,7 @@ use anyhow::Result;
 use injector::{
     check::{self, Caller, Needs},
     cli::{self, Command, EXIT_INTERNAL, EXIT_MISSING, EXIT_OK, EXIT_USAGE, RunOptions},
+    hook_list::{HookList, NamePattern, NothingMatches},
     kernel::{KernelFiles, Survey},
     plan::Plan,
     report as forms,
@@ -31,6 +32,7 @@ fn main() {
     }
     let code = match cli::parse(std::env::args_os()) {
         Ok(Command::Check { json }) => check(json).unwrap_or_else(report),
+        Ok(Command::Hooks { pattern, json }) => hooks(pattern.as_ref(), json).unwrap_or_else(report),
         Ok(Command::Sweep { plan, guests, reports, options }) => {
             log(options);
             verbs::sweep(&plan, guests.as_ref(), &reports).unwrap_or_else(report)
@@ -58,9 +60,12 @@ fn verb(command: &Command) -> Result<i32> {
         Command::Merge { journals, output } => verbs::merge(journals, output.as_deref()),
         Command::Report { file, reports, runs } => verbs::report(file, reports, runs),
         Command::Diff { a, b, json } => verbs::diff(a, b, *json),
-        Command::Check { .. } | Command::Run(..) | Command::Plan(_) | Command::Sweep { .. } | Command::Step(_) => {
-            Ok(EXIT_INTERNAL)
-        }
+        Command::Check { .. }
+        | Command::Hooks { .. }
+        | Command::Run(..)
+        | Command::Plan(_)
+        | Command::Sweep { .. }
+        | Command::Step(_) => Ok(EXIT_INTERNAL),
     }
 }
 
@@ -75,6 +80,20 @@ fn check(json: bool) -> Result<i32> {
     let text = if json { format!("{}\n", report.to_json()?) } else { report.to_string() };
     io::stdout().write_all(text.as_bytes())?;
     Ok(if report.is_ok() { EXIT_OK } else { EXIT_MISSING })
+}
+
+fn hooks(pattern: Option<&NamePattern>, json: bool) -> Result<i32> {
+    let files = KernelFiles::default();
+    let injectable = check::injectable(&files, &Caller::this(&files)).map_err(MissingPrerequisites)?;
+    let release = files.release()?;
+    let list = HookList::new(release.as_str(), &injectable, pattern)?;
+    let text = if json { format!("{}\n", list.to_json()?) } else { list.to_string() };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Long lists are piped into `head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
+    Ok(EXIT_OK)
 }
 
 fn run(plan: &Plan, options: RunOptions) -> Result<i32> {
@@ -107,6 +126,7 @@ fn code_of(error: &anyhow::Error) -> i32 {
     }
     if error.is::<TargetError>()
         || error.is::<ResolveError>()
+        || error.is::<NothingMatches>()
         || error.is::<OpenError>()
         || error.is::<JournalError>()
         || error.is::<LinesError>()

@@ -3,6 +3,7 @@
 mod check;
 mod filter;
 mod help;
+mod hooks;
 mod journals;
 mod policy;
 mod reports;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::hook_list::NamePattern;
 use crate::plan::Plan;
 use crate::plan::sweep::{Guests, Journal, SweepPlan};
 use crate::sweep::replay::ReplayPlan;
@@ -100,6 +102,13 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// List what can be failed.
+    Hooks {
+        /// Which functions; none: all.
+        pattern: Option<NamePattern>,
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// Where sites are looked up.
@@ -143,7 +152,7 @@ impl fmt::Display for Exit {
     long_about = help::LONG_ABOUT,
     after_help = help::AFTER,
     after_long_help = help::LONG_AFTER,
-    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector --plan FILE [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector check [--json]",
+    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector --plan FILE [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector check [--json]\n       injector hooks [--json] [PATTERN]",
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
@@ -159,6 +168,7 @@ struct Cli {
 enum Verb {
     Check(check::CheckArgs),
     Plan(Box<run::PlanArgs>),
+    Hooks(hooks::HooksArgs),
     Sweep(Box<sweep::SweepArgs>),
     Sites(journals::SitesArgs),
     Replay(Box<journals::ReplayArgs>),
@@ -187,6 +197,7 @@ where
         Some(Verb::Plan(plan)) => {
             plan.run.into_plan_file().map(Command::Plan).map_err(|error| refuse(&error.to_string()))
         }
+        Some(Verb::Hooks(hooks::HooksArgs { json, pattern })) => Ok(Command::Hooks { pattern, json }),
         Some(Verb::Sweep(sweep)) => {
             let options = sweep.options();
             let (plan, guests, reports) = sweep.into_plan();
@@ -252,7 +263,7 @@ fn one_line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::ValueValidation
         && let (Some(option), Some(source)) = (context(ContextKind::InvalidArg), std::error::Error::source(error))
     {
-        let option = option.split(' ').next().unwrap_or(option);
+        let option = option.split(' ').next().unwrap_or(option).trim_matches(['[', ']']);
         return format!("{option}: {source}");
     }
     if error.kind() == ErrorKind::UnknownArgument
@@ -260,6 +271,10 @@ fn one_line(error: &clap::Error) -> String {
         && !argument.starts_with('-')
     {
         let program = program(&text);
+        let usage = text.lines().find(|line| line.trim().starts_with("Usage:")).unwrap_or_default();
+        if !usage.contains("-- ") {
+            return format!("what is `{argument}`? Try {program} --help");
+        }
         return format!("what is `{argument}`? A command to run comes after `--`: {program} [OPTIONS] -- {argument} …");
     }
     if error.kind() == ErrorKind::ArgumentConflict

@@ -11,7 +11,7 @@ use crate::plan::Hook;
 
 const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
 /// All addresses that a run may need.
-const SYMBOLS: [&str; 11] = [
+const SYMBOLS: [&str; 14] = [
     "_stext",
     "_etext",
     "__irqentry_text_start",
@@ -23,6 +23,9 @@ const SYMBOLS: [&str; 11] = [
     "__preempt_count",
     "should_failslab",
     "should_fail_alloc_page",
+    "__filemap_add_folio",
+    "should_fail_bio",
+    "page_pool_alloc_pages",
 ];
 
 /// Everything that could be found out about the kernel; what could not, says why.

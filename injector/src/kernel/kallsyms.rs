@@ -164,6 +164,23 @@ enum Continue {
     No,
 }
 
+/// How many functions, modules' included, each of the names has.
+///
+/// # Errors
+/// The file can't be read.
+pub fn count(files: &KernelFiles, names: &[&str]) -> Result<Vec<usize>, KernelError> {
+    let mut counts = vec![0; names.len()];
+    each_line(files, |line| {
+        if let Some(line) = Line::parse(line).filter(Line::is_function) {
+            for (count, _) in counts.iter_mut().zip(names).filter(|(_, name)| **name == line.name) {
+                *count += 1;
+            }
+        }
+        Continue::Yes
+    })?;
+    Ok(counts)
+}
+
 impl Addresses {
     /// Finds `names` in the kernel proper, and the compiler's copies (`name.constprop.0`) of `cloned`. Reads until what
     /// was found is `enough`, or to the end of the kernel proper.

@@ -7,6 +7,7 @@
 pub mod allocator;
 pub mod btf;
 mod build_id;
+pub mod caches;
 pub mod facts;
 pub mod files;
 pub mod gfp;

@@ -235,7 +235,10 @@ impl Hook {
             Self::Slab => Some("int should_failslab(struct kmem_cache *, gfp_t)"),
             Self::Page => Some("bool should_fail_alloc_page(gfp_t, unsigned int)"),
             Self::Filemap => {
-                Some("int __filemap_add_folio(struct address_space *, struct folio *, pgoff_t, gfp_t, void **)")
+                // pgoff_t is a macro.
+                Some(
+                    "int __filemap_add_folio(struct address_space *, struct folio *, long unsigned int, gfp_t, void **)",
+                )
             }
             Self::Bio => Some("int should_fail_bio(struct bio *)"),
             Self::PagePool => Some("struct page *page_pool_alloc_pages(struct page_pool *, gfp_t)"),

@@ -142,7 +142,7 @@ impl Attached {
             sites: HashMap::try_from(take(&mut ebpf, "SITES")?)?,
             targets: HashMap::try_from(take(&mut ebpf, "PIDS")?)?,
             ebpf: Some(ebpf),
-            wanted: wire.hooks.iter().map(|hook| (hook.hook, hook.function.clone())).collect(),
+            wanted: wire.hooks.iter().map(|hook| (hook.hook, hook.function.to_owned())).collect(),
             hooks,
             tracepoints,
             budget: None,

@@ -25,11 +25,13 @@ use super::{
 };
 use crate::{
     kernel::{
-        Facts, KernelError, KernelFiles, allocator,
+        self, Facts, KernelError, KernelFiles, allocator,
+        caches::{Caches, NoSuchCache},
+        hooks::{HookError, HookPoint, Injectable},
         kallsyms::{Kallsyms, NoMatch},
     },
     plan::{
-        CachePattern, CommPattern, Contexts, Filter, GfpScope, Hook, Kthreads, NthPer, Plan, Policy, Rule,
+        CachePattern, CommPattern, Contexts, Filter, GfpScope, Glob, Kthreads, NthPer, Plan, Policy, Rule,
         StackPattern, Syscall, TaskFilter, gfp::GfpError, sweep::Shard,
     },
     target::{Process, Targets},
@@ -44,6 +46,18 @@ pub enum ResolveError {
     /// No function matches a stack pattern.
     #[error(transparent)]
     Pattern(#[from] NoMatch),
+    /// A function can't be failed as the rule says.
+    #[error(transparent)]
+    Hooks(#[from] HookError),
+    /// The list of functions can't be read.
+    #[error("can't read the kernel's list of functions that can be failed: {0}")]
+    Injectable(KernelError),
+    /// No slab cache matches a pattern.
+    #[error(transparent)]
+    Cache(#[from] NoSuchCache),
+    /// The slab caches can't be read.
+    #[error("can't read the kernel's slab caches for --cache: {0}")]
+    Caches(KernelError),
     /// The patterns match more than the table holds.
     #[error("the stack patterns match {0} separate address ranges; at most {MAX_STACK_RANGES}: use narrower ones")]
     TooManyRanges(usize),
@@ -113,6 +127,7 @@ impl Wire {
         } else {
             None
         };
+        let injectable = Injectable::read(files).map_err(ResolveError::Injectable)?;
         let base = base(plan, facts, targets)?;
         let modules = modules(facts);
         let pids: Vec<u32> = targets.processes.iter().map(Process::pid).collect();
@@ -120,7 +135,7 @@ impl Wire {
         for rule in &plan.rules {
             let mut wire = Self {
                 config: base,
-                hooks: points(rule),
+                hooks: kernel::hooks::resolve(rule, &injectable, files)?,
                 pids: pids.clone(),
                 modules: modules.clone(),
                 stack_ranges: Vec::new(),
@@ -129,6 +144,7 @@ impl Wire {
             };
             wire.tell_hooks()?;
             wire.tell_filter(&rule.filter, facts, plan.target.is_everybody())?;
+            wire.tell_caches(&rule.filter.caches, files)?;
             if let Some(symbols) = &symbols {
                 wire.tell_stacks(&rule.filter, plan.outcome, symbols)?;
             }
@@ -149,6 +165,21 @@ impl Wire {
         Ok(())
     }
 
+    /// The caches, by the names that the kernel has for them.
+    fn tell_caches(&mut self, patterns: &[CachePattern], files: &KernelFiles) -> Result<(), ResolveError> {
+        if patterns.is_empty() {
+            return Ok(());
+        }
+        let choice = Caches::read(files).map_err(ResolveError::Caches)?.matching(patterns)?;
+        choice.notes().iter().for_each(|note| warn!("{note}"));
+        // A name is a glob without anything special in it.
+        let beyond: Vec<_> = choice.beyond(patterns).into_iter().filter_map(Glob::new).collect();
+        let globs: Vec<_> = patterns.iter().map(CachePattern::glob).chain(&beyond).collect();
+        self.config.cache_on = ON;
+        self.caches = Some(Box::new(names::automaton(&globs, "--cache")?));
+        Ok(())
+    }
+
     /// What the call's arguments and the task must be like.
     fn tell_filter(&mut self, filter: &Filter, facts: &Facts, everybody: bool) -> Result<(), ResolveError> {
         let config = &mut self.config;
@@ -163,11 +194,6 @@ impl Wire {
         (config.order_min, config.order_max) = filter.order.bounds();
         config.size_on = on(!filter.size.is_all());
         (config.size_min, config.size_max) = filter.size.bounds();
-        if !filter.caches.is_empty() {
-            config.cache_on = ON;
-            let globs: Vec<_> = filter.caches.iter().map(CachePattern::glob).collect();
-            self.caches = Some(Box::new(names::automaton(&globs, "--cache")?));
-        }
         let TaskFilter { comms, uids, not_pids } = &filter.task;
         if !comms.is_empty() {
             config.comm_on = ON;
@@ -391,28 +417,7 @@ impl Wire {
     }
 }
 
-fn module(module: &crate::kernel::modules::Module) -> Module {
+fn module(module: &kernel::modules::Module) -> Module {
     let range = module.range();
     Module { range: AddressRange { start: range.start, end: range.end }, id: site::module_id(&module.name) }
-}
-
-/// A kernel function to attach to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookPoint {
-    /// Which hook it is.
-    pub hook: Hook,
-    /// Its symbol.
-    pub function: String,
-    /// What it returns instead of being called.
-    pub error: i32,
-}
-
-fn points(rule: &Rule) -> Vec<HookPoint> {
-    let error = |hook| match hook {
-        Hook::Page => 1,
-        Hook::PagePool => 0,
-        _ => rule.policy.errno.unwrap_or(crate::plan::ErrorNumber::ENOMEM).result(),
-    };
-    let point = |hook: &Hook| HookPoint { hook: *hook, function: hook.function().to_owned(), error: error(*hook) };
-    rule.hooks.iter().map(point).collect()
 }

@@ -1,0 +1,78 @@
+//! What a hook needs: that the kernel has the function, calls it, lists it, and that it takes what the eBPF side expects.
+
+use super::{Check, GUEST};
+use crate::kernel::Survey;
+use crate::kernel::hooks::Injectable;
+use crate::plan::Hook;
+
+/// All checks of one hook.
+pub(super) fn checks(survey: &Survey, hook: Hook) -> impl Iterator<Item = Check> {
+    [Some(listed(survey, hook)), Some(prototype(survey, hook)), clones(survey, hook)].into_iter().flatten()
+}
+
+fn listed(survey: &Survey, hook: Hook) -> Check {
+    let name = format!("hook {hook}");
+    let function = hook.function();
+    let version = survey.release.as_ref().ok().and_then(|release| release.version());
+    // Of slab and page, kernels before 6.11 always have the function, and it can still be unlisted.
+    let option = match (hook, version) {
+        (Hook::Slab | Hook::Page, Some(version)) if version < (6, 11) => None,
+        _ => hook.option(),
+    };
+    let injection = "CONFIG_FUNCTION_ERROR_INJECTION";
+    let remedy = |option: &str| format!("use a kernel with {option}=y, {GUEST}");
+    let absent =
+        matches!(&survey.addresses, Ok(addresses) if !addresses.are_hidden() && addresses.get(function).is_none());
+    if absent {
+        let remedy = remedy(option.unwrap_or(injection));
+        return Check::missing(&name, format!("this kernel has no function {function}"), remedy);
+    }
+    let unlisted = match hook {
+        // Its kernel option does not bring it onto the list.
+        Hook::PagePool => format!("use a newer kernel (6.1 does not list it, 6.12 does), {GUEST}"),
+        Hook::Slab | Hook::Page => remedy(option.unwrap_or(injection)),
+        Hook::Filemap | Hook::Bio | Hook::Function(_) => remedy(injection),
+    };
+    match survey.injectable.as_ref().map(|list: &Injectable| list.error_type(function)) {
+        Err(_) => Check::unknown(&name, format!("{function}: can't tell without the error injection list")),
+        Ok(None) => Check::missing(&name, format!("{function} is not in the error injection list"), unlisted),
+        Ok(Some(error_type)) if *error_type == hook.error_type() => {
+            Check::found(&name, format!("{function}, error type {error_type}"))
+        }
+        Ok(Some(error_type)) => Check::missing(
+            &name,
+            format!("{function} may only return {error_type} here, not {}", hook.error_type()),
+            format!("leave this hook out (--hook), {GUEST}"),
+        ),
+    }
+}
+
+fn prototype(survey: &Survey, hook: Hook) -> Check {
+    let name = format!("hook {hook}: prototype");
+    let known = hook.prototype();
+    match survey.types.as_ref().map(|types| types.prototype(hook)) {
+        Ok(Some(prototype)) if known.is_none_or(|known| prototype == known) => Check::found(&name, prototype),
+        Ok(Some(prototype)) => Check::missing(
+            &name,
+            format!("`{prototype}` here, but the injector knows `{}`", known.unwrap_or_default()),
+            format!("use a kernel that the injector knows, or leave this hook out (--hook), {GUEST}"),
+        ),
+        Ok(None) => Check::unknown(&name, format!("BTF has no {}", hook.function())),
+        Err(_) => Check::unknown(&name, "can't tell without BTF"),
+    }
+}
+
+/// A copy that the compiler made of a hook is what the kernel calls, and the function that is probed is not. Copies of a
+/// part (`.part`) are called by the function.
+fn clones(survey: &Survey, hook: Hook) -> Option<Check> {
+    let addresses = survey.addresses.as_ref().ok()?;
+    let clone = addresses.clones_of(hook.function()).find(|clone| !clone.contains(".part."))?;
+    Some(Check::missing(
+        &format!("hook {hook}: clone"),
+        format!("the compiler made {clone}; the kernel calls that instead of {}", hook.function()),
+        match hook.option() {
+            Some(option) => format!("use a kernel with {option}=y, {GUEST}"),
+            None => format!("leave this hook out (--hook), {GUEST}"),
+        },
+    ))
+}
