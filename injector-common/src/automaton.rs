@@ -1,7 +1,7 @@
 //! Globs over names, compiled: the hook follows a table, one step a byte, whatever the globs were and however many.
 
 /// How many states an automaton can have. A power of two.
-pub const MAX_STATES: usize = 64;
+pub const MAX_STATES: usize = 256;
 /// The state that no name comes out of.
 pub const DEAD: u8 = 0;
 

@@ -224,7 +224,7 @@ impl Run<'_> {
                 _ = tick.tick() => {
                     let deadline = self.deadline();
                     self.session.heartbeat(deadline);
-                    if ticks % TICKS_TO_LATE_MODULES == 0 {
+                    if ticks.is_multiple_of(TICKS_TO_LATE_MODULES) {
                         self.say_late_modules();
                     }
                     ticks += 1;
@@ -239,10 +239,10 @@ impl Run<'_> {
                 }
                 rule = rings.ready() => {
                     let rule = rule.context("can't watch the ring buffers")?;
-                    if rings.drain(rule, BATCH, |record| self.take(rule, record)) {
-                        if let Err(error) = self.sink.flush() {
-                            self.output_error = Some(error);
-                        }
+                    if rings.drain(rule, BATCH, |record| self.take(rule, record))
+                        && let Err(error) = self.sink.flush()
+                    {
+                        self.output_error = Some(error);
                     }
                     if self.output_error.is_some() {
                         return Ok(End::Output);

@@ -150,6 +150,7 @@ impl Test {
                 cargo.args(["test", "--no-fail-fast", "--package", "injector-guest", "--package", "injector"]);
                 cargo
                     .args(["--test", "data_port", "--test", "vm_controller"])
+                    .args(if modules.is_some() { &["--test", "boots"][..] } else { &[] })
                     // The planted defects are modules of our own kernels. Their sweeps take minutes: one kernel has to do.
                     .args(if number == 0 && modules.is_some() { &["--test", "vm_sweep"][..] } else { &[] })
                     .args(&self.filter)

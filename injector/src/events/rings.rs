@@ -18,10 +18,11 @@ impl Rings {
     /// # Errors
     /// When epoll refuses one.
     pub fn watch(rings: impl IntoIterator<Item = RingBuf<MapData>>) -> io::Result<Self> {
-        // SAFETY: a ring owns its one descriptor, and gives it up when it is dropped, not before.
-        let watch = |ring| unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
-        let rings = rings.into_iter().map(|ring| Ok(watch(ring)?)).collect::<io::Result<_>>()?;
-        Ok(Self { rings, first: 0 })
+        let watch = |ring| -> io::Result<_> {
+            // SAFETY: a ring owns its one descriptor, and gives it up when it is dropped, not before.
+            Ok(unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?)
+        };
+        Ok(Self { rings: rings.into_iter().map(watch).collect::<io::Result<_>>()?, first: 0 })
     }
 
     /// Waits until a rule's ring has something, and says which rule's.

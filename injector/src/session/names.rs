@@ -37,10 +37,8 @@ pub fn automaton(globs: &[&Glob], what: &'static str) -> Result<Automaton, TooIn
             let number = match states.get(&next) {
                 Some(number) => *number,
                 None => {
-                    let number = u8::try_from(states.len()).map_err(|_| TooIntricate { what })?;
-                    if usize::from(number) >= MAX_STATES {
-                        return Err(TooIntricate { what });
-                    }
+                    let number = u8::try_from(states.len()).ok().filter(|number| usize::from(*number) < MAX_STATES);
+                    let number = number.ok_or(TooIntricate { what })?;
                     states.insert(next.clone(), number);
                     todo.push(next);
                     number
@@ -92,7 +90,7 @@ mod tests {
 
     #[test]
     fn too_intricate() {
-        let glob = Glob::new("*a??????????").unwrap();
+        let glob = Glob::new("*a????????????").unwrap();
         assert_eq!(automaton(&[&glob], "--comm"), Err(TooIntricate { what: "--comm" }));
     }
 
