@@ -6,9 +6,11 @@
 
 pub mod check;
 pub mod cli;
+pub mod control;
 pub mod events;
 pub mod hook_list;
 pub mod kernel;
+pub mod metrics;
 pub mod plan;
 pub mod report;
 pub mod run;

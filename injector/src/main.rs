@@ -11,13 +11,15 @@ use anyhow::Result;
 use injector::{
     check::{self, Caller, Needs},
     cli::{self, Command, EXIT_INTERNAL, EXIT_MISSING, EXIT_OK, EXIT_USAGE, RunOptions},
+    control::{ClientError, PlaceError},
     hook_list::{HookList, NamePattern, NothingMatches},
     kernel::{KernelFiles, Survey},
+    metrics::AddressError,
     plan::Plan,
     report as forms,
-    run::{self, MissingPrerequisites},
+    run::{self, LiveOptions, MissingPrerequisites},
     session::{CanaryError, ResolveError},
-    sinks::OpenError,
+    sinks::{self, OpenError},
     sweep::{JournalError, WorkloadError, journal, vm::VmError},
     symbols::LinesError,
     target::TargetError,
@@ -37,7 +39,7 @@ fn main() {
             log(options);
             verbs::sweep(&plan, guests.as_ref(), &reports).unwrap_or_else(report)
         }
-        Ok(Command::Run(plan, options)) => run(&plan, options).unwrap_or_else(report),
+        Ok(Command::Run(plan, options, live)) => run(&plan, options, &live).unwrap_or_else(report),
         Ok(Command::Plan(file)) => print(&file).unwrap_or_else(report),
         Ok(Command::Step(command)) => verbs::step(&command).unwrap_or_else(report),
         Ok(other) => {
@@ -54,6 +56,7 @@ fn main() {
 
 fn verb(command: &Command) -> Result<i32> {
     match command {
+        Command::Control { run, request, json } => verbs::control(run, request, *json),
         Command::Sites { source, stacks, vmlinux } => verbs::sites(source, *stacks, vmlinux.as_deref()),
         Command::Replay(plan, guests) => verbs::replay(plan, guests.as_ref()),
         Command::Minimize(plan, guests) => verbs::minimize(plan, guests.as_ref()),
@@ -96,11 +99,11 @@ fn hooks(pattern: Option<&NamePattern>, json: bool) -> Result<i32> {
     Ok(EXIT_OK)
 }
 
-fn run(plan: &Plan, options: RunOptions) -> Result<i32> {
+fn run(plan: &Plan, options: RunOptions, live: &LiveOptions) -> Result<i32> {
     log(options);
     // One thread: what the daemon does is wait. And one tracer, since the command stops for the thread that started it.
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, run::run(plan, options.ebpf_log))
+    LocalSet::new().block_on(&runtime, run::run(plan, options.ebpf_log, live))
 }
 
 /// Diagnostics go to standard error; `RUST_LOG` says which, if it is set.
@@ -110,7 +113,7 @@ fn log(options: RunOptions) {
     // The records of aya-log have the eBPF side's module as their target; its program is called like this one.
     let default = format!("warn,injector={ours},injector::hook={ebpf}");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(options.verbose).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(sinks::stderr).with_target(options.verbose).init();
 }
 
 /// Says what went wrong, and gives the exit code.
@@ -128,6 +131,9 @@ fn code_of(error: &anyhow::Error) -> i32 {
         || error.is::<ResolveError>()
         || error.is::<NothingMatches>()
         || error.is::<OpenError>()
+        || error.is::<PlaceError>()
+        || error.is::<AddressError>()
+        || error.is::<ClientError>()
         || error.is::<JournalError>()
         || error.is::<LinesError>()
         || error.is::<WorkloadError>()

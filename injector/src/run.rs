@@ -1,11 +1,13 @@
 //! A run: prerequisites, targets, session, then events until something ends it, then the summary.
 
+mod live;
 mod watch;
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     io,
+    num::NonZeroU64,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -24,17 +26,22 @@ use tracing::{debug, info, warn};
 
 use crate::{
     check::{self, Caller, Needs},
+    control,
     events::{
         End, Event, HookSummary, Outcomes, Record, Rings, RuleSummary, SiteSummary, Start, Summary, Symbolizer, decode,
     },
     kernel::{Facts, KernelFiles, Survey, gfp::GfpBits},
+    metrics,
     plan::{Hook, Limits, Plan, Policy},
     session::{self, Attached, Loader, RuleArming, Session, Streams, Wire, monotonic_ns},
-    sinks::{self, Sink},
+    sinks::{self, Sink, Status},
     target::{Command, Outcome, Targets},
 };
 
 use watch::{Gone, LateModules, exited, forward_log, watch_process};
+
+use live::{Doors, Live};
+pub use live::{LiveOptions, Place};
 
 /// A prerequisite is missing: exit code 3.
 #[derive(Debug, thiserror::Error)]
@@ -54,19 +61,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// See the error types that callers look for: [`MissingPrerequisites`], [`crate::target::TargetError`],
-/// [`crate::session::ResolveError`], [`sinks::OpenError`]; anything else is an error of ours or of the kernel.
-pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
+/// [`crate::session::ResolveError`], [`sinks::OpenError`], [`control::PlaceError`], [`metrics::AddressError`]; anything else
+/// is an error of ours or of the kernel.
+pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32> {
     let started = Instant::now();
+    let status = if live.no_status { None } else { Status::wanted(plan) };
+    let stage = |what| status.iter().for_each(|status| status.stage(what));
+    stage("looking at the kernel");
     let files = KernelFiles::default();
     let loader = Loader::prepare()?;
     let facts = prerequisites(&files, plan)?;
     debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
+    stage("resolving the plan: kernel symbols");
     let (wires, symbols) = Wire::resolve(plan, &facts, &files, &targets)?;
     debug!("the plan is resolved");
+    let doors = Doors::open(live)?;
     // Truncates what an earlier run wrote there: only when nothing in the plan can be wrong any more.
     let mut sink = sinks::open(&plan.output, plan.target.command.is_some())?;
     let mut interrupts = Interrupts::new()?;
+    stage("loading and attaching the programs");
     let (session, streams) = Session::attach(loader, &wires, ebpf_log)?;
     let hooks: BTreeSet<Hook> = session.rules().iter().flat_map(Attached::hooks).collect();
     let hooks: Vec<Hook> = hooks.into_iter().collect();
@@ -84,6 +98,9 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
     // Written at once: an output that can't take it is found out before anything fails.
     sink.start(&start).and_then(|()| sink.flush()).context("can't write the output")?;
 
+    let (clerk, desk) = control::desk();
+    let build = metrics::Build { version: start.version, kernel: start.kernel.clone() };
+    let served = doors.serve(build, &clerk)?;
     let symbolizer = symbols.map_or_else(|| Symbolizer::load(files), Symbolizer::new);
     let mut run = Run {
         plan,
@@ -102,6 +119,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
             .then(|| LateModules::since(&facts.modules)),
         armed: Instant::now(),
         output_error: None,
+        live: Live::new(plan, desk, status),
     };
     run.arm(started)?;
     let mut rings = Vec::with_capacity(streams.len());
@@ -113,6 +131,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool) -> Result<i32> {
     let mut rings = Rings::watch(rings).context("can't watch the ring buffers")?;
     let end = run.stream(&mut rings, &mut interrupts).await?;
     let code = run.finish(end, rings, &mut interrupts).await;
+    served.close().await;
     for log in logs {
         // Its last records get their turn.
         yield_now().await;
@@ -178,6 +197,7 @@ struct Run<'a> {
     late_modules: Option<LateModules>,
     armed: Instant,
     output_error: Option<io::Error>,
+    live: Live,
 }
 
 impl Run<'_> {
@@ -215,6 +235,8 @@ impl Run<'_> {
         let command = self.command.as_ref().map(watch_process).transpose().context("can't watch the command")?;
         let mut gone = Gone::default();
         let mut ticks = 0_u32;
+        let mut draw = interval(Live::DRAW);
+        draw.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -237,6 +259,12 @@ impl Run<'_> {
                         }
                     }
                 }
+                ask = self.live.asked() => {
+                    if let Some(end) = self.answer(ask) {
+                        return Ok(end);
+                    }
+                }
+                _ = draw.tick(), if self.live.has_status() => self.draw(),
                 rule = rings.ready() => {
                     let rule = rule.context("can't watch the ring buffers")?;
                     if rings.drain(rule, BATCH, |record| self.take(rule, record))
@@ -304,6 +332,9 @@ impl Run<'_> {
             site: record.site,
             stack: self.symbolizer.stack(record.site, || attached.site(record.site)),
         };
+        if let Some(status) = self.live.status() {
+            status.count(&event);
+        }
         if let Err(error) = self.sink.failure(&event) {
             self.output_error = Some(error);
         }
@@ -324,6 +355,7 @@ impl Run<'_> {
     /// Ends the failures first, then sees to the command, then says what was.
     async fn finish(mut self, end: End, rings: Rings, interrupts: &mut Interrupts) -> Result<i32> {
         let elapsed = self.armed.elapsed();
+        self.live.end();
         self.session.detach();
         self.say_late_modules();
         let command_status = self.end_command(end, interrupts).await?;
@@ -430,12 +462,17 @@ impl Run<'_> {
 
 /// What a policy asks of the hooks.
 fn arming(policy: &Policy) -> RuleArming {
-    const SECOND: u64 = 1_000_000_000;
     RuleArming {
         threshold: policy.probability.threshold(),
         budget: policy.times,
-        interval: policy.rate.map(|rate| (SECOND / rate).max(1)),
+        interval: policy.rate.map(interval_of),
     }
+}
+
+/// Nanoseconds from one failure to the next.
+fn interval_of(rate: NonZeroU64) -> u64 {
+    const SECOND: u64 = 1_000_000_000;
+    (SECOND / rate).max(1)
 }
 
 fn rule_summary((name, rule): (&Rc<str>, &Attached)) -> RuleSummary {

@@ -11,9 +11,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use injector::{
     cli::{EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_REBOOT, Reports, RunReports, SitesOf},
+    control::{self, Request, Which},
     plan::sweep::{Guests, Journal as Where, SweepPlan},
     report::{self, Report, Stacks},
-    sinks,
+    sinks::{self, Waiting},
     sweep::{
         self, Ended,
         journal::{self, Journal, State},
@@ -24,6 +25,19 @@ use injector::{
     },
     symbols::{self, LinesError, Search},
 };
+
+/// Has a run that goes on do something, and shows how it stands then.
+pub fn control(run: &Which, request: &Request, json: bool) -> Result<i32> {
+    let status = control::ask(run, request)?;
+    let text = match request {
+        Request::Status {} if json => serde_json::to_string(&status)? + "\n",
+        Request::Status {} => status.to_string(),
+        Request::Set { .. } => format!("{}\n{}", status.headline(), status.knobs()),
+        Request::Pause {} | Request::Resume {} | Request::Stop {} => format!("{}\n", status.headline()),
+    };
+    io::stdout().write_all(text.as_bytes()).context("can't write the answer")?;
+    Ok(EXIT_OK)
+}
 
 /// Fails every site that a workload reaches, here or in guests.
 pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Result<i32> {
@@ -126,13 +140,16 @@ fn vm_plan(plan: &SweepPlan, guests: &Guests, journal: &Path) -> Result<VmPlan> 
     })
 }
 
+/// What guests and their controller say, on standard error; between that, on a terminal, what is waited for.
 fn shown() -> Show {
-    Arc::new(show)
-}
-
-/// What guests and their controller say, on standard error.
-fn show(line: &Line) {
-    let _ = writeln!(io::stderr(), "{line}");
+    const BOOTING: &str = "guests boot";
+    let waiting = Waiting::new(BOOTING);
+    Arc::new(move |line: &Line| {
+        waiting.above(|| {
+            let _ = writeln!(io::stderr(), "{line}");
+        });
+        waiting.next(if line.guest { "guests work" } else { BOOTING });
+    })
 }
 
 /// Reads a journal, and says what is wrong with it.

@@ -119,6 +119,11 @@ impl Injector {
         self.child.id()
     }
 
+    /// What it has said on standard error so far.
+    pub fn said(&mut self) -> String {
+        self.stderr.text()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         // SAFETY: our own child, not waited for: every way that waits consumes self.

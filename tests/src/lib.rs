@@ -18,6 +18,7 @@ pub mod module;
 pub mod report;
 pub mod shell;
 pub mod steps;
+pub mod terminal;
 pub mod worker;
 
 pub use cgroup::Cgroup;

@@ -1,10 +1,12 @@
 //! The command line. Nothing else knows clap: what leaves here is a [`Command`] with finished values.
 
 mod check;
+mod ctl;
 mod filter;
 mod help;
 mod hooks;
 mod journals;
+mod live;
 mod policy;
 mod reports;
 mod run;
@@ -17,9 +19,11 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::control::{Request, Which};
 use crate::hook_list::NamePattern;
 use crate::plan::Plan;
 use crate::plan::sweep::{Guests, Journal, SweepPlan};
+use crate::run::LiveOptions;
 use crate::sweep::replay::ReplayPlan;
 
 pub use reports::{Reports, RunReports};
@@ -43,7 +47,16 @@ pub const EXIT_REBOOT: i32 = crate::sweep::vm::REBOOT_WANTED;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Inject.
-    Run(Box<Plan>, RunOptions),
+    Run(Box<Plan>, RunOptions, LiveOptions),
+    /// Have a run that goes on do something.
+    Control {
+        /// Which.
+        run: Which,
+        /// What.
+        request: Request,
+        /// How it stands, as JSON.
+        json: bool,
+    },
     /// Print this plan file.
     Plan(String),
     /// Fail every site that a workload reaches.
@@ -152,7 +165,7 @@ impl fmt::Display for Exit {
     long_about = help::LONG_ABOUT,
     after_help = help::AFTER,
     after_long_help = help::LONG_AFTER,
-    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector --plan FILE [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector check [--json]\n       injector hooks [--json] [PATTERN]",
+    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector --plan FILE [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector ctl COMMAND\n       injector check [--json]\n       injector hooks [--json] [PATTERN]",
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
@@ -169,6 +182,7 @@ enum Verb {
     Check(check::CheckArgs),
     Plan(Box<run::PlanArgs>),
     Hooks(hooks::HooksArgs),
+    Ctl(ctl::CtlArgs),
     Sweep(Box<sweep::SweepArgs>),
     Sites(journals::SitesArgs),
     Replay(Box<journals::ReplayArgs>),
@@ -198,6 +212,7 @@ where
             plan.run.into_plan_file().map(Command::Plan).map_err(|error| refuse(&error.to_string()))
         }
         Some(Verb::Hooks(hooks::HooksArgs { json, pattern })) => Ok(Command::Hooks { pattern, json }),
+        Some(Verb::Ctl(ctl)) => Ok(ctl.into_command()),
         Some(Verb::Sweep(sweep)) => {
             let options = sweep.options();
             let (plan, guests, reports) = sweep.into_plan();
@@ -229,9 +244,9 @@ where
         Some(Verb::Diff(journals::DiffArgs { a, b, json })) => Ok(Command::Diff { a, b, json }),
         Some(Verb::Step(journals::StepArgs { command })) => Ok(Command::Step(command)),
         None => {
-            let options = run.options();
+            let (options, live) = (run.options(), run.live());
             let plan = run.into_plan().map_err(|error| refuse(&error.to_string()))?;
-            Ok(Command::Run(Box::new(plan), options))
+            Ok(Command::Run(Box::new(plan), options, live))
         }
     }
 }

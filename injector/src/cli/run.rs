@@ -8,12 +8,14 @@ use clap::Args;
 
 use super::RunOptions;
 use super::filter::{FILTERS, FilterArgs, HOOKS};
+use super::live::LiveArgs;
 use super::policy::{POLICY, PolicyArgs};
 use crate::plan::file::{FileError, NotText};
 use crate::plan::gfp::GfpError;
 use crate::plan::number::{self, NotANumber};
 use crate::plan::order::OrderError;
 use crate::plan::{Format, Limits, Output, Plan, PlanError, PlanFile, RuleDraft, Target, duration, file, task};
+use crate::run::LiveOptions;
 
 const TARGET: &str = "Target (any of them; without one, the whole machine)";
 /// What a `[[rule]]` of a plan file has too.
@@ -64,6 +66,9 @@ pub(super) struct RunArgs {
     /// From 100ms to 1h. An injector that hangs or is stopped must not keep the machine without memory.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_negative_numbers = true, help_heading = RUN)]
     ttl: Option<Duration>,
+
+    #[command(flatten)]
+    live: LiveArgs,
 
     /// text or json (one object a line)
     #[arg(long, value_name = "FORMAT", default_value = "text", help_heading = OUTPUT)]
@@ -151,6 +156,10 @@ impl RunArgs {
         RunOptions { ebpf_log: self.ebpf_log, verbose: self.verbose }
     }
 
+    pub(super) fn live(&self) -> LiveOptions {
+        self.live.options()
+    }
+
     pub(super) fn into_plan(self) -> Result<Plan, ArgsError> {
         let Self {
             filter,
@@ -161,6 +170,7 @@ impl RunArgs {
             outcome,
             duration,
             ttl,
+            live: _,
             format,
             output,
             top,

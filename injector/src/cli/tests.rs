@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::plan::sweep::{Leaks, Shard};
 use crate::plan::{Hook, Probability};
+use crate::run::Place;
 
 fn words(line: &str) -> Vec<&str> {
     std::iter::once("injector").chain(line.split_ascii_whitespace()).collect()
@@ -10,7 +11,7 @@ fn words(line: &str) -> Vec<&str> {
 
 fn plan(line: &str) -> Plan {
     match parse(words(line)) {
-        Ok(Command::Run(plan, _)) => *plan,
+        Ok(Command::Run(plan, ..)) => *plan,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -60,7 +61,10 @@ fn verbs() {
     assert_eq!(parse(words("check")), Ok(Command::Check { json: false }));
     assert_eq!(parse(words("check --json")), Ok(Command::Check { json: true }));
     assert!(refused("--prob 1 check").contains("check"));
-    assert!(matches!(parse(words("--times 1 -v")), Ok(Command::Run(_, RunOptions { verbose: true, ebpf_log: false }))));
+    assert!(matches!(
+        parse(words("--times 1 -v")),
+        Ok(Command::Run(_, RunOptions { verbose: true, ebpf_log: false }, _))
+    ));
     for help in ["--help", "-h", "--version", "check --help", "plan --help"] {
         assert!(matches!(parse(words(help)), Err(Exit { code: EXIT_OK, .. })), "{help}");
     }
@@ -285,7 +289,7 @@ fn plan_of_file(text: &str, options: &str) -> Result<Command, Exit> {
 fn the_command_line_wins_over_the_file() {
     let file = "outcome = true\nduration = '1m'\nttl = '1s'\n[target]\npid = 7\n[[rule]]\ngfp = 'NOFS'";
     let plan = |options: &str| match plan_of_file(file, options) {
-        Ok(Command::Run(plan, _)) => *plan,
+        Ok(Command::Run(plan, ..)) => *plan,
         other => panic!("{options}: {other:?}"),
     };
     let as_it_is = plan("");
@@ -337,4 +341,36 @@ fn a_plan_is_printed() {
 #[test]
 fn the_definition_is_sound() {
     command().debug_assert();
+}
+
+#[test]
+fn while_it_runs() {
+    let live = |line: &str| match parse(words(line)) {
+        Ok(Command::Run(_, _, live)) => live,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(live("--times 1"), LiveOptions::default());
+    assert_eq!(live("--times 1 --control --no-status").control, Some(Place::Default));
+    assert_eq!(live("--control=/tmp/x --times 1").control, Some(Place::Path("/tmp/x".into())));
+    assert_eq!(live("--metrics [::1]:0 --times 1").metrics, Some("[::1]:0".parse().unwrap()));
+    for address in ["9099", "localhost:9099", "127.0.0.1", "127.0.0.1:70000"] {
+        let text = refused(&format!("--times 1 --metrics {address}"));
+        assert!(text.contains(address) && text.contains("127.0.0.1:9099"), "{text}");
+    }
+}
+
+#[test]
+fn control() {
+    let control = |line: &str| match parse(words(line)) {
+        Ok(Command::Control { run, request, json }) => (run, request, json),
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(control("ctl pause"), (Which::Only, Request::Pause {}, false));
+    assert_eq!(control("ctl --pid 7 status --json"), (Which::Process(7), Request::Status {}, true));
+    let changes = ["a.prob=0.05", "times=3"].map(|text| text.parse().unwrap()).to_vec();
+    let (run, request, _) = control("ctl --socket /tmp/x set a.prob=5% times=3");
+    assert_eq!((run, request), (Which::Socket("/tmp/x".into()), Request::Set { changes }));
+    assert!(refused("ctl set").contains("CHANGE"));
+    assert!(refused("ctl set prob=7").contains("out of range"));
+    assert!(refused("ctl --pid 1 --socket x stop").contains("cannot be used with"));
 }

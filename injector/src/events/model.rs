@@ -160,6 +160,8 @@ pub enum End {
     TargetGone,
     /// The output can't be written any more.
     Output,
+    /// Somebody asked for it at the control socket.
+    Control,
 }
 
 impl End {
@@ -173,6 +175,7 @@ impl End {
             Self::Budget => "the failure budget (--times) was used up",
             Self::TargetGone => "the target is gone",
             Self::Output => "the output can't be written any more",
+            Self::Control => "stopped at the control socket (injector ctl stop)",
         }
     }
 }

@@ -214,6 +214,19 @@ impl Attached {
         self.live.set(LIVE_BUDGET, budget.unwrap_or(u64::MAX));
     }
 
+    /// Changes how many failures there may be: so many more, from now on. What is spent by now stays spent, which without a
+    /// budget is nothing.
+    pub fn allow_more(&mut self, times: u64) {
+        self.set_budget(Some(self.state.get(STATE_SPENT).saturating_add(times).min(u64::MAX - 1)));
+    }
+
+    /// How many failures there may still be; `None`: any number.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        // While a CPU finds the budget used up, more is spent than there is, for a moment.
+        self.budget.map(|budget| budget.saturating_sub(self.state.get(STATE_SPENT)))
+    }
+
     /// Changes how many nanoseconds there are from one failure to the next. Only where there is such a limit.
     pub fn set_interval(&self, interval: u64) {
         self.live.set(LIVE_INTERVAL, interval);

@@ -117,6 +117,24 @@ impl Session {
         &self.rules
     }
 
+    /// A rule, by its place in the plan.
+    ///
+    /// # Panics
+    /// There are fewer.
+    pub fn rule(&mut self, place: usize) -> &mut Attached {
+        &mut self.rules[place]
+    }
+
+    /// Ends the failures until [`Session::resume`]; nothing is counted either.
+    pub fn pause(&self) {
+        self.rules.iter().for_each(Attached::disarm);
+    }
+
+    /// Goes on as before [`Session::pause`].
+    pub fn resume(&self) {
+        self.rules.iter().for_each(Attached::rearm);
+    }
+
     /// Lets failures happen: each rule as it is armed, none after `deadline_ns` (CLOCK_MONOTONIC) unless
     /// [`Session::heartbeat`] moves it on.
     pub fn arm(&mut self, armings: &[RuleArming], deadline_ns: u64) {

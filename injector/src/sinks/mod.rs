@@ -1,7 +1,10 @@
 //! Where events and summary go: one file per format. Only sinks print.
 
 mod json;
+mod status;
+mod terminal;
 mod text;
+mod waiting;
 
 use std::{
     fmt,
@@ -13,7 +16,10 @@ use std::{
 use anyhow::Result;
 
 pub use json::{Json, SCHEMA};
+pub use status::{Figures, Status};
+pub use terminal::stderr;
 pub use text::Text;
+pub use waiting::Waiting;
 
 use crate::{
     events::{Event, Outcome, Start, Summary},
@@ -64,8 +70,8 @@ pub struct OpenError {
 pub fn open(output: &Output, command_owns_stdout: bool) -> Result<Box<dyn Sink>, OpenError> {
     let writer: Box<dyn Write> = match &output.path {
         Some(path) => Box::new(create(path)?),
-        None if command_owns_stdout => Box::new(io::stderr()),
-        None => Box::new(io::stdout()),
+        None if command_owns_stdout => Box::new(stderr()),
+        None => Box::new(terminal::Above(io::stdout())),
     };
     let writer = BufWriter::with_capacity(1 << 16, writer);
     Ok(match output.format {
@@ -84,10 +90,11 @@ pub fn create(path: &Path) -> Result<File, OpenError> {
 
 /// Says something about the course of a run, on standard error: what people and scripts wait for.
 pub fn announce(message: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "injector: {message}");
+    // In one piece: what is drawn on a terminal stays below it.
+    let _ = stderr().write_all(format!("injector: {message}\n").as_bytes());
 }
 
 /// The summary on standard error, when the output that it was meant for can't be written.
 pub fn last_resort(summary: &Summary, top: usize) {
-    let _ = Text::new(io::stderr(), top).summary(summary);
+    let _ = Text::new(stderr(), top).summary(summary);
 }
