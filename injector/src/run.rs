@@ -212,7 +212,8 @@ impl Run<'_> {
         let hooks: BTreeSet<Hook> = self.session.rules().iter().flat_map(Attached::hooks).collect();
         let hooks = hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
         let until = if self.command.is_some() { "the command ends" } else { "Ctrl-C" };
-        sinks::announce(format_args!("armed: {hooks}; until {until}"));
+        let dry = if self.plan.dry_run { " (a dry run: nothing is failed)" } else { "" };
+        sinks::announce(format_args!("armed: {hooks}; until {until}{dry}"));
         info!("start to armed took {:?}", started.elapsed());
         if let Some(command) = &mut self.command {
             command.go().context("the command is gone before it began")?;

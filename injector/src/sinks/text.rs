@@ -14,6 +14,7 @@ pub struct Text<W> {
     writer: W,
     top: usize,
     began: u64,
+    dry_run: bool,
 }
 
 /// How many frames a failure's line shows; all are in the histogram.
@@ -22,7 +23,7 @@ const FRAMES_IN_A_LINE: usize = 4;
 impl<W: Write> Text<W> {
     /// To `writer`, with the `top` most frequent sites at the end; 0: all.
     pub fn new(writer: W, top: usize) -> Self {
-        Self { writer, top, began: 0 }
+        Self { writer, top, began: 0, dry_run: false }
     }
 
     /// When it was, in seconds since the start.
@@ -35,12 +36,22 @@ impl<W: Write> Text<W> {
 impl<W: Write> Sink for Text<W> {
     fn start(&mut self, start: &Start<'_>) -> io::Result<()> {
         self.began = start.time_ns;
+        self.dry_run = start.dry_run;
         Ok(())
     }
 
     fn failure(&mut self, event: &Event) -> io::Result<()> {
         self.time(event.time_ns)?;
-        write!(self.writer, "{:<4} {} order={} size={}", event.hook, event.effective_gfp, event.order, event.size)?;
+        write!(self.writer, "{:<4}", event.hook)?;
+        if event.hook.has_gfp() {
+            write!(self.writer, " {}", event.effective_gfp)?;
+        }
+        if event.hook.has_size() {
+            write!(self.writer, " order={} size={}", event.order, event.size)?;
+        }
+        if !event.hook.has_gfp() {
+            write!(self.writer, " error={}", event.error)?;
+        }
         if event.gfp_bits != event.effective_gfp_bits {
             write!(self.writer, " asked={}", event.gfp)?;
         }
@@ -85,16 +96,27 @@ impl<W: Write> Sink for Text<W> {
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         let out = &mut self.writer;
         let seconds = summary.elapsed.as_secs_f64();
-        writeln!(out, "\n{}: {} failures in {seconds:.1} s", summary.end.describe(), summary.failures)?;
+        let (end, failures) = (summary.end.describe(), summary.failures);
+        if self.dry_run {
+            let rate = failures as f64 / seconds.max(1e-9);
+            writeln!(
+                out,
+                "\n{end}: nothing was failed; {failures} calls would have been, {rate:.1} a second, in {seconds:.1} s"
+            )?;
+        } else {
+            writeln!(out, "\n{end}: {failures} failures in {seconds:.1} s")?;
+        }
         if let Some(status) = summary.command_status {
             writeln!(out, "exit status of the command: {status}")?;
         }
-        writeln!(out, "\n{:<8}{:>14}{:>14}{:>14}", "hook", "calls", "matches", "failures")?;
+        // A function's name can be longer than those of hooks.
+        let width = summary.hooks.iter().map(|hook| hook.hook.name().len() + 1).max().unwrap_or(0).max(8);
+        writeln!(out, "\n{:<width$}{:>14}{:>14}{:>14}", "hook", "calls", "matches", "failures")?;
         for hook in &summary.hooks {
             let counters = &hook.counters;
             writeln!(
                 out,
-                "{:<8}{:>14}{:>14}{:>14}",
+                "{:<width$}{:>14}{:>14}{:>14}",
                 hook.hook.name(),
                 counters.calls,
                 counters.matches,
@@ -129,11 +151,12 @@ impl<W: Write> Sink for Text<W> {
             }
         }
         let shown = if self.top == 0 { summary.sites.len() } else { self.top.min(summary.sites.len()) };
+        let [one, many] = if self.dry_run { ["would have been", "would have been"] } else { ["was", "were"] };
         match (summary.sites.len(), shown) {
-            (0, _) => writeln!(out, "\nno site was failed")?,
-            (1, _) => writeln!(out, "\n1 site was failed:")?,
-            (all, shown) if all == shown => writeln!(out, "\n{all} sites were failed, the most frequent first:")?,
-            (all, shown) => writeln!(out, "\n{all} sites were failed; the most frequent of them, {shown}:")?,
+            (0, _) => writeln!(out, "\nno site {one} failed")?,
+            (1, _) => writeln!(out, "\n1 site {one} failed:")?,
+            (all, shown) if all == shown => writeln!(out, "\n{all} sites {many} failed, the most frequent first:")?,
+            (all, shown) => writeln!(out, "\n{all} sites {many} failed; the most frequent of them, {shown}:")?,
         }
         for site in &summary.sites[..shown] {
             writeln!(out, "\n{:>10} x {} site {:016x}", site.count, site.hook, site.site)?;
