@@ -3,8 +3,8 @@
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_smp_processor_id, generated};
 use injector_common::{
     config::{
-        FEW_PIDS, GLOB_COMM, KTHREADS_EXCLUDE, KTHREADS_ONLY, MAX_CGROUPS, MAX_IDS, ON, TARGET_CGROUPS,
-        TARGET_FEW_PIDS, TARGET_MANY_PIDS,
+        FEW_PIDS, GLOB_COMM, KTHREADS_ANY, KTHREADS_ONLY, MAX_CGROUPS, MAX_IDS, ON, TARGET_CGROUPS, TARGET_FEW_PIDS,
+        TARGET_MANY_PIDS,
     },
     decide,
     record::{COMM_LEN, CONTEXT_UNKNOWN},
@@ -66,9 +66,9 @@ pub fn is_in_scope(kinds: u32) -> bool {
 /// Whether the filters on tasks accept the current one.
 #[inline(always)]
 pub fn is_accepted(flags: u32) -> bool {
-    let kthread = flags & decide::PF_KTHREAD != 0;
     let filter = config!(kthread_filter);
-    if (filter == KTHREADS_ONLY && !kthread) || (filter == KTHREADS_EXCLUDE && kthread) {
+    // A branch of its own, which the verifier can remove.
+    if filter != KTHREADS_ANY && (flags & decide::PF_KTHREAD != 0) != (filter == KTHREADS_ONLY) {
         return false;
     }
     let uids = config!(uids_len);
