@@ -14,6 +14,8 @@ pub struct Module {
     /// Bytes from there. Since 6.4 the kernel says the size of all its parts together, which lie apart; so the range
     /// is cut where the next module starts.
     pub size: u64,
+    /// It is no part of the kernel's own source (taint flag `O`).
+    pub out_of_tree: bool,
 }
 
 impl Module {
@@ -40,7 +42,8 @@ impl Modules {
         Ok(Self::parse(&files.read_text("proc/modules")?))
     }
 
-    fn parse(text: &str) -> Self {
+    /// Reads the text of the table.
+    pub(crate) fn parse(text: &str) -> Self {
         let mut modules: Vec<Module> = text.lines().filter_map(line).collect();
         modules.sort_by_key(|module| module.base);
         for i in 1..modules.len() {
@@ -77,7 +80,8 @@ fn line(line: &str) -> Option<Module> {
     let name = fields.next()?.to_owned();
     let size = fields.next()?.parse().ok()?;
     let base = u64::from_str_radix(fields.nth(3)?.strip_prefix("0x")?, 16).ok()?;
-    (base != 0).then_some(Module { name, base, size })
+    let out_of_tree = fields.next().is_some_and(|taint| taint.contains('O'));
+    (base != 0).then_some(Module { name, base, size, out_of_tree })
 }
 
 #[cfg(test)]
@@ -94,6 +98,7 @@ mod tests {
         );
         assert_eq!(modules.as_slice().iter().map(|module| &*module.name).collect::<Vec<_>>(), ["sunrpc", "nfs"]);
         assert_eq!(modules.named("sunrpc").unwrap().size, 0x2000);
+        assert!(modules.named("sunrpc").unwrap().out_of_tree && !modules.named("nfs").unwrap().out_of_tree);
         assert_eq!(modules.at(0xffff_ffff_c000_2fff).unwrap().name, "nfs");
         assert_eq!(modules.at(0xffff_ffff_c000_1fff).unwrap().name, "sunrpc");
         assert_eq!(modules.at(0xffff_ffff_c000_3000), None);

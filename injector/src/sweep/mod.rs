@@ -14,6 +14,7 @@ mod lab;
 mod leaks;
 mod notebook;
 pub mod oracle;
+mod order;
 mod pass;
 mod passes;
 pub mod place;

@@ -1,7 +1,7 @@
 //! The order of a sweep: the inventory, passes, leaks, and runs for what is left; and what the end of a run means for it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,7 @@ use super::{
     },
     notebook::Notebook,
     oracle::kmsg::KernelLog,
+    order::Order,
     pass::{Errors, Terms},
     runs::Ran,
     start::Ready,
@@ -274,28 +275,17 @@ impl<'a> Search<'a> {
         if self.experiment.is_interrupted() { Stopped::Interrupted } else { Stopped::Budget }
     }
 
-    /// Sites that were never failed, and could be.
+    /// Sites that were never failed, and could be; those first that matter most.
     pub(super) fn left(&self) -> Vec<Signature> {
         let Experiment { notebook, lab, .. } = &self.experiment;
         let finished: BTreeSet<Signature> = notebook.finished_sites().into_iter().collect();
-        let mut tested: HashMap<&str, Tested> = HashMap::new();
-        for site in lab.sites() {
-            let module = tested.entry(&site.module).or_default();
-            module.sites += 1;
-            module.failed += usize::from(notebook.was_failed(site.site));
-        }
         let mut left: Vec<&Site> = lab
             .sites()
             .filter(|site| !finished.contains(&site.site) && !self.background.contains(&site.site))
             .filter(|site| self.plan.shard.is_none_or(|shard| shard.has(site.site)))
             .collect();
-        // What the workload reaches by itself, before what was only seen after failures; kernel threads first, bare process
-        // machinery last; of the least-tested modules first; rare sites before those that everybody reaches.
-        left.sort_by_key(|site| {
-            let tested = tested.get(site.module.as_str()).map_or(0, Tested::per_mille);
-            let hits = notebook.hits(site.site);
-            (hits == 0, order(site.place), tested, hits, site.site)
-        });
+        let order = Order::now(lab.sites(), notebook);
+        left.sort_by_cached_key(|site| order.rank(site, notebook.hits(site.site)));
         left.into_iter().map(|site| site.site).collect()
     }
 
@@ -305,29 +295,5 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         self.experiment.sync(Record::Unreached(Unreached { sites, why: why.to_owned() }))
-    }
-}
-
-/// How much of a module was tested.
-#[derive(Default)]
-struct Tested {
-    sites: usize,
-    failed: usize,
-}
-
-impl Tested {
-    fn per_mille(&self) -> usize {
-        self.failed * 1000 / self.sites.max(1)
-    }
-}
-
-fn order(place: Place) -> u32 {
-    match place {
-        Place::SystemCall => 0,
-        Place::Other => 1,
-        Place::Kthread => 2,
-        Place::Interrupt => 3,
-        Place::Exec => 4,
-        Place::PageFault => 5,
     }
 }
