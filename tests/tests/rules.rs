@@ -107,7 +107,8 @@ fn each_rule_has_its_own_policy() {
 
 #[test]
 fn bad_files_are_refused_with_line_and_column() {
-    let pid = Worker::start().pid_arg();
+    let worker = Worker::start();
+    let pid = worker.pid_arg();
     for (name, text, says) in [
         ("key.toml", "[[rule]]\nname = \"a\"\ngpf = [\"NOFS\"]\n", &["key.toml:3:1", "gpf", "gfp"][..]),
         ("value.toml", "[[rule]]\nname = \"a\"\nprob = 7\n", &["value.toml:3", "7"]),

@@ -67,7 +67,8 @@ fn a_filter_on_caches_is_for_slab_calls() {
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let pid = Worker::start().pid_arg();
+    let worker = Worker::start();
+    let pid = worker.pid_arg();
     refused(&["--pid", &pid, "--cache", "no_such_cache"], 2, &["no_such_cache"]);
     refused(&["--pid", &pid, "--size", "1K..1K"], 2, &["--size"]);
     refused(&["--pid", &pid, "--hook", "page", "--cache", "kmalloc-64"], 2, &["--cache"]);
