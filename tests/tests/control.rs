@@ -99,6 +99,47 @@ fn knobs_take_effect() {
 }
 
 #[test]
+fn of_several_rules_one_is_named() {
+    const RULES: &str = r#"
+        [[rule]]
+        name = "small"
+        hook = ["slab"]
+        cache = ["injector_test_64"]
+        prob = 1
+        rate = "5/s"
+
+        [[rule]]
+        name = "big"
+        hook = ["slab"]
+        cache = ["injector_test_4k"]
+        prob = 1
+        "#;
+    let plan = scratch("rules.toml");
+    std::fs::write(&plan, RULES).expect("written");
+    let worker = Worker::start();
+    let arguments = ["--pid", &worker.pid_arg(), "--plan", plan.to_str().expect("UTF-8"), "--control"];
+    let injector = Injector::start(&arguments);
+    let failed = |cache: &str, count: u64| worker.run(&format!("kind=slab cache={cache} count={count}")).failed;
+    ctl_refused(&["set", "prob=0"], &["small.prob=…", "big.prob=…"]);
+    ctl_refused(&["set", "big.rate=7/s"], &["big", "no rate"]);
+    let few = failed("injector_test_64", 1000);
+    assert!((1..100).contains(&few), "{few}");
+    assert_eq!(failed("injector_test_4k", 100), 100);
+    let said = ctl(&["set", "big.prob=0", "small.rate=1000000/s"]);
+    assert!(said.contains("small: prob=1 rate=1000000/s\n") && said.contains("big: prob=0\n"), "{said}");
+    // The last failure's turn at the old rate is over.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!((failed("injector_test_64", 100), failed("injector_test_4k", 100)), (100, 0));
+    let status: Value = serde_json::from_str(&ctl(&["status", "--json"])).expect("JSON");
+    let failures = [0, 1].map(|place| status["rules"][place]["hooks"][0]["failures"].as_u64());
+    assert_eq!(failures, [Some(few + 100), Some(100)], "{status}");
+    ctl(&["stop"]);
+    let report = injector.finish_well();
+    assert_eq!((report.end(), report.total("failures")), ("control", few + 200), "{}", report.summary);
+    report.assert_accounts_with_lines();
+}
+
+#[test]
 fn status_tells_the_counts_and_stop_ends_in_order() {
     let worker = Worker::start();
     let arguments =

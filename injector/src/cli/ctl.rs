@@ -10,6 +10,7 @@ use crate::control::{Change, Request, Which};
 /// Pause, change, ask or stop a run that was started with --control
 #[derive(Args)]
 #[command(
+    arg_required_else_help = false,
     after_help = "Exit codes: 0 it was done, 2 bad input: no such run, several to choose from, not root, or the run refused"
 )]
 pub(super) struct CtlArgs {
@@ -37,7 +38,8 @@ enum Wish {
     /// Change knobs, all or none: prob=0.05 rate=100/s times=10
     ///
     /// prob: how likely a match fails. rate: failures per second, of a run that was started with --rate. times: so many
-    /// more failures from now on; then the run ends, as with --times. RULE.prob=0.05 names the rule, if there are several.
+    /// more failures from now on; when they are used up, it is as with --times. RULE.prob=0.05 names the rule, if there are
+    /// several.
     Set {
         /// KNOB=VALUE or RULE.KNOB=VALUE
         #[arg(required = true, value_name = "CHANGE")]

@@ -278,6 +278,10 @@ fn one_line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::ValueValidation
         && let (Some(option), Some(source)) = (context(ContextKind::InvalidArg), std::error::Error::source(error))
     {
+        // A word that is no option needs no name: its error says which knob of it is wrong.
+        if option.starts_with('<') {
+            return source.to_string();
+        }
         let option = option.split(' ').next().unwrap_or(option).trim_matches(['[', ']']);
         return format!("{option}: {source}");
     }

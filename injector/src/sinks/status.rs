@@ -76,7 +76,7 @@ impl Drop for Status {
     }
 }
 
-/// `12 s, 48 s left   1234 matches/s   12.3 failures/s, 148 in all   0 lost`
+/// `12 s, 48 s left  1234 matches/s  12.3 failures/s, 148 in all  0 lost`
 fn line(figures: &Figures, before: Option<(Duration, Figures)>) -> String {
     let Figures { paused, elapsed, left, matches, failures, lost } = *figures;
     // At first, since the run began.
@@ -88,14 +88,14 @@ fn line(figures: &Figures, before: Option<(Duration, Figures)>) -> String {
     };
     let mut line = String::new();
     if paused {
-        line.push_str("paused   ");
+        line.push_str("paused  ");
     }
     line.push_str(&seconds(elapsed));
     if let Some(left) = left {
         line.push_str(&format!(", {} left", seconds(left)));
     }
     line + &format!(
-        "   {} matches/s   {} failures/s, {failures} in all   {lost} lost",
+        "  {} matches/s  {} failures/s, {failures} in all  {lost} lost",
         rate(matches, earlier.matches),
         rate(failures, earlier.failures)
     )
@@ -131,12 +131,12 @@ mod tests {
     #[test]
     fn rates_are_of_the_last_second() {
         let first = Figures { left: Some(Duration::from_millis(57_300)), ..figures(2, 1000, 5) };
-        assert_eq!(line(&first, None), "2 s, 58 s left   500 matches/s   2.5 failures/s, 5 in all   0 lost");
+        assert_eq!(line(&first, None), "2 s, 58 s left  500 matches/s  2.5 failures/s, 5 in all  0 lost");
         let second = Figures { lost: 3, ..figures(65, 3000, 5) };
         let shown = line(&second, Some((Duration::from_secs(2), first)));
-        assert_eq!(shown, "1 min 5 s   1000 matches/s   0 failures/s, 5 in all   3 lost");
+        assert_eq!(shown, "1 min 5 s  1000 matches/s  0 failures/s, 5 in all  3 lost");
         let paused = Figures { paused: true, ..figures(0, 0, 0) };
-        assert_eq!(line(&paused, None), "paused   0 s   0 matches/s   0 failures/s, 0 in all   0 lost");
+        assert_eq!(line(&paused, None), "paused  0 s  0 matches/s  0 failures/s, 0 in all  0 lost");
     }
 
     #[test]
