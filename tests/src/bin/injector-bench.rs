@@ -42,7 +42,7 @@ const HOOKS: [Hook; 2] = [
 ];
 
 /// Injector runs in which no call of the module matches, so that what is measured is the way to "no".
-const NOT_MATCHING: [(&str, &[&str]); 9] = [
+const NOT_MATCHING: [(&str, &[&str]); 14] = [
     ("injector --gfp NOFS --order-lt 4 --prob 0.01", &["--gfp", "NOFS", "--order-lt", "4", "--prob", "0.01"]),
     ("injector --gfp ATOMIC", &["--gfp", "ATOMIC", "--prob", "1"]),
     ("injector --gfp-scope raw --gfp NOFS", &["--gfp-scope", "raw", "--gfp", "NOFS", "--prob", "1"]),
@@ -50,7 +50,15 @@ const NOT_MATCHING: [(&str, &[&str]); 9] = [
     ("injector --order-gt 5", &["--order-gt", "5", "--prob", "1"]),
     ("injector --pid OTHER", &["--pid", "OTHER", "--prob", "1"]),
     ("injector --cgroup OTHER", &["--cgroup", "OTHER", "--prob", "1"]),
+    ("injector --size 3", &["--size", "3", "--prob", "1"]),
+    ("injector --cache no match", &["--cache", "injector_test_4k", "--prob", "1"]),
+    ("injector --comm no match", &["--comm", "nobody*", "--prob", "1"]),
+    ("injector --seed 1 --prob 0: a stack walk without a filter", &["--seed", "1", "--prob", "0"]),
     ("injector --stack xfs_*", &["--stack", "xfs_*", "--prob", "1"]),
+    (
+        "injector --stack '*_free*' '*_show*' '*_init*': thousands of functions",
+        &["--stack", "*_free*", "--stack", "*_show*", "--stack", "*_init*", "--prob", "1"],
+    ),
     ("injector --prob 0", &["--prob", "0"]),
 ];
 
@@ -81,7 +89,9 @@ fn calls() -> Vec<Value> {
             cost()
         };
         let empty = row("empty kprobe program", None, empty);
-        for (what, arguments) in NOT_MATCHING {
+        // Page calls have no cache.
+        let fits = |arguments: &[&str]| hook.name == "slab" || !arguments.contains(&"--cache");
+        for (what, arguments) in NOT_MATCHING.into_iter().filter(|(_, arguments)| fits(arguments)) {
             let pid = other.pid_arg();
             let path = cgroup.arg();
             let mut arguments: Vec<&str> = arguments
