@@ -16,6 +16,8 @@ use injector_common::{
     record::{Pending, Site},
 };
 
+use crate::site::Walk;
+
 /// What the user side sets before load. Read it through [`config!`] only: the compiler sees a constant that
 /// is zero, the kernel sees the real one.
 #[unsafe(no_mangle)]
@@ -96,6 +98,12 @@ pub static PENDING: LruHashMap<u32, Pending> = LruHashMap::with_max_entries(1638
 #[map]
 pub static NAMES: Array<Automaton> = Array::with_max_entries(GLOBS, 0);
 
+/// Per-CPU memory for what a walk of the stack finds. Not on the program's stack: the verifier of 6.1 looks at the function of
+/// a bpf_loop() once, takes what it did to the stack then for all that it ever does, and removes what depends on more (mended
+/// in 6.7, "verify callbacks as if they are called unknown number of times"). Of maps it knows nothing.
+#[map]
+pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+
 /// The target processes, when there are any.
 #[map]
 pub static PIDS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_PIDS, 0);
@@ -124,6 +132,14 @@ pub fn counters(hook: u32) -> Option<&'static mut Counters> {
     let counters = COUNTERS.get_ptr_mut(cpu * HOOKS as u32 + hook)?;
     // SAFETY: this CPU's slot, and programs on one CPU don't nest.
     Some(unsafe { &mut *counters })
+}
+
+/// This CPU's memory for a walk.
+#[inline(always)]
+pub fn walk() -> Option<&'static mut Walk> {
+    let walk = WALK.get_ptr_mut(0)?;
+    // SAFETY: this CPU's slot, and programs on one CPU don't nest.
+    Some(unsafe { &mut *walk })
 }
 
 /// This CPU's scratch memory.

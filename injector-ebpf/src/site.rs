@@ -12,7 +12,7 @@ use injector_common::{
     site,
 };
 
-use crate::maps::{MODULES, STACK_RANGES, Scratch, config, scratch};
+use crate::maps::{self, MODULES, STACK_RANGES, Scratch, config};
 
 /// Leaves out the hook itself: the stack begins with its caller (`BPF_F_SKIP_FIELD_MASK` of the helper's flags).
 const SKIP_HOOK: u64 = 1;
@@ -25,6 +25,7 @@ macro_rules! slice {
 }
 
 /// What one walk of the stack found.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Walk {
     /// The site's signature.
@@ -100,21 +101,20 @@ pub fn walk(ctx: &ProbeContext, hook: u32, id: u32, scratch: &mut Scratch) -> Op
     if bytes <= 0 {
         return None;
     }
-    let mut walk = Walk { signature: site::start(id), ..Walk::NONE };
-    // SAFETY: the callback has the signature that the helper wants, and `walk` outlives the call.
+    let walk = maps::walk()?;
+    *walk = Walk { signature: site::start(id), ..Walk::NONE };
+    // SAFETY: the callback has the signature that the helper wants.
     unsafe {
-        bpf_loop(bytes as u32 >> 3, frame as *mut c_void, (&raw mut walk).cast(), 0);
+        bpf_loop(bytes as u32 >> 3, frame as *mut c_void, core::ptr::null_mut(), 0);
     }
     scratch.site.hook = hook;
     scratch.site.frames_len = walk.len;
-    Some(walk)
+    Some(*walk)
 }
 
 /// Looks at frame `i`; 1 ends the loop.
-extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
-    // SAFETY: `walk` passes a `Walk`.
-    let walk = unsafe { &mut *context.cast::<Walk>() };
-    let Some(scratch) = scratch() else { return 1 };
+extern "C" fn frame(i: u32, _context: *mut c_void) -> i64 {
+    let (Some(walk), Some(scratch)) = (maps::walk(), maps::scratch()) else { return 1 };
     if i as usize >= MAX_FRAMES {
         return 1;
     }
