@@ -18,6 +18,15 @@ use nix::sys::{
 /// How often.
 pub const TICK: Duration = Duration::from_millis(100);
 
+/// A tick that is later than this was held up: by a machine that stood still, by a host that took its time for the journal.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How much of the time between two ticks this thread was held up. Whoever had to wait for it meanwhile did not hang.
+#[must_use]
+pub fn held_up(between: Duration) -> Duration {
+    if between > LATE { between.saturating_sub(TICK) } else { Duration::ZERO }
+}
+
 /// Not used by anything else in this process.
 const SIGNAL: Signal = Signal::SIGALRM;
 
@@ -60,5 +69,17 @@ impl Drop for Ticker {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_tick_excuses_others() {
+        assert_eq!(held_up(TICK), Duration::ZERO);
+        assert_eq!(held_up(Duration::from_millis(900)), Duration::ZERO);
+        assert_eq!(held_up(Duration::from_secs(12)), Duration::from_millis(11_900));
     }
 }

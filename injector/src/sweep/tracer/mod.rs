@@ -30,7 +30,7 @@ use nix::{
 };
 
 use super::{
-    clock::Ticker,
+    clock::{self, Ticker},
     journal::record::{Outcome, RunEnd},
 };
 use crate::{
@@ -253,8 +253,10 @@ impl<W: Watcher> Tracer<'_, W> {
             if self.outcome.is_some() && !self.tasks.is_empty() {
                 self.end(RunEnd::Finished, cgroup);
             }
-            if last_tick.elapsed() >= super::clock::TICK {
+            let between = last_tick.elapsed();
+            if between >= clock::TICK {
                 last_tick = Instant::now();
+                self.excuse(clock::held_up(between));
                 if let Some(end) = self.tick(start)? {
                     self.end(end, cgroup);
                 }
@@ -266,6 +268,16 @@ impl<W: Watcher> Tracer<'_, W> {
             }
         }
         Ok(Traced { end: self.ending.map_or(RunEnd::Finished, |(end, _)| end), outcome: self.outcome })
+    }
+
+    /// We were held up for that long: tasks that stood stopped before us, or on a machine that stood still, did not hang.
+    fn excuse(&mut self, time: Duration) {
+        let now = Instant::now();
+        let later = |since: Instant| since.checked_add(time).map_or(now, |since| since.min(now));
+        self.last_event = later(self.last_event);
+        for task in self.tasks.values_mut() {
+            task.since = later(task.since);
+        }
     }
 
     fn end(&mut self, end: RunEnd, cgroup: &OwnCgroup) {
