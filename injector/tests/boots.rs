@@ -50,12 +50,13 @@ impl Kept {
 fn boot() -> (String, Vec<String>) {
     let path = |name: &str| PathBuf::from(env::var_os(name).unwrap_or_else(|| panic!("{name} is not set")));
     let mut root = root::base(env!("CARGO_BIN_EXE_injector").as_ref()).unwrap().root;
-    root.program(env!("CARGO_BIN_EXE_injector").as_ref(), "/usr/bin/injector").unwrap();
+    // Without optimisation it is large, and the root is in memory: one copy has to do.
+    root.symlink("/usr/bin/injector", "/init");
     root.file(&path("INJECTOR_GUEST_MODULES").join("injector_test.ko"), "/injector_test.ko").unwrap();
     let image = Image::new(&root).unwrap();
     let mut machine = Machine::new(&path("INJECTOR_GUEST_KERNEL"), vec![image.path().to_owned()]);
     machine.timeout = Some(Duration::from_secs(300));
-    machine.memory_mb = 1024;
+    machine.memory_mb = 3072;
     let (stdout, stderr) = (Kept::default(), Kept::default());
     let streams = Streams::to(Box::new(stdout.clone()), Box::new(stderr.clone()));
     let outcome = machine.boot(&Command::new(["sh", "-c", SCRIPT]), streams).unwrap();
