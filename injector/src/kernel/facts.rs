@@ -134,7 +134,7 @@ impl Survey {
     /// # Errors
     /// Something is.
     pub fn into_facts(self) -> Result<Facts, KernelError> {
-        let Self { release, types, gfp, addresses, injectable: _, modules, options: _ } = self;
+        let Self { release, types, gfp, addresses, injectable, modules, options: _ } = self;
         let (offsets, addresses) = (types?.offsets, addresses?);
         if addresses.are_hidden() {
             return Err(KernelError::HiddenAddresses);
@@ -154,6 +154,7 @@ impl Survey {
             preempt_count: in_hot().or_else(|| addresses.get("__preempt_count")),
             offsets,
             modules: modules?,
+            injectable: injectable?,
             addresses,
         })
     }
@@ -178,6 +179,8 @@ pub struct Facts {
     pub preempt_count: Option<u64>,
     /// Loaded modules.
     pub modules: Modules,
+    /// Functions that may be overridden.
+    pub injectable: Injectable,
     /// The addresses of the hooks, and all of the above.
     pub addresses: Addresses,
 }

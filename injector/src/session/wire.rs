@@ -27,7 +27,7 @@ use crate::{
     kernel::{
         self, Facts, KernelError, KernelFiles, allocator,
         caches::{Caches, NoSuchCache},
-        hooks::{HookError, HookPoint, Injectable},
+        hooks::{HookError, HookPoint},
         kallsyms::{Kallsyms, NoMatch},
     },
     plan::{
@@ -49,9 +49,6 @@ pub enum ResolveError {
     /// A function can't be failed as the rule says.
     #[error(transparent)]
     Hooks(#[from] HookError),
-    /// The list of functions can't be read.
-    #[error("can't read the kernel's list of functions that can be failed: {0}")]
-    Injectable(KernelError),
     /// No slab cache matches a pattern.
     #[error(transparent)]
     Cache(#[from] NoSuchCache),
@@ -127,7 +124,6 @@ impl Wire {
         } else {
             None
         };
-        let injectable = Injectable::read(files).map_err(ResolveError::Injectable)?;
         let base = base(plan, facts, targets)?;
         let modules = modules(facts);
         let pids: Vec<u32> = targets.processes.iter().map(Process::pid).collect();
@@ -135,7 +131,7 @@ impl Wire {
         for rule in &plan.rules {
             let mut wire = Self {
                 config: base,
-                hooks: kernel::hooks::resolve(rule, &injectable, files)?,
+                hooks: kernel::hooks::resolve(rule, &facts.injectable, files)?,
                 pids: pids.clone(),
                 modules: modules.clone(),
                 stack_ranges: Vec::new(),
