@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
+use injector_common::config;
 use serde::Serialize;
 
 use super::number::{self, NotANumber};
@@ -143,7 +144,7 @@ pub fn parse_seed(text: &str) -> Result<u64, NotASeed> {
 
 impl Policy {
     /// How many numbers `nth` can have.
-    pub const MAX_NTH: usize = 16;
+    pub const MAX_NTH: usize = config::MAX_NTH;
 
     pub(super) fn validate(&self) -> Result<(), PlanError> {
         let Self {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
+use injector_common::config;
 use serde::{Serialize, Serializer};
 
 use super::number::{self, NotANumber};
@@ -58,7 +59,7 @@ pub enum PathError {
 
 impl StackPath {
     /// How many patterns a path can have.
-    pub const MAX_LEN: usize = 4;
+    pub const MAX_LEN: usize = config::MAX_PATH_LEN;
 
     /// Its patterns, the outermost caller first; one at least.
     #[must_use]
@@ -106,7 +107,7 @@ impl Serialize for StackPath {
 
 impl StackFilter {
     /// How many paths of more than one pattern there can be.
-    pub const MAX_PATHS: usize = 4;
+    pub const MAX_PATHS: usize = config::MAX_PATHS;
 
     /// Whether every stack matches.
     #[must_use]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use injector_common::config;
 use serde::{Serialize, Serializer};
 
 use super::Glob;
@@ -21,7 +22,7 @@ pub struct TaskFilter {
 
 impl TaskFilter {
     /// How many user ids, and how many processes, can be named.
-    pub const MAX_IDS: usize = 8;
+    pub const MAX_IDS: usize = config::MAX_IDS;
 
     /// Whether every task matches.
     #[must_use]
