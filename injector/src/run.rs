@@ -5,7 +5,7 @@ mod watch;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     io,
     num::NonZeroU64,
     rc::Rc,
@@ -82,8 +82,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32>
     let mut interrupts = Interrupts::new()?;
     stage("loading and attaching the programs");
     let (session, streams) = Session::attach(loader, &wires, ebpf_log)?;
-    let hooks: BTreeSet<Hook> = session.rules().iter().flat_map(Attached::hooks).collect();
-    let hooks: Vec<Hook> = hooks.into_iter().collect();
+    let hooks = session.hooks();
 
     let start = Start {
         version: env!("CARGO_PKG_VERSION"),
@@ -209,7 +208,7 @@ impl Run<'_> {
         self.armed = Instant::now();
         let armings: Vec<RuleArming> = self.plan.rules.iter().map(|rule| arming(&rule.policy)).collect();
         self.session.arm(&armings, self.deadline());
-        let hooks: BTreeSet<Hook> = self.session.rules().iter().flat_map(Attached::hooks).collect();
+        let hooks = self.session.hooks();
         let hooks = hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
         let until = if self.command.is_some() { "the command ends" } else { "Ctrl-C" };
         let dry = if self.plan.dry_run { " (a dry run: nothing is failed)" } else { "" };

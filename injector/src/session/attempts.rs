@@ -1,11 +1,13 @@
 //! The attempts of a sweep's tasks, in memory that the hook sees too.
 
-use std::{num::NonZeroUsize, ptr::NonNull};
+use std::ptr::NonNull;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use aya::maps::Map;
 use injector_common::attempt::{Attempt, MAX_ATTEMPTS};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::munmap;
+
+use super::shared;
 
 const BYTES: usize = size_of::<Attempt>() * MAX_ATTEMPTS as usize;
 
@@ -30,12 +32,7 @@ pub struct Attempts {
 impl Attempts {
     /// Maps the array.
     pub(super) fn new(map: &Map) -> Result<Self> {
-        let Map::Array(data) = map else { bail!("only arrays can be mapped into memory") };
-        let bytes = NonZeroUsize::new(BYTES).context("an array without entries")?;
-        let (access, shared) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
-        // SAFETY: a fresh mapping at an address of the kernel's choice; the kernel keeps the map as long as the mapping.
-        let memory = unsafe { mmap(None, bytes, access, shared, data.fd(), 0) };
-        Ok(Self { memory: memory.context("can't map the attempts into memory")?.cast(), number: 0 })
+        Ok(Self { memory: shared::in_memory(map, BYTES)?.cast(), number: 0 })
     }
 
     /// Begins an attempt of a task that is stopped. False: its slot belongs to another task, so nothing will fail in it.

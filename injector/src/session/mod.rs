@@ -10,6 +10,7 @@ mod shared;
 mod wire;
 
 use std::{
+    collections::BTreeSet,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -22,6 +23,8 @@ use aya::{
 use aya_log::EbpfLogger;
 use nix::time::{ClockId, clock_gettime};
 use tracing::debug;
+
+use crate::plan::Hook;
 
 pub use attached::{Arming, Attached, RuleArming};
 pub use attempts::{Attempts, Opening};
@@ -133,6 +136,13 @@ impl Session {
     /// Goes on as before [`Session::pause`].
     pub fn resume(&self) {
         self.rules.iter().for_each(Attached::rearm);
+    }
+
+    /// All that is attached to, each hook once, whatever the rule.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<Hook> {
+        let hooks: BTreeSet<Hook> = self.rules.iter().flat_map(Attached::hooks).collect();
+        hooks.into_iter().collect()
     }
 
     /// Lets failures happen: each rule as it is armed, none after `deadline_ns` (CLOCK_MONOTONIC) unless

@@ -1,6 +1,7 @@
 //! Numbers that this process and the eBPF programs both see: array maps, mapped into memory.
 
 use std::{
+    ffi::c_void,
     num::NonZeroUsize,
     ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering},
@@ -9,6 +10,18 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::maps::Map;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// Maps the first `bytes` of an array that was made with `BPF_F_MMAPABLE`; who asks for it unmaps it.
+///
+/// # Errors
+/// When it is no such array, or can't be mapped.
+pub(super) fn in_memory(map: &Map, bytes: usize) -> Result<NonNull<c_void>> {
+    let Map::Array(data) = map else { bail!("only arrays can be mapped into memory") };
+    let bytes = NonZeroUsize::new(bytes).context("an array without entries")?;
+    let (access, shared) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
+    // SAFETY: a fresh mapping at an address of the kernel's choice; the kernel keeps the map as long as the mapping.
+    unsafe { mmap(None, bytes, access, shared, data.fd(), 0) }.context("can't map an eBPF array into memory")
+}
 
 /// An array map in memory, as words of 64 bits. Reading and writing it needs no system call, so it keeps no program off its CPU.
 #[derive(Debug)]
@@ -23,12 +36,7 @@ impl Shared {
     /// # Errors
     /// When it is no such array, or can't be mapped.
     pub(super) fn new(map: &Map, len: u32) -> Result<Self> {
-        let Map::Array(data) = map else { bail!("only arrays can be mapped into memory") };
-        let bytes = NonZeroUsize::new(len as usize * size_of::<u64>()).context("an array without entries")?;
-        let (access, shared) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
-        // SAFETY: a fresh mapping at an address of the kernel's choice; the kernel keeps the map as long as the mapping.
-        let memory = unsafe { mmap(None, bytes, access, shared, data.fd(), 0) };
-        Ok(Self { memory: memory.context("can't map an eBPF array into memory")?.cast(), len })
+        Ok(Self { memory: in_memory(map, len as usize * size_of::<u64>())?.cast(), len })
     }
 
     /// A word.
