@@ -145,6 +145,15 @@ impl<'a> Pass<'a> {
         self.found
     }
 
+    /// The failures of an attempt are now the last ones, if they are not already.
+    fn remember(&mut self, attempt: &Attempt) {
+        for failure in failures(attempt) {
+            self.recent.retain(|known| *known != failure);
+            self.recent.push_front(failure);
+        }
+        self.recent.truncate(SUSPECTS);
+    }
+
     /// The last failures, latest first.
     fn suspects(&self) -> Vec<Signature> {
         self.recent.iter().map(|(site, _)| *site).collect()
@@ -161,12 +170,23 @@ impl<'a> Pass<'a> {
                 || task.is_some_and(|tid| names_task(splat, tid)))
     }
 
-    /// Writes down what the kernel complains of. `task`: whose attempt with a failure has just ended. Some: it is not fit for
-    /// more.
-    fn trouble(&mut self, complaints: Vec<Complaint>, task: Option<u32>) -> Result<Option<RunEnd>> {
+    /// Writes down what the kernel complains of. `task`: whose attempt with a failure has just ended; `under_way`: attempts that
+    /// had failures and are not over. Some: it is not fit for more.
+    fn trouble(
+        &mut self,
+        complaints: Vec<Complaint>,
+        task: Option<u32>,
+        under_way: &[Attempt],
+    ) -> Result<Option<RunEnd>> {
         let mut end = None;
         self.complained |= !complaints.is_empty();
         for complaint in complaints {
+            // The kernel speaks before the task comes back from the call, if it ever does.
+            let culprit = under_way.iter().find(|attempt| names_task(&complaint.splat, attempt.tid));
+            if let Some(attempt) = culprit {
+                self.remember(attempt);
+            }
+            let task = culprit.map(|attempt| attempt.tid).or(task);
             let verdict = Verdict::from(complaint.kind);
             let certain = self.is_certain(verdict, &complaint.splat, task);
             let last = self.recent.front().copied().filter(|_| certain);
@@ -205,14 +225,11 @@ fn failures(attempt: &Attempt) -> Vec<(Signature, Option<Signature>)> {
 }
 
 impl Watcher for Pass<'_> {
-    fn failed(&mut self, attempt: &Attempt) -> Result<Option<RunEnd>> {
+    fn failed(&mut self, attempt: &Attempt, under_way: &[Attempt]) -> Result<Option<RunEnd>> {
         self.in_a_row = None;
         self.failed += 1;
         self.last_failure = Some(Instant::now());
-        for failure in failures(attempt) {
-            self.recent.push_front(failure);
-        }
-        self.recent.truncate(SUSPECTS);
+        self.remember(attempt);
         self.experiment.rearm();
         self.experiment.lab.heartbeat();
         self.experiment.drain((attempt.crowd == 0).then_some(Signature(attempt.sites[0])))?;
@@ -222,7 +239,7 @@ impl Watcher for Pass<'_> {
         if self.terms.repeating {
             complaints.extend(self.growth(Signature(attempt.sites[0])));
         }
-        self.trouble(complaints, Some(attempt.tid))
+        self.trouble(complaints, Some(attempt.tid), under_way)
     }
 
     fn outcome(&mut self, failure: Failure) -> Result<()> {
@@ -302,26 +319,24 @@ impl Watcher for Pass<'_> {
     fn hangs(&mut self, tid: u32, attempt: Option<&Attempt>, call: Option<Call>) -> Result<()> {
         let stack = tracer::kernel_stack(tid);
         if let Some(attempt) = attempt {
-            for failure in failures(attempt) {
-                self.recent.push_front(failure);
-            }
+            self.remember(attempt);
         }
         // Late complaints come first: they say more.
         let complaints = self.experiment.oracle.poll();
         let explained = complaints.iter().any(|complaint| Verdict::from(complaint.kind) >= Verdict::Hang);
-        self.trouble(complaints, None)?;
+        self.trouble(complaints, None, &[])?;
         let call = call.map_or("user space".to_owned(), Call::name);
         let waits_in = stack.iter().map(|frame| frames::function(frame)).find(|name| !is_waiting(name));
         let for_a_peer = waits_in.is_some_and(|function| PEERS.contains(&function));
         if !explained && !for_a_peer && !self.recent.is_empty() {
             let title = format!("task hung in {}", waits_in.unwrap_or(&call));
             let splat = format!("a task did not come back from {call}:\n{}", stack.join("\n"));
-            self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }], None)?;
+            self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }], None, &[])?;
         }
         Ok(())
     }
 
-    fn tick(&mut self) -> Result<Option<RunEnd>> {
+    fn tick(&mut self, under_way: &[Attempt]) -> Result<Option<RunEnd>> {
         self.experiment.lab.heartbeat();
         self.experiment.drain(None)?;
         // What kernel threads were failed at; the others are told by their attempts.
@@ -334,7 +349,7 @@ impl Watcher for Pass<'_> {
         }
         let complaints = self.experiment.oracle.poll();
         if !complaints.is_empty()
-            && let Some(end) = self.trouble(complaints, None)?
+            && let Some(end) = self.trouble(complaints, None, under_way)?
         {
             return Ok(Some(end));
         }
@@ -360,7 +375,7 @@ impl Pass<'_> {
         let function = self.experiment.lab.site(site).and_then(place::caller).unwrap_or_default();
         let title = format!("{RETRIES} in {function}");
         let splat = format!("{limit} failures of the same site in one call, and it tried again after each");
-        self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }], None).map(drop)
+        self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }], None, &[]).map(drop)
     }
 
     /// Looks at the slab caches after the first, the middle and the last repeat of a failure.
@@ -423,7 +438,7 @@ impl Pass<'_> {
         let mut end = None;
         loop {
             let complaints = self.experiment.oracle.flush();
-            let seen = self.trouble(complaints, None)?;
+            let seen = self.trouble(complaints, None, &[])?;
             end = end.or(seen);
             if start.elapsed() > MOMENT {
                 break;
@@ -431,7 +446,7 @@ impl Pass<'_> {
             std::thread::sleep(MOMENT / 2);
         }
         let damage = self.experiment.tainted(self.complained);
-        let seen = self.trouble(damage.into_iter().collect(), None)?;
+        let seen = self.trouble(damage.into_iter().collect(), None, &[])?;
         Ok(end.or(seen))
     }
 }

@@ -4,6 +4,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, Output},
+    thread,
 };
 
 use injector::sweep::journal::{self, Signature, State};
@@ -20,6 +21,16 @@ pub struct Ground {
     pub kernel: PathBuf,
     module: PathBuf,
     workloads: PathBuf,
+}
+
+/// Journals of a test that failed are kept, so that it can be understood.
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.directory.disable_cleanup(true);
+            eprintln!("the journals are in {}", self.directory.path().display());
+        }
+    }
 }
 
 impl Ground {
@@ -114,7 +125,8 @@ pub fn assert_found(state: &State, defects: &[&Defect], expected: fn(&Defect) ->
     for finding in &findings {
         for failure in &finding.failures {
             let stack = functions(failure.site);
-            assert!(!stack.iter().any(|frame| frame.starts_with("twin_") || frame.starts_with("bait_")), "{stack:#?}");
+            let is_correct = |frame: &String| frame.starts_with("twin_") || frame.starts_with("bait_");
+            assert!(!stack.iter().any(is_correct), "{stack:#?} is blamed: {finding:#?}");
         }
     }
 }

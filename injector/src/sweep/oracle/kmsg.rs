@@ -8,6 +8,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,12 @@ const FILE: &str = "dev/kmsg";
 /// More than a record can be: 2048 bytes with the prefix (PRINTK_MESSAGE_MAX), 8192 before 6.4 (CONSOLE_EXT_LOG_MAX).
 const BUFFER: usize = 16 << 10;
 
+/// How the kernel says that it ends now: panic() in kernel/panic.c, `sysrq_crash_op` in drivers/tty/sysrq.c.
+const LAST_WORDS: [&str; 2] = ["Kernel panic - not syncing", "sysrq: Trigger a crash"];
+
+/// More than a kernel needs to stop its other CPUs once it panics, with a slow console and an emulated machine.
+const LAST_MOMENTS: Duration = Duration::from_secs(30);
+
 /// One line of the log; a record of several lines is several of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -39,6 +46,13 @@ pub struct Line {
     pub fragment: bool,
     /// The text.
     pub text: String,
+}
+
+impl Line {
+    /// Whether no user space runs on after this.
+    fn is_the_end(&self) -> bool {
+        LAST_WORDS.iter().any(|words| self.text.starts_with(words))
+    }
 }
 
 /// A reader of the log with the reports that are open in it.
@@ -113,9 +127,16 @@ impl KernelLog {
 
     /// What the kernel complained about since the last call; does not wait. When a report is open, it says nothing yet.
     /// The next call is about something new: the same complaint again is one again.
+    ///
+    /// Does not come back once the kernel panics. The CPUs that panic() has not stopped yet go on for a while, but some of
+    /// what is wrong there is not printed any more (`oops_in_progress`: `__schedule_bug()` in kernel/sched/core.c), so that
+    /// nobody must take silence for health.
     pub fn poll(&mut self) -> Vec<Complaint> {
         for line in self.read() {
             if line.facility == 0 {
+                if line.is_the_end() {
+                    thread::sleep(LAST_MOMENTS);
+                }
                 self.collector.feed(&line.text);
             }
         }
@@ -338,6 +359,14 @@ mod tests {
         }
         log.write(&WARNING.repeat(2));
         assert_eq!(log.log.poll().len(), 1, "but not twice at once");
+    }
+
+    #[test]
+    fn last_words() {
+        let is_the_end = |record: &str| Record::parse(record).unwrap().lines()[0].is_the_end();
+        assert!(is_the_end("0,5,1,-;Kernel panic - not syncing: Fatal exception"));
+        assert!(is_the_end("6,5,1,-;sysrq: Trigger a crash"));
+        assert!(!is_the_end("6,5,1,-;sysrq: Emergency Sync"));
     }
 
     #[test]

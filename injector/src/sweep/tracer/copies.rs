@@ -160,7 +160,7 @@ impl<W: Watcher> Tracer<'_, W> {
         let mut end = None;
         let failed = attempt.failed > 0;
         if failed {
-            end = self.watcher.failed(&attempt)?;
+            end = self.tell(&attempt)?;
             if let Some(error) = error.filter(|_| end.is_none() && self.ending.is_none()) {
                 return self.again(pid, attempt, call, error);
             }

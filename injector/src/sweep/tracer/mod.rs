@@ -77,11 +77,12 @@ pub struct Failure {
 
 /// Who is told what the tracer sees, and may end the run.
 pub trait Watcher {
-    /// An attempt in which something was failed is over: the moment to look at the kernel.
+    /// An attempt in which something was failed is over: the moment to look at the kernel. `under_way`: attempts of other tasks
+    /// that had failures and are not over.
     ///
     /// # Errors
     /// Ends the run.
-    fn failed(&mut self, attempt: &Attempt) -> Result<Option<RunEnd>>;
+    fn failed(&mut self, attempt: &Attempt, under_way: &[Attempt]) -> Result<Option<RunEnd>>;
     /// What came of it is known.
     ///
     /// # Errors
@@ -100,11 +101,11 @@ pub trait Watcher {
     /// # Errors
     /// Ends the run.
     fn hangs(&mut self, tid: u32, attempt: Option<&Attempt>, call: Option<Call>) -> Result<()>;
-    /// Some time has passed.
+    /// Some time has passed. `under_way`: attempts that had failures and are not over.
     ///
     /// # Errors
     /// Ends the run.
-    fn tick(&mut self) -> Result<Option<RunEnd>>;
+    fn tick(&mut self, under_way: &[Attempt]) -> Result<Option<RunEnd>>;
     /// When something was failed the last time, as far as that is known.
     fn last_failure(&self) -> Option<Instant>;
 }
@@ -291,7 +292,8 @@ impl<W: Watcher> Tracer<'_, W> {
         if self.ending.is_some() {
             return Ok(None);
         }
-        let seen = self.watcher.tick()?;
+        let under_way = self.under_way();
+        let seen = self.watcher.tick(&under_way)?;
         if seen.is_some() {
             return Ok(seen);
         }
@@ -319,6 +321,18 @@ impl<W: Watcher> Tracer<'_, W> {
         }
         // Slow, but not stuck.
         Ok((start.elapsed() > self.manner.deadline).then_some(RunEnd::TimedOut))
+    }
+
+    /// Attempts that had failures and are not over.
+    fn under_way(&self) -> Vec<Attempt> {
+        let attempts = self.tasks.keys().map(|tid| self.attempts.look(tid.unsigned_abs()));
+        attempts.filter(|attempt| attempt.failed > 0).collect()
+    }
+
+    /// Tells of an attempt that is over and had a failure.
+    fn tell(&mut self, attempt: &Attempt) -> Result<Option<RunEnd>> {
+        let under_way = self.under_way();
+        self.watcher.failed(attempt, &under_way)
     }
 
     /// Lets a stopped task go on. One that is gone meanwhile needs nothing.

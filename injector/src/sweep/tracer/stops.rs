@@ -79,7 +79,7 @@ impl<W: Watcher> Tracer<'_, W> {
             }
             if attempt.failed > 0 {
                 self.count_step(task.step, &attempt);
-                end = self.watcher.failed(&attempt)?;
+                end = self.tell(&attempt)?;
                 // Else nobody is left who could be told.
                 let outcome = if task.copy.is_some() { copies::fate(outcome) } else { Outcome::Masked };
                 self.watcher.outcome(Failure { attempt, call, result: None, outcome })?;
@@ -168,7 +168,7 @@ impl<W: Watcher> Tracer<'_, W> {
         let task = self.tasks.get(&pid.as_raw());
         let (call, step) = task.map_or((None, None), |task| (task.last, task.step));
         self.count_step(step, &attempt);
-        let end = self.watcher.failed(&attempt)?;
+        let end = self.tell(&attempt)?;
         self.watcher.outcome(Failure { attempt, call, result: None, outcome: Outcome::Masked })?;
         Ok(end)
     }
@@ -228,7 +228,7 @@ impl<W: Watcher> Tracer<'_, W> {
         }
         if attempt.failed > 0 {
             self.count_step(step, &attempt);
-            let seen = self.watcher.failed(&attempt)?;
+            let seen = self.tell(&attempt)?;
             end = end.or(seen);
             match error {
                 Some(error) if step.is_none() && call.can_be_repeated() && end.is_none() && self.ending.is_none() => {
