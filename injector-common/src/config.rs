@@ -97,6 +97,10 @@ pub struct HookConfig {
     pub id: u32,
     /// What a failed call returns.
     pub error: i32,
+    /// Attached by fmod_ret, not by a kprobe: on or off.
+    pub fmod_ret: u32,
+    /// Explicit padding.
+    pub _pad: u32,
 }
 
 /// A loaded module: what a site signature needs to be the same wherever the module was loaded.
@@ -384,7 +388,7 @@ impl Config {
         outcome: 0,
         follow: 0,
         cpus: 0,
-        hooks: [HookConfig { id: 0, error: 0 }; HOOKS],
+        hooks: [HookConfig { id: 0, error: 0, fmod_ret: OFF, _pad: 0 }; HOOKS],
         offsets: Offsets {
             task_flags: ABSENT,
             cache_object_size: ABSENT,

@@ -1,10 +1,8 @@
 //! The one path that every hook takes: facts, filters, guards, policy, record, verdict. Cheap things first.
 
-use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::{bpf_ktime_get_ns, generated},
-    programs::ProbeContext,
-};
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_log_ebpf::{debug, warn};
 use injector_common::{
     HOOK_BIO, HOOK_FUNCTION, HOOK_PAGE, HOOK_SLAB, HOOKS,
@@ -18,6 +16,7 @@ use injector_common::{
 };
 
 use crate::{
+    attach::Context,
     kernel_memory,
     maps::{self, Scratch, config},
     outcome, policy, record,
@@ -58,17 +57,12 @@ pub struct Facts {
     pub site: u64,
 }
 
-/// Fails the call if it is to be failed.
+/// What the call returns instead of being made, if it is to be failed. This is the same for every way to attach.
 #[inline(always)]
-pub fn run(ctx: &ProbeContext, call: &Call) {
-    if screen(call).is_none() {
-        return;
-    }
-    if decide(ctx.regs, call.hook, call.gfp, call.order, call.cache) != 0 && config!(dry_run) != ON {
-        let error = i64::from(config!(hooks[call.hook as usize].error));
-        // SAFETY: a kprobe's registers, at the entry of a function that the kernel lists as injectable.
-        unsafe { generated::bpf_override_return(ctx.regs, error as u64) };
-    }
+pub fn verdict(ctx: &Context, call: &Call) -> Option<i32> {
+    screen(call)?;
+    let fails = decide(ctx.pointer, call.hook, call.gfp, call.order, call.cache) != 0;
+    (fails && config!(dry_run) != ON).then(|| config!(hooks[call.hook as usize].error))
 }
 
 /// Some when the cheap filters accept the call. This much runs for every allocation of the machine: no kernel memory is
@@ -103,19 +97,20 @@ fn screen(call: &Call) -> Option<()> {
 /// Whether the call fails, which the cheap filters have accepted; then it is recorded as a failure. A function of its own, so
 /// that its registers and stack cost nothing when it isn't called.
 #[inline(never)]
-fn decide(regs: *mut pt_regs, hook: u32, gfp: u32, order: u32, cache: u64) -> i32 {
-    i32::from(decide_call(&ProbeContext { regs }, &Call { hook, gfp, cache, order }).is_some())
+fn decide(pointer: *mut c_void, hook: u32, gfp: u32, order: u32, cache: u64) -> i32 {
+    i32::from(decide_call(&Context { pointer }, &Call { hook, gfp, cache, order }).is_some())
 }
 
 #[inline(always)]
-fn decide_call(ctx: &ProbeContext, call: &Call) -> Option<()> {
+fn decide_call(ctx: &Context, call: &Call) -> Option<()> {
     if maps::live(LIVE_ARMED)? == 0 || call.hook as usize >= HOOKS {
         return None;
     }
     let counters = maps::counters(call.hook)?;
 
     // The other filters.
-    let scratch = maps::scratch()?;
+    let scratch = maps::scratch(call.hook)?;
+    let call = &Call { cache: scratch.number(call.cache), ..*call };
     let Some(task_flags) = task::flags() else {
         counters.unreadable += 1;
         return None;
@@ -280,7 +275,7 @@ fn give_back(taken: Option<&mut Site>) {
 
 /// Some when the context is one that is asked for: `CONTEXT_*`, or [`CONTEXT_UNKNOWN`] where nobody wants to know.
 #[inline(always)]
-fn match_context(ctx: &ProbeContext, scratch: &mut Scratch, counters: &mut Counters) -> Option<u32> {
+fn match_context(ctx: &Context, scratch: &mut Scratch, counters: &mut Counters) -> Option<u32> {
     if config!(contexts) == CONTEXTS_ALL {
         return Some(CONTEXT_UNKNOWN);
     }
@@ -303,7 +298,7 @@ fn match_context(ctx: &ProbeContext, scratch: &mut Scratch, counters: &mut Count
 
 /// Reads the name of a slab call's cache.
 #[inline(always)]
-fn read_cache(ctx: &ProbeContext, call: &Call, name: &mut [u8; CACHE_NAME_LEN], counters: &mut Counters) -> Option<()> {
+fn read_cache(ctx: &Context, call: &Call, name: &mut [u8; CACHE_NAME_LEN], counters: &mut Counters) -> Option<()> {
     let address = kernel_memory::member::<u64>(call.cache, config!(offsets.cache_name));
     let read = address.and_then(|address| kernel_memory::string(address, name));
     if read.is_none() {
@@ -380,7 +375,7 @@ fn is_size_accepted(size: u64) -> bool {
 }
 
 #[inline(always)]
-fn walk_stack(ctx: &ProbeContext, call: &Call, scratch: &mut Scratch, counters: &mut Counters) -> Option<Walk> {
+fn walk_stack(ctx: &Context, call: &Call, scratch: &mut Scratch, counters: &mut Counters) -> Option<Walk> {
     let walk = site::walk(ctx, call.hook, config!(hooks[call.hook as usize].id), scratch);
     if walk.is_none() {
         counters.unreadable += 1;

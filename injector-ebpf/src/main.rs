@@ -6,6 +6,7 @@
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "the only way to an atomic add on the eBPF target")]
 
+mod attach;
 mod bio;
 mod family;
 mod filemap;

@@ -54,19 +54,24 @@ pub static ATTEMPTS: Array<Attempt> = Array::with_max_entries(MAX_ATTEMPTS, MMAP
 #[map]
 pub static COUNTERS: Array<Counters> = Array::with_max_entries(HOOKS as u32, MMAPABLE);
 
-/// Per-CPU memory that is too large for the stack. Programs on one CPU don't nest: the kernel skips a kprobe program
-/// that is hit while another runs (`bpf_prog_active`, kernel/trace/bpf_trace.c, 6.12).
+/// Per-CPU memory that is too large for the stack, a row for each hook. A program does not nest in itself on one CPU: the
+/// kernel skips one that is hit while it runs there, interrupted or preempted (`prog->active`, kernel/bpf/trampoline.c, 6.12),
+/// and a kprobe's while any other's runs (`bpf_prog_active`, kernel/trace/bpf_trace.c). fmod_ret programs of different hooks
+/// do nest.
 #[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(HOOKS as u32, 0);
 
 /// See [`SCRATCH`].
 #[repr(C)]
 pub struct Scratch {
     /// Address of this CPU's preempt count; 0: not looked up yet.
     pub preempt_count: u64,
+    /// See [`Scratch::number`].
+    number: u64,
     /// See [`Scratch::opaque`].
     opaque: u32,
-    _pad: u32,
+    /// How many frames of a stack come before the hook's caller where it is attached by fmod_ret; 0: not looked up yet.
+    pub skip: u32,
     /// The stack being looked at, ready to become a row of the histogram.
     pub site: Site,
     /// Room for a system call's first failure, ready to become a row of [`PENDING`].
@@ -74,6 +79,17 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// An argument of the hooked function as a number. In a trampoline's program the verifier knows which are pointers, and
+    /// allows no arithmetic on them, which printing is.
+    #[inline(always)]
+    pub fn number(&mut self, argument: u64) -> u64 {
+        // SAFETY: as below.
+        unsafe {
+            (&raw mut self.number).write_volatile(argument);
+            (&raw const self.number).read_volatile()
+        }
+    }
+
     /// The same number, of which the verifier knows nothing any more. It follows each path through a loop for as long as
     /// what it knows of a number differs, so a search of 17 steps would be verified 2^17 times.
     #[inline(always)]
@@ -100,9 +116,10 @@ pub static NAMES: Array<Automaton> = Array::with_max_entries(GLOBS, 0);
 
 /// Per-CPU memory for what a walk of the stack finds. Not on the program's stack: the verifier of 6.1 looks at the function of
 /// a bpf_loop() once, takes what it did to the stack then for all that it ever does, and removes what depends on more (mended
-/// in 6.7, "verify callbacks as if they are called unknown number of times"). Of maps it knows nothing.
+/// in 6.7, "verify callbacks as if they are called unknown number of times"). Of maps it knows nothing. A row for each hook, as
+/// in [`SCRATCH`].
 #[map]
-pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(HOOKS as u32, 0);
 
 /// The target processes, when there are any.
 #[map]
@@ -130,23 +147,23 @@ pub fn counters(hook: u32) -> Option<&'static mut Counters> {
     // SAFETY: returns a number.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let counters = COUNTERS.get_ptr_mut(cpu * HOOKS as u32 + hook)?;
-    // SAFETY: this CPU's slot, and programs on one CPU don't nest.
+    // SAFETY: this CPU's row, and a hook's program does not nest in itself.
     Some(unsafe { &mut *counters })
 }
 
-/// This CPU's memory for a walk.
+/// This CPU's memory for a hook's walk.
 #[inline(always)]
-pub fn walk() -> Option<&'static mut Walk> {
-    let walk = WALK.get_ptr_mut(0)?;
-    // SAFETY: this CPU's slot, and programs on one CPU don't nest.
+pub fn walk(hook: u32) -> Option<&'static mut Walk> {
+    let walk = WALK.get_ptr_mut(hook)?;
+    // SAFETY: this CPU's row, and a hook's program does not nest in itself.
     Some(unsafe { &mut *walk })
 }
 
-/// This CPU's scratch memory.
+/// This CPU's scratch memory of a hook.
 #[inline(always)]
-pub fn scratch() -> Option<&'static mut Scratch> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: this CPU's slot, and programs on one CPU don't nest.
+pub fn scratch(hook: u32) -> Option<&'static mut Scratch> {
+    let scratch = SCRATCH.get_ptr_mut(hook)?;
+    // SAFETY: this CPU's row, and a hook's program does not nest in itself.
     Some(unsafe { &mut *scratch })
 }
 

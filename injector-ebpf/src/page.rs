@@ -1,15 +1,18 @@
 //! The `page` hook: every allocation from the page allocator, new slabs included.
 
-use aya_ebpf::{macros::kprobe, programs::ProbeContext};
 use injector_common::HOOK_PAGE;
 
-use crate::hook::{self, Call};
+use crate::{
+    attach::{Arguments, programs},
+    hook::Call,
+};
 
 /// match-proto:v6.1:mm/page_alloc.c: bool should_fail_alloc_page(gfp_t gfp_mask, unsigned int order)
 /// match-proto:v6.12:mm/fail_page_alloc.c: bool should_fail_alloc_page(gfp_t gfp_mask, unsigned int order)
-#[kprobe]
-pub fn page(ctx: ProbeContext) -> u32 {
-    let (Some(gfp), Some(order)) = (ctx.arg::<u32>(0), ctx.arg::<u32>(1)) else { return 0 };
-    hook::run(&ctx, &Call { hook: HOOK_PAGE, gfp, cache: 0, order });
-    0
+#[inline(always)]
+fn call(arguments: &impl Arguments) -> Option<Call> {
+    let (gfp, order) = (arguments.argument(0)? as u32, arguments.argument(1)? as u32);
+    Some(Call { hook: HOOK_PAGE, gfp, cache: 0, order })
 }
+
+programs!(page, page_fmod_ret, call);

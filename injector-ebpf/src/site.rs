@@ -2,20 +2,23 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    helpers::{bpf_loop, generated},
-    programs::ProbeContext,
-};
+use aya_ebpf::helpers::{bpf_loop, generated};
 use injector_common::{
     config::{AddressRange, MAX_PATH_LEN, MAX_PATHS, MAX_STACK_RANGES, ON, Slice},
     record::MAX_FRAMES,
     site,
 };
 
-use crate::maps::{self, MODULES, STACK_RANGES, Scratch, config};
+use crate::{
+    attach::Context,
+    maps::{self, MODULES, STACK_RANGES, Scratch, config},
+};
 
-/// Leaves out the hook itself: the stack begins with its caller (`BPF_F_SKIP_FIELD_MASK` of the helper's flags).
-const SKIP_HOOK: u64 = 1;
+/// A kprobe's stack begins with the hooked function, which is left out (`BPF_F_SKIP_FIELD_MASK` of the helper's flags).
+const SKIP_HOOK: u32 = 1;
+
+/// An fmod_ret program's stack begins with the program's functions and the trampoline: fewer than so many.
+const MAX_SKIP: usize = 16;
 
 /// Reads a [`Slice`] of the configuration.
 macro_rules! slice {
@@ -94,27 +97,59 @@ impl Walk {
 
 /// Walks the kernel stack into `scratch.site` and looks at each frame. None when there is no stack to be had.
 #[inline(always)]
-pub fn walk(ctx: &ProbeContext, hook: u32, id: u32, scratch: &mut Scratch) -> Option<Walk> {
-    let frames = scratch.site.frames.as_mut_ptr();
-    // SAFETY: `frames` is writable for the size given.
-    let bytes = unsafe { generated::bpf_get_stack(ctx.regs.cast(), frames.cast(), (MAX_FRAMES * 8) as u32, SKIP_HOOK) };
+pub fn walk(ctx: &Context, hook: u32, id: u32, scratch: &mut Scratch) -> Option<Walk> {
+    let skip = frames_before_caller(ctx, hook, scratch)?;
+    let bytes = stack(ctx, MAX_FRAMES, skip, scratch);
     if bytes <= 0 {
         return None;
     }
-    let walk = maps::walk()?;
+    let walk = maps::walk(hook)?;
     *walk = Walk { signature: site::start(id), ..Walk::NONE };
-    // SAFETY: the callback has the signature that the helper wants.
+    let mut row = hook;
+    // SAFETY: the callback has the signature that the helper wants, and its context is a u32 that outlives the loop.
     unsafe {
-        bpf_loop(bytes as u32 >> 3, frame as *mut c_void, core::ptr::null_mut(), 0);
+        bpf_loop(bytes as u32 >> 3, frame as *mut c_void, (&raw mut row).cast(), 0);
     }
     scratch.site.hook = hook;
     scratch.site.frames_len = walk.len;
     Some(*walk)
 }
 
-/// Looks at frame `i`; 1 ends the loop.
-extern "C" fn frame(i: u32, _context: *mut c_void) -> i64 {
-    let (Some(walk), Some(scratch)) = (maps::walk(), maps::scratch()) else { return 1 };
+/// Writes at most `len` frames of the stack to `scratch.site`, without the first `skip`. How many bytes, or an error.
+#[inline(always)]
+fn stack(ctx: &Context, len: usize, skip: u32, scratch: &mut Scratch) -> i64 {
+    let frames = scratch.site.frames.as_mut_ptr();
+    let bytes = len.min(MAX_FRAMES) * size_of::<u64>();
+    // SAFETY: `frames` is writable for the size given.
+    unsafe { generated::bpf_get_stack(ctx.pointer, frames.cast(), bytes as u32, u64::from(skip)) }
+}
+
+/// How many frames come before the hook's caller. Always the same number for a program on one kernel, so that looking once
+/// is enough: those that are not the kernel's own code are the program and its trampoline, then comes the hooked function.
+#[inline(always)]
+fn frames_before_caller(ctx: &Context, hook: u32, scratch: &mut Scratch) -> Option<u32> {
+    if config!(hooks[hook as usize].fmod_ret) != ON {
+        return Some(SKIP_HOOK);
+    }
+    if scratch.skip == 0 {
+        let bytes = stack(ctx, MAX_SKIP, 0, scratch);
+        let text = AddressRange { start: config!(text.start), end: config!(text.end) };
+        for i in 0..MAX_SKIP {
+            // SAFETY: in bounds, as MAX_SKIP is less than MAX_FRAMES.
+            let address = unsafe { *scratch.site.frames.as_ptr().add(i) };
+            if scratch.skip == 0 && ((i * size_of::<u64>()) as i64) < bytes && contains(&text, address) {
+                scratch.skip = i as u32 + 1;
+            }
+        }
+    }
+    (scratch.skip != 0).then_some(scratch.skip)
+}
+
+/// Looks at frame `i` of the hook whose number `context` points to; 1 ends the loop.
+extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
+    // SAFETY: points to the caller's variable.
+    let hook = unsafe { *context.cast::<u32>() };
+    let (Some(walk), Some(scratch)) = (maps::walk(hook), maps::scratch(hook)) else { return 1 };
     if i as usize >= MAX_FRAMES {
         return 1;
     }

@@ -11,9 +11,9 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use crate::kernel::gfp::Source;
-use crate::kernel::hooks::{Injectable, LIST};
+use crate::kernel::hooks::{FOR_OVERRIDES, FOR_TRAMPOLINES, Injectable, LIST, Ways};
 use crate::kernel::{KernelError, KernelFiles, Survey};
-use crate::plan::{Hook, Plan};
+use crate::plan::{Backend, Hook, Plan};
 
 /// Version of the JSON that [`Report::to_json`] writes.
 pub const SCHEMA: u32 = 1;
@@ -63,6 +63,8 @@ pub struct Needs {
     pub also: Vec<Hook>,
     /// Whether its target is a cgroup, or a command, which gets one.
     pub cgroup: bool,
+    /// How hooks are to be attached.
+    pub backend: Backend,
 }
 
 /// Who asks.
@@ -90,7 +92,7 @@ impl Needs {
     #[must_use]
     pub fn all() -> Self {
         let also = Hook::NAMED.into_iter().filter(|hook| !Hook::MEMORY.contains(hook)).collect();
-        Self { hooks: Hook::MEMORY.to_vec(), also, cgroup: false }
+        Self { hooks: Hook::MEMORY.to_vec(), also, cgroup: false, backend: Backend::Auto }
     }
 
     /// What this run needs.
@@ -98,7 +100,7 @@ impl Needs {
     pub fn of(plan: &Plan) -> Self {
         let cgroup = plan.target.command.is_some() || !plan.target.cgroups.is_empty();
         let hooks: BTreeSet<Hook> = plan.rules.iter().flat_map(|rule| rule.hooks.iter().copied()).collect();
-        Self { hooks: hooks.into_iter().collect(), also: Vec::new(), cgroup }
+        Self { hooks: hooks.into_iter().collect(), also: Vec::new(), cgroup, backend: plan.backend }
     }
 }
 
@@ -142,6 +144,12 @@ impl Check {
 /// Goes through the list.
 #[must_use]
 pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs) -> Report {
+    // Where there is a choice: what can only be attached by a kprobe is refused when that is known.
+    let kprobes = match needs.backend {
+        Backend::Auto => !Ways::of(survey.options.as_ref().ok()).fmod_ret,
+        Backend::FmodRet => false,
+        Backend::Kprobe => true,
+    };
     let mut checks = vec![
         root(caller),
         pid_namespace(caller),
@@ -157,8 +165,9 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
             "CONFIG_FUNCTION_ERROR_INJECTION",
             survey.injectable.as_ref().is_ok_and(|list| !list.is_empty()),
         ),
-        option(survey, "CONFIG_BPF_KPROBE_OVERRIDE", false),
-        option(survey, "CONFIG_KPROBES", false),
+        option(survey, FOR_OVERRIDES, false).required_if(kprobes),
+        option(survey, "CONFIG_KPROBES", false).required_if(kprobes),
+        trampolines(survey).required_if(needs.backend == Backend::FmodRet),
         option(survey, "CONFIG_BPF_EVENTS", false),
         gfp(survey),
     ];
@@ -330,6 +339,20 @@ fn error_injection(files: &KernelFiles, injectable: &Result<Injectable, KernelEr
         Ok(list) if list.is_empty() => Check::missing(name, format!("/{LIST} is empty"), remedy),
         Ok(list) => Check::found(name, format!("{} functions", list.len())),
         Err(error) => Check::missing(name, error.to_string(), remedy),
+    }
+}
+
+/// Whether calls can be replaced by fmod_ret: half of a kprobe's cost.
+fn trampolines(survey: &Survey) -> Check {
+    let name = "fmod_ret";
+    let all = FOR_TRAMPOLINES.join(", ");
+    match &survey.options {
+        Ok(options) if FOR_TRAMPOLINES.iter().all(|option| options.is_on(option)) => Check::found(name, all),
+        Ok(options) => {
+            let remedy = format!("use --backend kprobe, or a kernel with {all}, {GUEST}");
+            Check::missing(name, format!("{all} are not all on in {}", options.source()), remedy)
+        }
+        Err(error) => Check::unknown(name, error.to_string()),
     }
 }
 

@@ -92,6 +92,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32>
         time_ns: monotonic_ns(),
         dry_run: plan.dry_run,
         hooks: &hooks,
+        fmod_ret: &session.hooks_by_fmod_ret(),
         plan,
     };
     // Written at once: an output that can't take it is found out before anything fails.
@@ -208,11 +209,10 @@ impl Run<'_> {
         self.armed = Instant::now();
         let armings: Vec<RuleArming> = self.plan.rules.iter().map(|rule| arming(&rule.policy)).collect();
         self.session.arm(&armings, self.deadline());
-        let hooks = self.session.hooks();
-        let hooks = hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
+        let hooks = by_way(&self.session.hooks(), &self.session.hooks_by_fmod_ret());
         let until = if self.command.is_some() { "the command ends" } else { "Ctrl-C" };
         let dry = if self.plan.dry_run { " (a dry run: nothing is failed)" } else { "" };
-        sinks::announce(format_args!("armed: {hooks}; until {until}{dry}"));
+        sinks::announce(format_args!("armed: {hooks}, until {until}{dry}"));
         info!("start to armed took {:?}", started.elapsed());
         if let Some(command) = &mut self.command {
             command.go().context("the command is gone before it began")?;
@@ -467,6 +467,18 @@ fn arming(policy: &Policy) -> RuleArming {
         budget: policy.times,
         interval: policy.rate.map(interval_of),
     }
+}
+
+/// Hooks with how they are attached: `slab, page by fmod_ret; page-pool by kprobe`.
+fn by_way(hooks: &[Hook], by_fmod_ret: &[Hook]) -> String {
+    let names = |fmod_ret: bool| {
+        let of = hooks.iter().filter(|hook| by_fmod_ret.contains(hook) == fmod_ret);
+        of.map(|hook| hook.name()).collect::<Vec<_>>().join(", ")
+    };
+    let ways = [(names(true), "fmod_ret"), (names(false), "kprobe")];
+    let ways: Vec<String> =
+        ways.iter().filter(|(hooks, _)| !hooks.is_empty()).map(|(hooks, by)| format!("{hooks} by {by}")).collect();
+    ways.join("; ")
 }
 
 /// Nanoseconds from one failure to the next.

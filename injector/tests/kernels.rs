@@ -14,7 +14,7 @@ use injector::kernel::gfp::Source;
 use injector::kernel::hooks::{HookError, Injectable, resolve};
 use injector::kernel::kallsyms::Kallsyms;
 use injector::kernel::{Facts, KernelFiles, Offsets, Survey};
-use injector::plan::{CachePattern, Filter, GfpFilter, Hook, Policy, Rule, StackPattern};
+use injector::plan::{Backend, CachePattern, Filter, GfpFilter, Hook, Policy, Rule, StackPattern};
 use proptest::prelude::*;
 
 fn data() -> PathBuf {
@@ -285,7 +285,7 @@ fn each_missing_thing_has_its_own_line_and_remedy() {
     let report = changed(&|root| std::fs::remove_file(root.join("proc/config.gz")).expect("there"));
     assert!(report.is_ok(), "{report}");
     let unknown = report.checks.iter().filter(|check| check.state == State::Unknown);
-    assert_eq!(unknown.count(), 3, "{report}");
+    assert_eq!(unknown.count(), 4, "{report}");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn cgroups_are_needed_for_commands_only() {
     let files = KernelFiles::new("/nonexistent");
     let survey = Survey::take(&files);
     for (cgroup, expected) in [(false, false), (true, true)] {
-        let needs = Needs { hooks: vec![Hook::Slab], also: Vec::new(), cgroup };
+        let needs = Needs { hooks: vec![Hook::Slab], also: Vec::new(), cgroup, backend: Backend::Auto };
         let report = check::run(&files, &survey, &root(), &needs);
         assert_eq!(report.missing().any(|check| check.name == "cgroup v2"), expected);
     }

@@ -143,6 +143,7 @@ fn write(sink: &mut dyn Sink) {
         time_ns: 5_000_000_000,
         dry_run: false,
         hooks: &plan.first().hooks,
+        fmod_ret: &[Hook::Slab],
         plan: &plan,
     };
     sink.start(&start).expect("it can be written");

@@ -62,11 +62,19 @@ pub fn programs() -> Vec<Program> {
 const OURS: [&str; 10] =
     ["slab", "page", "filemap", "bio", "page_pool", "function0", "syscall_exit", "task_exit", "task_fork", "task_free"];
 
+impl Program {
+    /// The injector's program `name`, attached in whatever way. The kernel keeps 15 bytes of a name.
+    pub fn is(&self, name: &str) -> bool {
+        let by_fmod_ret = format!("{name}_fmod_ret");
+        self.name == name || self.name == by_fmod_ret[..by_fmod_ret.len().min(15)]
+    }
+}
+
 /// What of the injector is in the kernel: its programs by name, and kprobes on its hooks.
 pub fn ours() -> Vec<String> {
     let mut found: Vec<_> = programs()
         .into_iter()
-        .filter(|program| OURS.contains(&program.name.as_str()))
+        .filter(|program| OURS.iter().any(|name| program.is(name)))
         .map(|program| format!("program {} {}", program.id, program.name))
         .collect();
     let kprobes = std::fs::read_to_string("/sys/kernel/debug/kprobes/list").unwrap_or_default();

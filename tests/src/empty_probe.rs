@@ -1,11 +1,15 @@
-//! The emptiest eBPF program that can sit on a hook: what the injector's cost is compared with.
+//! Small eBPF programs of our own: the emptiest that can sit on a hook, by kprobe or fmod_ret, which the injector's cost is
+//! compared with, and one that keeps its CPU busy.
 
 use std::ffi::{CString, c_void};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const PROG_LOAD: i64 = 5;
+const RAW_TRACEPOINT_OPEN: i64 = 17;
 const PROG_TYPE_KPROBE: u32 = 2;
+const PROG_TYPE_TRACING: u32 = 26;
+const MODIFY_RETURN: u32 = 26;
 const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
 const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
@@ -13,7 +17,7 @@ const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 /// Attached as long as it lives.
 #[derive(Debug)]
 pub struct EmptyProbe {
-    _event: OwnedFd,
+    _attached: OwnedFd,
     _program: OwnedFd,
 }
 
@@ -25,8 +29,20 @@ struct LoadAttributes {
     insn_cnt: u32,
     insns: u64,
     license: u64,
-    rest: [u64; 6],
+    log: [u64; 2],
+    version_and_flags: u64,
+    name: [u64; 2],
+    interface: u32,
+    expected_attach_type: u32,
+    types: [u64; 5],
+    line_info_cnt: u32,
+    attach_btf_id: u32,
 }
+
+/// `r0 = 0; exit`.
+const EMPTY: [u64; 2] = [0xb7, 0x95];
+/// So often `r1` is counted down in the busy program.
+const LOOPS: u64 = 200_000;
 
 /// `struct perf_event_attr` up to config2 (PERF_ATTR_SIZE_VER1, include/uapi/linux/perf_event.h).
 #[repr(C)]
@@ -46,21 +62,36 @@ struct EventAttributes {
 }
 
 impl EmptyProbe {
-    /// Puts `r0 = 0; exit` on a kernel function.
+    /// Puts an empty program on a kernel function, by a kprobe.
     pub fn attach(function: &str) -> Self {
-        let instructions: [u64; 2] = [0xb7, 0x95];
-        let mut load = LoadAttributes {
-            prog_type: PROG_TYPE_KPROBE,
-            insn_cnt: instructions.len() as u32,
-            insns: instructions.as_ptr() as u64,
-            license: c"GPL".as_ptr() as u64,
-            ..LoadAttributes::default()
-        };
-        // SAFETY: the attributes and what they point to live longer than the call.
-        let program = owned("loading the empty program", unsafe {
-            libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw mut load, size_of::<LoadAttributes>())
-        });
+        Self::on_kprobe(function, &EMPTY)
+    }
 
+    /// Puts a program on a kernel function that keeps its CPU busy for milliseconds, interrupts allowed.
+    pub fn attach_busy(function: &str) -> Self {
+        // r1 = LOOPS; r1 -= 1; if r1 != 0 goto -2; r0 = 0; exit
+        let instructions = [0x1b7 | LOOPS << 32, 0x107 | 0xffff_ffff << 32, 0x155 | 0xfffe << 16, EMPTY[0], EMPTY[1]];
+        Self::on_kprobe(function, &instructions)
+    }
+
+    /// Puts an empty program on a kernel function, by fmod_ret: `id` is the function's in vmlinux' BTF.
+    pub fn attach_fmod_ret(id: u32) -> Self {
+        let program = load(LoadAttributes {
+            prog_type: PROG_TYPE_TRACING,
+            expected_attach_type: MODIFY_RETURN,
+            attach_btf_id: id,
+            ..LoadAttributes::of(&EMPTY)
+        });
+        let mut open = [0_u64, u64::from(program.as_raw_fd().unsigned_abs()), 0];
+        // SAFETY: the attributes are numbers: no name, since the program knows its function.
+        let attached = owned("attaching the empty program", unsafe {
+            libc::syscall(libc::SYS_bpf, RAW_TRACEPOINT_OPEN, &raw mut open, size_of_val(&open))
+        });
+        Self { _attached: attached, _program: program }
+    }
+
+    fn on_kprobe(function: &str, instructions: &[u64]) -> Self {
+        let program = load(LoadAttributes { prog_type: PROG_TYPE_KPROBE, ..LoadAttributes::of(instructions) });
         let kind = std::fs::read_to_string("/sys/bus/event_source/devices/kprobe/type").expect("the kprobe PMU");
         let function = CString::new(function).expect("a function's name has no NUL");
         let attributes = EventAttributes {
@@ -73,14 +104,27 @@ impl EmptyProbe {
         let event = owned("attaching the empty program", unsafe {
             libc::syscall(libc::SYS_perf_event_open, &raw const attributes, -1, 0, -1, PERF_FLAG_FD_CLOEXEC)
         });
-        use std::os::fd::AsRawFd as _;
         for (request, argument) in [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)] {
             // SAFETY: both descriptors are open; the requests take a number.
             let result = unsafe { libc::ioctl(event.as_raw_fd(), request, argument as *const c_void) };
             assert_eq!(result, 0, "enabling the empty program: {}", io::Error::last_os_error());
         }
-        Self { _event: event, _program: program }
+        Self { _attached: event, _program: program }
     }
+}
+
+impl LoadAttributes {
+    fn of(instructions: &[u64]) -> Self {
+        let (insn_cnt, insns) = (instructions.len() as u32, instructions.as_ptr() as u64);
+        Self { insn_cnt, insns, license: c"GPL".as_ptr() as u64, ..Self::default() }
+    }
+}
+
+fn load(mut attributes: LoadAttributes) -> OwnedFd {
+    // SAFETY: the attributes and what they point to live longer than the call.
+    owned("loading a program", unsafe {
+        libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw mut attributes, size_of::<LoadAttributes>())
+    })
 }
 
 fn owned(what: &str, result: i64) -> OwnedFd {

@@ -19,6 +19,7 @@ pub mod report;
 pub mod shell;
 pub mod steps;
 pub mod terminal;
+pub mod verifier;
 pub mod worker;
 
 pub use cgroup::Cgroup;

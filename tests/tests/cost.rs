@@ -11,7 +11,7 @@ fn instructions(arguments: &[&str]) -> u32 {
     let injector = Injector::start(&[&["--hook", "slab", "--pid", &pid, "--prob", "0"], arguments].concat());
     let programs = bpf::programs();
     injector.stop();
-    let slab = programs.iter().find(|program| program.name == "slab");
+    let slab = programs.iter().find(|program| program.is("slab"));
     slab.unwrap_or_else(|| panic!("no program: {programs:?}")).translated / 8
 }
 

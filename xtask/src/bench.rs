@@ -1,18 +1,26 @@
 //! `cargo xtask bench`: what the injector costs, in a guest whose clock counts instructions and in one with two CPUs.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use injector_guest::root::Image;
 use injector_guest::{Command, Streams, Verdict};
 use serde_json::Value;
 
 use crate::guest_root::{self, Contents};
-use crate::module;
+use crate::{module, process};
 use crate::static_build;
 use crate::tee::Tee;
+use crate::test::guests;
 use crate::vm::{self, Guest, KernelChoice};
 
 /// In the guest.
 const PROGRAM: &str = "/usr/bin/injector-bench";
+/// The test that has the peers in its guest.
+const PEERS: &str = "inventory";
+/// Enough for bpftrace and the workload's disk, which is in memory.
+const MEMORY_MB: u32 = 3072;
 
 #[derive(Debug, Args)]
 #[command(
@@ -35,42 +43,51 @@ impl Bench {
         let contents = Contents {
             injector: Some(vm::injector()?),
             modules: module::build(&kernel)?,
-            added: vec![(bench, PROGRAM.to_owned())],
+            added: vec![(bench, PROGRAM.to_owned()), (process::workspace().join("tests/workloads"), "/workloads".to_owned())],
         };
         let guest = Guest::new(image, &guest_root::build(&contents)?)?;
-        let calls = self.measure(&guest, "calls", true)?;
-        let daemon = self.measure(&guest, "daemon", false)?;
+        let peers = guests::programs([PEERS].into_iter())?;
+        let calls = self.measure(&guest, "calls", Some(1), &peers)?;
+        let workload = self.measure(&guest, "workload", Some(2), &[])?;
+        let daemon = self.measure(&guest, "daemon", None, &[])?;
         if self.json {
-            for row in calls.iter().chain(&daemon) {
+            for row in calls.iter().chain(&workload).chain(&daemon) {
                 println!("{row}");
             }
             return Ok(());
         }
         println!("kernel {}: instructions per hooked call above the unhooked kernel (one CPU, -icount)\n", self.kernel);
-        println!("{:<6}{:>14}{:>12}  what", "hook", "instructions", "x empty");
+        println!("{:<6}{:<10}{:>14}{:>12}  what", "hook", "by", "instructions", "x empty");
         for row in &calls {
             let ratio = row["of_empty"].as_f64().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
             let instructions = row["instructions"].as_i64().unwrap_or_default();
-            println!("{:<6}{instructions:>14}{ratio:>12}  {}", text(row, "hook"), text(row, "what"));
+            println!(
+                "{:<6}{:<10}{instructions:>14}{ratio:>12}  {}",
+                text(row, "hook"),
+                text(row, "by"),
+                text(row, "what")
+            );
         }
+        println!("\na file-system workload (two CPUs, -icount: a millisecond is a million instructions)\n");
+        workload.iter().for_each(print);
         println!("\nthe daemon (two emulated CPUs)\n");
-        for row in &daemon {
-            let values: Vec<String> = row
-                .as_object()
-                .into_iter()
-                .flatten()
-                .filter(|(name, _)| *name != "what")
-                .map(|(name, value)| format!("{name} {value}"))
-                .collect();
-            println!("{:<64}{}", text(row, "what"), values.join(", "));
-        }
+        daemon.iter().for_each(print);
         Ok(())
     }
 
-    fn measure(&self, guest: &Guest, what: &str, icount: bool) -> Result<Vec<Value>> {
+    /// `counted`: on a machine with so many CPUs whose clock counts instructions.
+    fn measure(
+        &self,
+        guest: &Guest,
+        what: &str,
+        counted: Option<u32>,
+        programs: &[(&str, Arc<Image>)],
+    ) -> Result<Vec<Value>> {
         let mut machine = guest.machine(&format!("{}-bench-{what}", self.kernel))?;
-        machine.icount = icount;
-        machine.cpus = if icount { 1 } else { 2 };
+        machine.images.extend(programs.iter().map(|(_, image)| image.path().to_owned()));
+        machine.icount = counted.is_some();
+        machine.cpus = counted.unwrap_or(2);
+        machine.memory_mb = MEMORY_MB;
         let output = Tee::quiet();
         let streams = Streams { stdout: Box::new(output.clone()), ..Streams::inherit() };
         let outcome = machine.boot(&Command::new([PROGRAM, what]), streams)?;
@@ -84,6 +101,13 @@ impl Bench {
             .map(|line| serde_json::from_str(line).with_context(|| format!("injector-bench said {line}")))
             .collect()
     }
+}
+
+/// A row of which only its names say what is in it.
+fn print(row: &Value) {
+    let values = row.as_object().into_iter().flatten().filter(|(name, _)| *name != "what");
+    let values: Vec<String> = values.map(|(name, value)| format!("{name} {value}")).collect();
+    println!("{:<64}{}", text(row, "what"), values.join(", "));
 }
 
 fn text<'a>(row: &'a Value, name: &str) -> &'a str {

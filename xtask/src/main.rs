@@ -13,6 +13,7 @@ mod setup;
 mod static_build;
 mod tee;
 mod test;
+mod verify;
 mod vm;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Verb {
     Test(test::Test),
     /// Measure what the injector costs, in guests
     Bench(bench::Bench),
+    /// Measure how much work the programs are for the kernel's verifier, in guests
+    Verify(verify::Verify),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Run(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
         Verb::Bench(verb) => verb.run().map(|()| 0),
+        Verb::Verify(verb) => verb.run().map(|()| 0),
     };
     match result {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),

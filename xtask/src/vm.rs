@@ -50,6 +50,18 @@ impl KernelChoice {
     }
 }
 
+impl KernelChoice {
+    /// Those that tests run on where nothing else is said.
+    pub fn for_tests() -> Vec<Self> {
+        [Series::V6_12, Series::V6_1].map(|series| Self::Guest(Spec::plain(series))).into()
+    }
+
+    /// Whether it is a 6.1.
+    pub fn is_6_1(&self) -> bool {
+        matches!(self, Self::Guest(spec) if spec.series == Series::V6_1)
+    }
+}
+
 impl Default for KernelChoice {
     fn default() -> Self {
         Self::Guest(Spec::plain(Series::V6_12))
@@ -142,6 +154,9 @@ impl Vm {
         machine.share = self.share.as_deref().map(fs::canonicalize).transpose().context("--share")?;
         machine.timeout = self.timeout;
         machine.icount = self.icount;
+        if self.icount {
+            machine.cpus = 1;
+        }
         machine.append = self.append.clone();
         boot(&machine, &Command::new(self.command.iter().cloned()))
     }

@@ -49,8 +49,8 @@ GFP values (--gfp):
 Never failed, whatever the options say: allocations with __GFP_NOFAIL, the slab allocator's bootstrap cache, the \
 injector itself, process 1 unless --pid names it.
 
-Requires: root; Linux 6.1 or newer with CONFIG_FUNCTION_ERROR_INJECTION, CONFIG_BPF_KPROBE_OVERRIDE, \
-CONFIG_DEBUG_INFO_BTF, from 6.11 on also CONFIG_FAILSLAB and CONFIG_FAIL_PAGE_ALLOC. `injector check` says what is \
+Requires: root; Linux 6.1 or newer with CONFIG_FUNCTION_ERROR_INJECTION, \
+CONFIG_DEBUG_INFO_BTF (and CONFIG_BPF_KPROBE_OVERRIDE for --backend kprobe), from 6.11 on also CONFIG_FAILSLAB and CONFIG_FAIL_PAGE_ALLOC. `injector check` says what is \
 missing. Most distributions' kernels lack some of it; `cargo xtask run` boots a guest that has it all.
 
 Exit codes:

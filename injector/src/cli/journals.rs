@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::backend::BackendArg;
 use super::reports::{Reports, RunReports};
 use super::sweep::GuestArgs;
 use crate::plan::duration;
@@ -64,6 +65,9 @@ pub(super) struct ReplayArgs {
     #[arg(long)]
     keep_going: bool,
 
+    #[command(flatten)]
+    backend: BackendArg,
+
     /// Results go to the host
     #[arg(long, hide = true)]
     journal_port: bool,
@@ -74,8 +78,9 @@ pub(super) struct ReplayArgs {
 
 impl ReplayArgs {
     pub(super) fn into_plan(self) -> (ReplayPlan, Option<Guests>) {
-        let Self { journal, finding, tries, sites, hang, keep_going, journal_port, guests } = self;
-        let plan = ReplayPlan { journal, finding, tries, sites, hang, keep_going, port: journal_port };
+        let Self { journal, finding, tries, sites, hang, keep_going, backend, journal_port, guests } = self;
+        let backend = backend.backend.unwrap_or_default();
+        let plan = ReplayPlan { journal, finding, tries, sites, hang, keep_going, backend, port: journal_port };
         (plan, guests.into_guests())
     }
 }

@@ -1,5 +1,6 @@
 //! The command line. Nothing else knows clap: what leaves here is a [`Command`] with finished values.
 
+mod backend;
 mod check;
 mod ctl;
 mod filter;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::RunOptions;
+use super::backend::BackendArg;
 use super::filter::{FILTERS, FilterArgs, HOOKS};
 use super::live::LiveArgs;
 use super::policy::{POLICY, PolicyArgs};
@@ -54,6 +55,9 @@ pub(super) struct RunArgs {
     /// system call is marked so.
     #[arg(long, help_heading = RUN)]
     outcome: bool,
+
+    #[command(flatten)]
+    backend: BackendArg,
 
     /// End after this time: 10s, 500ms, 2m
     ///
@@ -168,6 +172,7 @@ impl RunArgs {
             plan,
             dry_run,
             outcome,
+            backend: BackendArg { backend },
             duration,
             ttl,
             live: _,
@@ -192,6 +197,7 @@ impl RunArgs {
             file.ttl = ttl.or(file.ttl);
             file.dry_run |= dry_run;
             file.outcome |= outcome;
+            file.backend = backend.or(file.backend);
             return Ok(file.into_plan(output)?);
         }
         let (hooks, functions, filter) = filter.into_parts()?;
@@ -199,6 +205,7 @@ impl RunArgs {
         let rule = RuleDraft { name: None, hooks, functions, filter, policy, probability, once_per_site };
         let plan = Plan {
             rules: vec![rule.finish(&target)?],
+            backend: backend.unwrap_or_default(),
             target,
             limits: Limits { duration, ttl: ttl.unwrap_or(Limits::DEFAULT_TTL) },
             dry_run,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::RunOptions;
+use super::backend::BackendArg;
 use super::reports::Reports;
 use crate::plan::StackPattern;
 use crate::plan::duration;
@@ -94,6 +95,9 @@ pub(super) struct SweepArgs {
     #[arg(long, help_heading = SEARCH)]
     keep_going: bool,
 
+    #[command(flatten)]
+    backend: BackendArg,
+
     /// A shell command that prepares the workload; nothing is failed in it
     ///
     /// Runs once, and again after a workload that got stuck was reset.
@@ -152,6 +156,7 @@ impl SweepArgs {
             hang,
             leaks,
             keep_going,
+            backend: BackendArg { backend },
             setup,
             cleanup,
             expect_success,
@@ -182,6 +187,7 @@ impl SweepArgs {
             hang,
             expect_success,
             keep_going,
+            backend: backend.unwrap_or_default(),
             leaks,
             journal,
             failing: true,

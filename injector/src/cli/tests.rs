@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::plan::sweep::{Leaks, Shard};
-use crate::plan::{Hook, Probability};
+use crate::plan::{Backend, Hook, Probability};
 use crate::run::Place;
 
 fn words(line: &str) -> Vec<&str> {
@@ -112,6 +112,7 @@ fn the_options_of_a_plan_make_the_same_plan() {
         hang: Duration::from_millis(1500),
         expect_success: true,
         keep_going: true,
+        backend: Backend::Kprobe,
         leaks: Leaks::Slab,
         ..plain.clone()
     };

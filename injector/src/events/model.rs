@@ -54,6 +54,8 @@ pub struct Start<'a> {
     pub dry_run: bool,
     /// What is attached.
     pub hooks: &'a [Hook],
+    /// Those of the hooks that are attached by fmod_ret, not by a kprobe.
+    pub fmod_ret: &'a [Hook],
     /// What was asked for.
     pub plan: &'a Plan,
 }

@@ -268,6 +268,14 @@ impl Btf {
         })
     }
 
+    /// The id of a wanted function; `None` too where there are several of that name.
+    #[must_use]
+    pub fn function(&self, function: &str) -> Option<u32> {
+        let mut same = self.functions.iter().filter(|(name, _)| name == function);
+        let (_, id) = same.next()?;
+        same.next().is_none().then_some(*id)
+    }
+
     /// The prototype of a wanted function, without the names of its parameters:
     /// `int should_failslab(struct kmem_cache *, gfp_t)`.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use super::btf::{Btf, Wanted};
 use super::gfp::{self, GfpBits};
-use super::hooks::Injectable;
+use super::hooks::{Injectable, Ways};
 use super::kallsyms::Addresses;
 use super::modules::Modules;
 use super::options::Options;
@@ -54,6 +54,8 @@ pub struct Types {
     pub offsets: Offsets,
     /// Prototypes of the hooks that the kernel has.
     pub prototypes: Vec<(Hook, String)>,
+    /// The ids of their functions.
+    pub ids: Vec<(Hook, u32)>,
 }
 
 /// Byte offsets of structure members; `None`: this kernel has no such member.
@@ -95,7 +97,8 @@ impl Types {
         };
         let prototypes =
             Hook::NAMED.into_iter().filter_map(|hook| Some((hook, btf.prototype(hook.function())?))).collect();
-        Self { offsets, prototypes }
+        let ids = Hook::NAMED.into_iter().filter_map(|hook| Some((hook, btf.function(hook.function())?))).collect();
+        Self { offsets, prototypes, ids }
     }
 
     /// The prototype of a hook.
@@ -134,8 +137,8 @@ impl Survey {
     /// # Errors
     /// Something is.
     pub fn into_facts(self) -> Result<Facts, KernelError> {
-        let Self { release, types, gfp, addresses, injectable, modules, options: _ } = self;
-        let (offsets, addresses) = (types?.offsets, addresses?);
+        let Self { release, types, gfp, addresses, injectable, modules, options } = self;
+        let (Types { offsets, prototypes: _, ids }, addresses) = (types?, addresses?);
         if addresses.are_hidden() {
             return Err(KernelError::HiddenAddresses);
         }
@@ -153,6 +156,8 @@ impl Survey {
             per_cpu_offsets: addresses.get(PER_CPU_OFFSETS),
             preempt_count: in_hot().or_else(|| addresses.get("__preempt_count")),
             offsets,
+            ids,
+            ways: Ways::of(options.ok().as_ref()),
             modules: modules?,
             injectable: injectable?,
             addresses,
@@ -169,6 +174,10 @@ pub struct Facts {
     pub gfp: GfpBits,
     /// Member offsets.
     pub offsets: Offsets,
+    /// Ids of the hooks' functions in vmlinux' BTF.
+    pub ids: Vec<(Hook, u32)>,
+    /// How hooks can be attached.
+    pub ways: Ways,
     /// Kernel text: `_stext` and `_etext`.
     pub text: (u64, u64),
     /// Where interrupts and softirqs enter: `__irqentry_text_*`, `__softirqentry_text_*`.

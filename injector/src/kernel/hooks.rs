@@ -1,5 +1,6 @@
 //! Which functions this kernel lets be overridden, and with which errors: `error_injection/list` in debugfs.
 
+mod attach;
 mod resolve;
 
 use std::fmt;
@@ -8,7 +9,8 @@ use super::{KernelError, KernelFiles};
 use crate::plan::hook::FunctionError;
 use crate::plan::{ErrorNumber, Hook};
 
-pub use resolve::{HookError, HookPoint, resolve};
+pub use attach::{Attach, AttachError, FOR_OVERRIDES, FOR_TRAMPOLINES, Ways};
+pub use resolve::{HookError, HookPoint, attaches, resolve};
 
 /// What a function may be made to return.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

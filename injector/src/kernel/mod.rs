@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 pub use facts::{Facts, Offsets, Survey};
 pub use files::{KernelFiles, Release};
+pub use options::Options;
 
 /// Why a fact about the kernel could not be read.
 #[derive(Debug, thiserror::Error)]

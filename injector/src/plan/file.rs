@@ -10,8 +10,8 @@ use std::time::Duration;
 use std::{fmt, fs, io};
 
 use super::{
-    Filter, GfpFilter, Hook, Limits, Output, Plan, PlanError, Policy, Probability, Rule, RuleDraft, StackFilter,
-    Target, TaskFilter, duration, policy, size, stack, task,
+    Backend, Filter, GfpFilter, Hook, Limits, Output, Plan, PlanError, Policy, Probability, Rule, RuleDraft,
+    StackFilter, Target, TaskFilter, duration, policy, size, stack, task,
 };
 use keys::{Keys, Source};
 pub use print::{NotText, to_toml};
@@ -31,6 +31,8 @@ pub struct PlanFile {
     pub dry_run: bool,
     /// What the system calls returned.
     pub outcome: bool,
+    /// How the hooks are attached.
+    pub backend: Option<Backend>,
 }
 
 /// Where something stands, both counted from 1.
@@ -105,6 +107,7 @@ impl PlanFile {
             ttl: keys.one("ttl", duration::parse)?,
             dry_run: keys.flag("dry-run")?,
             outcome: keys.flag("outcome")?,
+            backend: keys.one("backend", str::parse)?,
         };
         if let Some(mut target) = keys.table("target")? {
             this.target = Target {
@@ -131,7 +134,7 @@ impl PlanFile {
     /// # Errors
     /// Its parts contradict each other.
     pub fn into_plan(self, output: Output) -> Result<Plan, FileError> {
-        let Self { name, rules: drafts, target, duration, ttl, dry_run, outcome } = self;
+        let Self { name, rules: drafts, target, duration, ttl, dry_run, outcome, backend } = self;
         let mut rules: Vec<Rule> = Vec::new();
         for (position, draft) in drafts {
             let at = |error: PlanError| FileError::At { name: name.clone(), position, message: error.to_string() };
@@ -142,7 +145,8 @@ impl PlanFile {
             rules.push(rule);
         }
         let limits = Limits { duration, ttl: ttl.unwrap_or(Limits::DEFAULT_TTL) };
-        let plan = Plan { rules, target, limits, dry_run, outcome, output };
+        let backend = backend.unwrap_or_default();
+        let plan = Plan { rules, backend, target, limits, dry_run, outcome, output };
         match plan.validate() {
             Ok(()) => Ok(plan),
             Err(error) => Err(FileError::Plan { name, error }),

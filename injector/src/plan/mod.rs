@@ -3,6 +3,7 @@
 //! Nothing here touches a kernel: a plan can be made, checked and printed on a machine that has no such kernel. Every
 //! value has one grammar, its `FromStr`, which the command line and plan files use and whose errors name the good values.
 
+pub mod backend;
 pub mod cache;
 pub mod context;
 pub mod duration;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+pub use backend::Backend;
 pub use cache::CachePattern;
 pub use context::{Contexts, Kthreads};
 pub use errno::ErrorNumber;
@@ -57,6 +59,8 @@ pub const MAX_RULES: usize = 8;
 pub struct Plan {
     /// What is failed when; of several rules that would fail a call, the first does.
     pub rules: Vec<Rule>,
+    /// How the hooks are attached.
+    pub backend: Backend,
     /// Whose calls, for all rules.
     pub target: Target,
     /// Until when.
@@ -205,6 +209,7 @@ impl Plan {
     pub fn of(rule: Rule, target: Target) -> Result<Self, PlanError> {
         let plan = Self {
             rules: vec![rule],
+            backend: Backend::default(),
             target,
             limits: Limits::default(),
             dry_run: false,
@@ -229,7 +234,7 @@ impl Plan {
     /// # Errors
     /// Its parts contradict each other.
     pub fn validate(&self) -> Result<(), PlanError> {
-        let Self { rules, target, limits, dry_run: _, outcome: _, output: _ } = self;
+        let Self { rules, backend: _, target, limits, dry_run: _, outcome: _, output: _ } = self;
         match rules.len() {
             0 => return Err(PlanError::NoRule),
             1..=MAX_RULES => {}

@@ -4,7 +4,7 @@ use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::StackPattern;
+use super::{Backend, StackPattern};
 
 /// What a sweep does.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,8 @@ pub struct SweepPlan {
     pub expect_success: bool,
     /// Go on with a damaged kernel.
     pub keep_going: bool,
+    /// How hooks are attached.
+    pub backend: Backend,
     /// How leaks are looked for.
     pub leaks: Leaks,
     /// Where the journal goes.
@@ -61,6 +63,7 @@ impl SweepPlan {
             hang: Duration::from_secs(45),
             expect_success: false,
             keep_going: false,
+            backend: Backend::Auto,
             leaks: Leaks::Auto,
             journal,
             failing: true,
@@ -84,6 +87,7 @@ impl SweepPlan {
             hang,
             expect_success,
             keep_going,
+            backend,
             leaks,
             journal: _,
             failing: _,
@@ -111,6 +115,9 @@ impl SweepPlan {
         }
         option("hang", Some(format!("{}ms", hang.as_millis())));
         option("leaks", Some(leaks.name().to_owned()));
+        if *backend != Backend::Auto {
+            option("backend", Some(backend.to_string()));
+        }
         for (name, on) in [("no-kthreads", !kthreads), ("expect-success", *expect_success), ("keep-going", *keep_going)]
         {
             if on {

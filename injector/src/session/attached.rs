@@ -1,44 +1,39 @@
 //! The programs of one rule, and what they share with us.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, HashMap, Map, RingBuf},
+    maps::{HashMap, RingBuf},
     programs::{KProbe, Program, ProgramError, RawTracePoint},
 };
 use aya_log::EbpfLogger;
 use injector_common::{
     HOOKS,
-    attempt::MAX_ATTEMPTS,
-    automaton::Automaton,
     config::{
-        AddressRange, GLOB_CACHE, GLOB_COMM, LIVE_ALLOWED, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_HIT,
-        LIVE_INTERVAL, LIVE_KNOBS, LIVE_LEVEL, LIVE_THRESHOLD, Module, ON, STATE_DUE, STATE_SPENT, STATES,
+        LIVE_ALLOWED, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_HIT, LIVE_INTERVAL, LIVE_KNOBS, LIVE_LEVEL,
+        LIVE_THRESHOLD, ON, STATE_DUE, STATE_SPENT, STATES,
     },
     counters::{Counters, DESCRIPTIONS},
     record::Site,
 };
 use tracing::debug;
 
-use super::{Attempts, Hooks, Streams, Wire, hooks, monotonic_ns, shared::Shared};
-use crate::plan::Hook;
-
-/// The eBPF object, compiled by the build script.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("INJECTOR_EBPF_OBJECT"));
-
-/// aya-log's level for everything.
-const LOG_ALL: u8 = 5;
-/// Bytes of the ring for events, and sites in the histogram, of a run with one rule. Several share them.
-const RING_BYTES: u32 = 4 << 20;
-const MAX_SITES: u32 = 16384;
-/// Tasks whose matches are counted, and system calls with failures in them, at a time.
-const MAX_TASKS: u32 = 16384;
+use super::{
+    Attempts, Hooks, Streams, Wire, hooks, kernel, monotonic_ns, object,
+    programs::{self, Kind, Programs},
+    shared::Shared,
+};
+use crate::{kernel::hooks::Attach, plan::Hook};
 
 /// Programs on tracepoints, for what hooks on allocations don't see.
-const OF_OUTCOMES: [(&str, &str); 2] = [("syscall_exit", "sys_exit"), ("task_exit", "sched_process_exit")];
-const OF_FAMILIES: [(&str, &str); 2] = [("task_fork", "sched_process_fork"), ("task_free", "sched_process_free")];
+pub(super) const OF_OUTCOMES: [(&str, &str); 2] = [("syscall_exit", "sys_exit"), ("task_exit", "sched_process_exit")];
+pub(super) const OF_FAMILIES: [(&str, &str); 2] =
+    [("task_fork", "sched_process_fork"), ("task_free", "sched_process_free")];
 
 /// Programs that are loaded, attached, and detached when this is dropped.
 pub struct Attached {
@@ -49,12 +44,30 @@ pub struct Attached {
     cpus: u32,
     sites: HashMap<aya::maps::MapData, u64, Site>,
     targets: HashMap<aya::maps::MapData, u32, u32>,
-    wanted: Vec<(Hook, String)>,
+    wanted: Vec<Wanted>,
+    /// Programs that aya can't load, by hook.
+    fmod_rets: Vec<(Hook, OwnedFd)>,
+    /// What they are attached by.
+    links: Vec<OwnedFd>,
+    /// Ids of the links of kprobes, by hook.
+    kprobes: Vec<(Hook, u32)>,
+    /// How often hooks were missed, when they were detached.
+    missed: BTreeMap<Hook, u64>,
     hooks: Hooks,
     tracepoints: Vec<(&'static str, &'static str)>,
     budget: Option<u64>,
     /// What was counted before arming: calls of whoever allocated then, and the canaries.
     before: BTreeMap<Hook, Counters>,
+}
+
+/// A hook to attach to.
+#[derive(Clone, Debug)]
+struct Wanted {
+    hook: Hook,
+    function: &'static str,
+    /// The name of its program for kprobes.
+    program: String,
+    attach: Attach,
 }
 
 /// How a rule fails matches.
@@ -87,30 +100,14 @@ impl Attached {
         rules: usize,
         ebpf_log: bool,
     ) -> Result<(Self, Streams)> {
-        let log_level: &'static u8 = if ebpf_log { &LOG_ALL } else { &0 };
         let config = &wire.config;
         let sites_on = config.sites_on == ON;
-        let ranges = u32::try_from(wire.stack_ranges.len()).context("too many address ranges")?.max(1);
-        let share = u32::try_from(rules.next_power_of_two()).context("too many rules")?;
-        let only_if = |condition, entries| if condition { entries } else { 1 };
-        loader
-            // Only needed for CO-RE relocations, which Rust eBPF has none of.
-            .btf(None)
-            .override_global("CONFIG", config, true)
-            .override_global(aya_log::LEVEL, log_level, false)
-            .map_max_entries("STACK_RANGES", ranges)
-            .map_max_entries("ATTEMPTS", only_if(sites_on, MAX_ATTEMPTS))
-            .map_max_entries("TASKS", only_if(config.nth_per_task == ON, MAX_TASKS))
-            .map_max_entries("PENDING", only_if(config.outcome == ON, MAX_TASKS))
-            .map_max_entries("COUNTERS", config.cpus * HOOKS as u32)
-            .map_max_entries("EVENTS", RING_BYTES / share)
-            .map_max_entries("SITES", MAX_SITES / share)
-            // Writing its log takes the verifier longer than verifying; a refusal is repeated with the log on.
-            .verifier_log_level(VerifierLogLevel::DISABLE);
-        let hooks = Hooks::new(wire.hooks.iter().map(|hook| hook.hook));
-        let mut programs: Vec<String> = Vec::new();
-        for hook in &wire.hooks {
-            programs.push(hooks::program(hooks.number(hook.hook).context("a hook without a number")?));
+        object::configure(loader, wire, rules, ebpf_log)?;
+        let hooks = Hooks::new(wire.hooks.iter().map(|(point, _)| point.hook));
+        let mut wanted = Vec::with_capacity(wire.hooks.len());
+        for (point, attach) in &wire.hooks {
+            let program = hooks::program(hooks.number(point.hook).context("a hook without a number")?);
+            wanted.push(Wanted { hook: point.hook, function: point.function, program, attach: *attach });
         }
         let mut tracepoints = Vec::new();
         if config.outcome == ON {
@@ -119,30 +116,36 @@ impl Attached {
         if config.follow == ON {
             tracepoints.extend(OF_FAMILIES);
         }
-        let all: Vec<&str> =
-            programs.iter().map(String::as_str).chain(tracepoints.iter().map(|(program, _)| *program)).collect();
-        let mut ebpf = match load(loader, &all, wire) {
+        let by_aya =
+            wanted.iter().filter(|wanted| wanted.attach == Attach::Kprobe).map(|wanted| wanted.program.as_str());
+        let by_aya: Vec<&str> = by_aya.chain(tracepoints.iter().map(|(program, _)| *program)).collect();
+        let mut ebpf = match object::load(loader, &by_aya, wire) {
             Err(error) if error.is::<ProgramError>() => {
                 debug!("refused, and again for the verifier's reasons: {error:#}");
-                load(loader.verifier_log_level(VerifierLogLevel::default()), &all, wire)?
+                object::load(loader.verifier_log_level(VerifierLogLevel::default()), &by_aya, wire)?
             }
             loaded => loaded?,
         };
+        let fmod_rets = load_fmod_rets(&wanted, &ebpf)?;
         let streams = Streams {
-            events: RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?,
-            attempts: sites_on.then(|| Attempts::new(map(&mut ebpf, "ATTEMPTS")?)).transpose()?,
+            events: RingBuf::try_from(object::take(&mut ebpf, "EVENTS")?)?,
+            attempts: sites_on.then(|| Attempts::new(object::map(&mut ebpf, "ATTEMPTS")?)).transpose()?,
             log: ebpf_log.then(|| EbpfLogger::init(&mut ebpf)).transpose().context("can't read the eBPF log")?,
         };
         let rows = config.cpus * HOOKS as u32;
         let attached = Self {
-            live: Shared::new(map(&mut ebpf, "LIVE")?, LIVE_KNOBS)?,
-            state: Shared::new(map(&mut ebpf, "STATE")?, STATES)?,
-            counters: Shared::new(map(&mut ebpf, "COUNTERS")?, rows * WORDS)?,
+            live: Shared::new(object::map(&mut ebpf, "LIVE")?, LIVE_KNOBS)?,
+            state: Shared::new(object::map(&mut ebpf, "STATE")?, STATES)?,
+            counters: Shared::new(object::map(&mut ebpf, "COUNTERS")?, rows * WORDS)?,
             cpus: config.cpus,
-            sites: HashMap::try_from(take(&mut ebpf, "SITES")?)?,
-            targets: HashMap::try_from(take(&mut ebpf, "PIDS")?)?,
+            sites: HashMap::try_from(object::take(&mut ebpf, "SITES")?)?,
+            targets: HashMap::try_from(object::take(&mut ebpf, "PIDS")?)?,
             ebpf: Some(ebpf),
-            wanted: wire.hooks.iter().map(|hook| (hook.hook, hook.function.to_owned())).collect(),
+            wanted,
+            fmod_rets,
+            links: Vec::new(),
+            kprobes: Vec::new(),
+            missed: BTreeMap::new(),
             hooks,
             tracepoints,
             budget: None,
@@ -156,13 +159,25 @@ impl Attached {
         let ebpf = self.ebpf.as_mut().context("detached already")?;
         // What a failure leads to is seen before there are failures.
         for (name, tracepoint) in &self.tracepoints {
-            let program: &mut RawTracePoint = program(ebpf, name)?.try_into()?;
+            let program: &mut RawTracePoint = object::program(ebpf, name)?.try_into()?;
             program.attach(tracepoint).with_context(|| format!("can't attach to the tracepoint {tracepoint}"))?;
         }
-        for (hook, function) in &self.wanted {
-            let name = hooks::program(self.hooks.number(*hook).context("a hook without a number")?);
-            let program: &mut KProbe = program(ebpf, &name)?.try_into()?;
-            program.attach(function, 0).with_context(|| format!("can't attach to {function}"))?;
+        for Wanted { hook, function, program: name, attach } in &self.wanted {
+            let loaded = self.fmod_rets.iter().find(|(loaded, _)| loaded == hook);
+            match (attach, loaded) {
+                (Attach::FmodRet { .. }, Some((_, program))) => {
+                    let link = programs::attach(program.as_fd());
+                    let refused = || format!("can't attach to {function} by fmod_ret; --backend kprobe may do");
+                    self.links.push(link.with_context(refused)?);
+                }
+                _ => {
+                    let program: &mut KProbe = object::program(ebpf, name)?.try_into()?;
+                    program.attach(function, 0).with_context(|| format!("can't attach to {function}"))?;
+                    let id = kernel::program_info(program.fd()?.as_fd()).map(|info| info.id);
+                    let links = id.and_then(kernel::links_of).unwrap_or_default();
+                    self.kprobes.extend(links.into_iter().map(|link| (*hook, link)));
+                }
+            }
         }
         Ok(())
     }
@@ -250,12 +265,23 @@ impl Attached {
     /// Ends the failures and detaches; what was counted stays readable.
     pub fn detach(&mut self) {
         self.disarm();
+        if self.ebpf.is_some() {
+            self.missed = self.hooks().map(|hook| (hook, self.missed(hook))).collect();
+        }
+        self.links.clear();
+        self.fmod_rets.clear();
         self.ebpf = None;
     }
 
     /// The attached hooks.
     pub fn hooks(&self) -> impl Iterator<Item = Hook> {
-        self.wanted.iter().map(|(hook, _)| *hook)
+        self.wanted.iter().map(|wanted| wanted.hook)
+    }
+
+    /// The hooks that are attached by fmod_ret, not by a kprobe.
+    pub fn by_fmod_ret(&self) -> impl Iterator<Item = Hook> {
+        let by = |wanted: &&Wanted| matches!(wanted.attach, Attach::FmodRet { .. });
+        self.wanted.iter().filter(by).map(|wanted| wanted.hook)
     }
 
     /// The hook that the eBPF side has this number for.
@@ -270,7 +296,28 @@ impl Attached {
         self.budget.is_some_and(|budget| self.state.get(STATE_SPENT) >= budget)
     }
 
-    /// A hook's counters since it was armed, summed over the CPUs. No system call: it can be asked at any time.
+    /// How often a hook was called and its program was not, as far as the kernel tells: because it, or for a kprobe any other
+    /// program on a kprobe, ran on that CPU already.
+    fn missed(&self, hook: Hook) -> u64 {
+        if let Some(missed) = self.missed.get(&hook) {
+            return *missed;
+        }
+        let Some(wanted) = self.wanted.iter().find(|wanted| wanted.hook == hook) else { return 0 };
+        let of_program = |fd: BorrowedFd<'_>| kernel::program_info(fd).map_or(0, |info| info.recursion_misses);
+        if let Some((_, program)) = self.fmod_rets.iter().find(|(loaded, _)| *loaded == hook) {
+            return of_program(program.as_fd());
+        }
+        let program = self.ebpf.as_ref().and_then(|ebpf| ebpf.program(&wanted.program));
+        let by_program = match program {
+            Some(Program::KProbe(program)) => program.fd().map_or(0, |fd| of_program(fd.as_fd())),
+            _ => 0,
+        };
+        let by_kprobe: u64 =
+            self.kprobes.iter().filter(|(of, _)| *of == hook).map(|(_, link)| kernel::missed_by_kprobe(*link)).sum();
+        by_program + by_kprobe
+    }
+
+    /// A hook's counters since it was armed, summed over the CPUs. No system call on a map: it can be asked at any time.
     #[must_use]
     pub fn counters(&self, hook: Hook) -> Counters {
         let mut sum = Counters::default();
@@ -282,6 +329,7 @@ impl Attached {
                 words.next().map_or(0, |word| self.counters.get(word))
             })));
         }
+        sum.missed = self.missed(hook);
         self.before.get(&hook).map_or(sum, |before| sum.since(before))
     }
 
@@ -315,57 +363,21 @@ impl Drop for Attached {
     }
 }
 
-/// Makes the maps, fills them, and has the kernel verify the programs.
-fn load(loader: &mut EbpfLoader<'_>, programs: &[&str], wire: &Wire) -> Result<Ebpf> {
-    let mut ebpf = loader.load(OBJECT).context("can't load the eBPF object")?;
-    fill(&mut ebpf, wire)?;
-    debug!("the object is relocated, its maps are filled");
-    for name in programs {
-        let refused = || format!("the kernel refused program {name}");
-        let info = match program(&mut ebpf, name)? {
-            Program::RawTracePoint(program) => program.load().map(|()| program.info()),
-            program => {
-                let program: &mut KProbe = program.try_into()?;
-                program.load().map(|()| program.info())
-            }
+/// Has the kernel verify the programs that aya can't load, by hook.
+fn load_fmod_rets(wanted: &[Wanted], ebpf: &Ebpf) -> Result<Vec<(Hook, OwnedFd)>> {
+    let mut loaded = Vec::new();
+    let mut programs = None;
+    for Wanted { hook, program, attach, .. } in wanted {
+        let Attach::FmodRet { function } = *attach else { continue };
+        let programs = match &mut programs {
+            Some(programs) => programs,
+            none => none.insert(Programs::new(ebpf)?),
         };
-        let verified = info.with_context(refused)?.ok().and_then(|info| info.verified_instruction_count());
+        let name = format!("{program}{}", hooks::FMOD_RET);
+        let program = programs.load(&name, Kind::FmodRet { function })?;
+        let verified = kernel::program_info(program.as_fd()).map_or(0, |info| info.verified_insns);
         debug!(verified, "the verifier accepted program {name}");
+        loaded.push((*hook, program));
     }
-    Ok(ebpf)
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
-    ebpf.program_mut(name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))
-}
-
-/// Puts into the maps what the programs look up.
-fn fill(ebpf: &mut Ebpf, wire: &Wire) -> Result<()> {
-    let mut pids: HashMap<_, u32, u32> = HashMap::try_from(map(ebpf, "PIDS")?)?;
-    for pid in &wire.pids {
-        pids.insert(pid, 0, 0).with_context(|| format!("can't make process {pid} a target"))?;
-    }
-    let mut modules: Array<_, Module> = Array::try_from(map(ebpf, "MODULES")?)?;
-    for (i, module) in (0..).zip(&wire.modules) {
-        modules.set(i, module, 0).context("can't hand over the module table")?;
-    }
-    let mut ranges: Array<_, AddressRange> = Array::try_from(map(ebpf, "STACK_RANGES")?)?;
-    for (i, range) in (0..).zip(&wire.stack_ranges) {
-        ranges.set(i, range, 0).context("can't hand over the stack filter")?;
-    }
-    let mut names: Array<_, Automaton> = Array::try_from(map(ebpf, "NAMES")?)?;
-    for (which, automaton) in [(GLOB_COMM, &wire.comms), (GLOB_CACHE, &wire.caches)] {
-        if let Some(automaton) = automaton {
-            names.set(which, **automaton, 0).context("can't hand over the filter on names")?;
-        }
-    }
-    Ok(())
-}
-
-fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {
-    ebpf.map_mut(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
-}
-
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
+    Ok(loaded)
 }

@@ -70,7 +70,10 @@ pub fn id(hook: Hook) -> u32 {
     }
 }
 
-/// The name of a hook's program in the eBPF object.
+/// What the names of programs for fmod_ret end with.
+pub const FMOD_RET: &str = "_fmod_ret";
+
+/// The name of a hook's program in the eBPF object, for kprobes; that for fmod_ret has [`FMOD_RET`] behind it.
 #[must_use]
 pub fn program(number: u32) -> String {
     match number {

@@ -5,8 +5,12 @@ mod attached;
 mod attempts;
 mod canary;
 mod hooks;
+mod kernel;
 mod names;
+mod object;
+mod programs;
 mod shared;
+mod verify;
 mod wire;
 
 use std::{
@@ -31,6 +35,7 @@ pub use attempts::{Attempts, Opening};
 pub use canary::CanaryError;
 pub use hooks::Hooks;
 pub use names::TooIntricate;
+pub use verify::{Verified, verify};
 pub use wire::{ResolveError, Sites, Wire};
 
 /// All rules of a run, each with programs of its own on its hooks. Dropping it detaches them.
@@ -142,6 +147,13 @@ impl Session {
     #[must_use]
     pub fn hooks(&self) -> Vec<Hook> {
         let hooks: BTreeSet<Hook> = self.rules.iter().flat_map(Attached::hooks).collect();
+        hooks.into_iter().collect()
+    }
+
+    /// Those of them that are attached by fmod_ret, not by a kprobe.
+    #[must_use]
+    pub fn hooks_by_fmod_ret(&self) -> Vec<Hook> {
+        let hooks: BTreeSet<Hook> = self.rules.iter().flat_map(Attached::by_fmod_ret).collect();
         hooks.into_iter().collect()
     }
 

@@ -27,7 +27,7 @@ use crate::{
     kernel::{
         self, Facts, KernelError, KernelFiles, allocator,
         caches::{Caches, NoSuchCache},
-        hooks::{HookError, HookPoint},
+        hooks::{Attach, HookError, HookPoint},
         kallsyms::{Kallsyms, NoMatch},
     },
     plan::{
@@ -93,8 +93,8 @@ pub enum ResolveError {
 pub struct Wire {
     /// `.rodata`.
     pub config: Config,
-    /// What they are attached to.
-    pub hooks: Vec<HookPoint>,
+    /// What they are attached to, and how.
+    pub hooks: Vec<(HookPoint, Attach)>,
     /// Target processes.
     pub pids: Vec<u32>,
     /// The module table, sorted by address.
@@ -129,9 +129,11 @@ impl Wire {
         let pids: Vec<u32> = targets.processes.iter().map(Process::pid).collect();
         let mut wires = Vec::with_capacity(plan.rules.len());
         for rule in &plan.rules {
+            let points = kernel::hooks::resolve(rule, &facts.injectable, files)?;
+            let attaches = kernel::hooks::attaches(&points, plan.backend, facts, files)?;
             let mut wire = Self {
                 config: base,
-                hooks: kernel::hooks::resolve(rule, &facts.injectable, files)?,
+                hooks: points.into_iter().zip(attaches).collect(),
                 pids: pids.clone(),
                 modules: modules.clone(),
                 stack_ranges: Vec::new(),
@@ -151,12 +153,13 @@ impl Wire {
     }
 
     fn tell_hooks(&mut self) -> Result<(), ResolveError> {
-        let numbers = Hooks::new(self.hooks.iter().map(|point| point.hook));
-        for point in &self.hooks {
+        let numbers = Hooks::new(self.hooks.iter().map(|(point, _)| point.hook));
+        for (point, attach) in &self.hooks {
             let number = numbers.number(point.hook).and_then(|number| usize::try_from(number).ok());
             let slot = number.and_then(|number| self.config.hooks.get_mut(number));
             let slot = slot.ok_or(ResolveError::TooManyFunctions)?;
-            *slot = HookConfig { id: hooks::id(point.hook), error: point.error };
+            let fmod_ret = on(matches!(attach, Attach::FmodRet { .. }));
+            *slot = HookConfig { id: hooks::id(point.hook), error: point.error, fmod_ret, _pad: 0 };
         }
         Ok(())
     }

@@ -280,6 +280,7 @@ fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -
 
 /// The same as a plan of a run: what the hook is told of filters and target.
 fn run_plan(plan: &SweepPlan) -> Result<Plan> {
+    let backend = plan.backend;
     let symbols = Kallsyms::read(&KernelFiles::default())?;
     let there = CHECKERS.iter().filter(|function| symbols.function(function).is_some());
     let none_of = there.map(|function| function.parse()).collect::<Result<_, _>>()?;
@@ -290,5 +291,6 @@ fn run_plan(plan: &SweepPlan) -> Result<Plan> {
     let rule = Rule::new(Hook::MEMORY.to_vec(), filter, Policy::default());
     let mut plan = Plan::of(rule, target)?;
     plan.limits.ttl = TTL;
+    plan.backend = backend;
     Ok(plan)
 }

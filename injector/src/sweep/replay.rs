@@ -23,7 +23,7 @@ use super::{
 use crate::{
     kernel::KernelFiles,
     plan::{
-        StackPattern,
+        Backend, StackPattern,
         sweep::{self as plan, Leaks, SweepPlan},
     },
     sinks,
@@ -44,6 +44,8 @@ pub struct ReplayPlan {
     pub hang: Duration,
     /// Go on with a kernel that has crashed a task.
     pub keep_going: bool,
+    /// How hooks are attached.
+    pub backend: Backend,
     /// Results go to the host, through its port.
     pub port: bool,
 }
@@ -124,6 +126,7 @@ impl Again {
             hang: plan.hang,
             expect_success: options.expect_success,
             keep_going: plan.keep_going,
+            backend: plan.backend,
             leaks: Leaks::Auto,
             journal: plan::Journal::Resume(plan.journal.clone()),
             failing: true,

@@ -37,6 +37,8 @@ pub struct Job {
     /// What its root has beyond the guest's.
     pub programs: Option<Arc<Image>>,
     pub kernel: String,
+    /// How the injector attaches, if a test does not say it.
+    pub backend: String,
     pub binary: String,
     /// Only the tests whose name contains this.
     pub filter: Option<String>,
@@ -89,10 +91,10 @@ fn rank(binary: &str) -> usize {
 
 impl Job {
     fn run(&self) -> Result<Row> {
-        let Self { guest, programs, kernel, binary, filter } = self;
+        let Self { guest, programs, kernel, backend, binary, filter } = self;
         let started = Instant::now();
-        println!("guest {kernel}: {binary} starts");
-        let mut machine = guest.machine(&format!("{kernel}-{binary}"))?;
+        println!("guest {kernel} {backend}: {binary} starts");
+        let mut machine = guest.machine(&format!("{kernel}-{backend}-{binary}"))?;
         machine.images.extend(programs.iter().map(|image| image.path().to_owned()));
         machine.memory_mb = MEMORY_MB;
         machine.timeout = Some(TIMEOUT);
@@ -102,7 +104,7 @@ impl Job {
         let mut shown = Tee::quiet();
         let stdout = shown.branch();
         let streams = Streams::to(Box::new(stdout.clone()), Box::new(shown.clone()));
-        let command = injector_guest::Command::new(words).env("RUST_BACKTRACE", "1");
+        let command = injector_guest::Command::new(words).env("RUST_BACKTRACE", "1").env("INJECTOR_BACKEND", backend);
         let tally = match machine.boot(&command, streams) {
             Ok(outcome) => {
                 writeln!(shown, "{}", vm::account(&machine, &outcome).join("\n"))?;
@@ -113,7 +115,7 @@ impl Job {
                 Tally { note: Some("did not boot".to_owned()), ..Tally::of_check(false) }
             }
         };
-        let title = format!("guest {kernel}");
+        let title = format!("guest {kernel} {backend}");
         heading(&format!("{title}: {binary}\n{}", shown.text()));
         Ok(Row::new(&title, binary, tally, started))
     }

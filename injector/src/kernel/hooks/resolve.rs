@@ -1,9 +1,11 @@
 //! Which functions a rule attaches to, and what each of them returns when it is failed.
 
+use super::attach::{Attach, AttachError, Candidate};
 use super::{ErrorType, Injectable, Listed};
-use crate::kernel::{KernelError, KernelFiles, kallsyms};
+use crate::kernel::btf::{Btf, Wanted};
+use crate::kernel::{Facts, KernelError, KernelFiles, kallsyms};
 use crate::plan::hook::{FunctionError, FunctionName};
-use crate::plan::{ErrorNumber, Function, Hook, Rule, suggest};
+use crate::plan::{Backend, ErrorNumber, Function, Hook, Rule, suggest};
 
 /// A function to attach to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,9 @@ pub enum HookError {
     /// The symbols can't be read.
     #[error("can't read the kernel's symbols: {0}")]
     Symbols(KernelError),
+    /// Not in the way that is asked for.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
 }
 
 /// The functions that the rule attaches to: first those of its named hooks, in their order, then those that it names, in
@@ -184,6 +189,34 @@ fn symbols_are_unique(rule: &Rule, points: &[HookPoint], files: &KernelFiles) ->
         }
     }
     Ok(())
+}
+
+/// How each function is attached, in the order of `points`.
+///
+/// # Errors
+/// It can't be attached as `backend` says.
+pub fn attaches(
+    points: &[HookPoint],
+    backend: Backend,
+    facts: &Facts,
+    files: &KernelFiles,
+) -> Result<Vec<Attach>, HookError> {
+    let functions: Vec<&str> =
+        points.iter().filter_map(|point| matches!(point.hook, Hook::Function(_)).then_some(point.function)).collect();
+    // The types of the named hooks' functions are among the facts; reading them all again takes a moment.
+    let types = if functions.is_empty() || backend == Backend::Kprobe || !facts.ways.fmod_ret {
+        None
+    } else {
+        Btf::read(files, Wanted { structs: &[], functions: &functions, enumerators: &[] }).ok()
+    };
+    let attach = |point: &HookPoint| {
+        let HookPoint { hook, function, error } = *point;
+        let named = facts.ids.iter().find(|(known, _)| *known == hook).map(|(_, id)| *id);
+        let id = named.or_else(|| types.as_ref()?.function(function));
+        let module = facts.injectable.get(function).and_then(|listed| listed.module.as_deref());
+        Ok(facts.ways.choose(backend, Candidate { hook, function, error, module, id })?)
+    };
+    points.iter().map(attach).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use toml::Value;
 
-use crate::plan::{Filter, Hook, Limits, NthPer, Plan, Policy, Rule, StackFilter, Target, TaskFilter, duration};
+use crate::plan::{
+    Backend, Filter, Hook, Limits, NthPer, Plan, Policy, Rule, StackFilter, Target, TaskFilter, duration,
+};
 
 /// A plan file is UTF-8, and so are all texts in it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -17,12 +19,13 @@ pub struct NotText(PathBuf);
 /// # Errors
 /// The path of a cgroup is no text.
 pub fn to_toml(plan: &Plan) -> Result<String, NotText> {
-    let Plan { rules, target, limits, dry_run, outcome, output: _ } = plan;
+    let Plan { rules, backend, target, limits, dry_run, outcome, output: _ } = plan;
     let Target { pids, cgroups, command: _, follow } = target;
     let Limits { duration, ttl } = limits;
     let mut file = Printer::default();
     file.flag("dry-run", *dry_run);
     file.flag("outcome", *outcome);
+    file.text("backend", (*backend != Backend::Auto).then(|| backend.to_string()));
     file.text("duration", duration.map(duration::format));
     file.text("ttl", (*ttl != Limits::DEFAULT_TTL).then(|| duration::format(*ttl)));
     if !pids.is_empty() || !cgroups.is_empty() {

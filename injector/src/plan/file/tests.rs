@@ -330,6 +330,7 @@ proptest! {
         names in subsequence(vec!["a", "b c", "\"", "ä", "1", "default"], 4),
         target in prop_oneof![Just(Target::default()), targets()],
         flags: (bool, bool),
+        backend in prop_oneof![Just(Backend::Auto), Just(Backend::FmodRet), Just(Backend::Kprobe)],
         times in (prop::option::of(1u64..1 << 40), 100u64..3_600_000),
     ) {
         let mut rules: Vec<Rule> = Vec::new();
@@ -343,7 +344,7 @@ proptest! {
         }
         let limits = Limits { duration: times.0.map(Duration::from_millis), ttl: Duration::from_millis(times.1) };
         let output = Output::default();
-        let plan = Plan { rules, target, limits, dry_run: flags.0, outcome: flags.1, output };
+        let plan = Plan { rules, backend, target, limits, dry_run: flags.0, outcome: flags.1, output };
         prop_assume!(plan.validate().is_ok());
         let text = to_toml(&plan).unwrap();
         let mut file = PlanFile::parse(NAME, &text).map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;

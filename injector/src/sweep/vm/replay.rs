@@ -11,6 +11,7 @@ use injector_guest::{Command, Streams, Verdict};
 use super::{
     GUEST_JOURNAL, REBOOT_WANTED, Show, VmError, VmPlan, guest::Guest, interrupt::Interrupt, machine, show::Output,
 };
+use crate::plan::Backend;
 use crate::sweep::{
     journal::{Finding, Record, WriteError, parse_line},
     oracle::splat,
@@ -125,6 +126,9 @@ fn arguments(replay: &ReplayPlan, finding: &Finding) -> Vec<String> {
     words.extend(["--hang".to_owned(), format!("{}ms", replay.hang.as_millis())]);
     if replay.keep_going {
         words.push("--keep-going".to_owned());
+    }
+    if replay.backend != Backend::Auto {
+        words.extend(["--backend".to_owned(), replay.backend.to_string()]);
     }
     if !replay.sites.is_empty() {
         let sites: Vec<String> = replay.sites.iter().map(ToString::to_string).collect();

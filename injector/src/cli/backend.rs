@@ -1,0 +1,15 @@
+//! `--backend`, which all have that attach something.
+
+use clap::Args;
+
+use crate::plan::Backend;
+
+#[derive(Args)]
+pub(super) struct BackendArg {
+    /// How hooks are attached: auto, fmod-ret, kprobe [default: auto]
+    ///
+    /// fmod-ret costs half of what a kprobe does and needs no CONFIG_BPF_KPROBE_OVERRIDE, but can't return 0 or NULL, nor be
+    /// attached to functions of modules. auto takes it where it can.
+    #[arg(long, value_name = "BACKEND", env = "INJECTOR_BACKEND", hide_env_values = true, help_heading = "Backend")]
+    pub(super) backend: Option<Backend>,
+}

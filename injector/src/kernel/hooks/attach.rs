@@ -1,0 +1,159 @@
+//! In which of the two ways a hook is attached.
+
+use crate::kernel::Options;
+use crate::plan::{Backend, Hook};
+
+/// How one hook is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// By a kprobe, whose program overrides the call.
+    Kprobe,
+    /// By a BPF_MODIFY_RETURN program.
+    FmodRet {
+        /// The function's id in vmlinux' BTF.
+        function: u32,
+    },
+}
+
+/// Which ways this kernel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// bpf_override_return(), unless the build options say that there is none.
+    pub kprobe: bool,
+    /// Trampolines that may replace a call, if the build options say so.
+    pub fmod_ret: bool,
+}
+
+/// What a trampoline needs besides the list of functions (kernel/bpf/trampoline.c, `register_fentry()`: with ftrace, which
+/// owns the entries of functions, only by direct calls; 6.1 and 6.12).
+pub const FOR_TRAMPOLINES: [&str; 2] = ["CONFIG_BPF_JIT", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"];
+/// What a kprobe's program needs to replace a call.
+pub const FOR_OVERRIDES: &str = "CONFIG_BPF_KPROBE_OVERRIDE";
+
+/// Why a hook can't be attached as the plan says.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum AttachError {
+    /// A trampoline makes the call when the program returns 0.
+    #[error("--backend fmod-ret: a failed {0} returns NULL or 0, which only a kprobe can; use --backend auto")]
+    Zero(Hook),
+    /// Only vmlinux' BTF is looked at.
+    #[error(
+        "--backend fmod-ret: {hook} is in the module {module}, and only functions of the kernel proper are attached so; use --backend auto"
+    )]
+    InModule {
+        /// The hook.
+        hook: Hook,
+        /// Where it is.
+        module: String,
+    },
+    /// The kernel can't.
+    #[error(
+        "--backend fmod-ret: this kernel has no trampolines that can replace a call (CONFIG_BPF_JIT, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS); use --backend kprobe"
+    )]
+    NoTrampolines,
+    /// The kernel's types don't have the function.
+    #[error("--backend fmod-ret: the kernel's BTF has no function {0}; use --backend auto")]
+    NoType(String),
+    /// The kernel can't, and there is no other way.
+    #[error(
+        "{hook} can only be attached by a kprobe here, and this kernel was built without CONFIG_BPF_KPROBE_OVERRIDE; leave it out"
+    )]
+    NoOverride {
+        /// The hook.
+        hook: Hook,
+    },
+}
+
+/// What is known of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate<'a> {
+    /// The hook.
+    pub hook: Hook,
+    /// Its function.
+    pub function: &'a str,
+    /// What a failed call returns.
+    pub error: i32,
+    /// The module that it is in; `None`: the kernel proper.
+    pub module: Option<&'a str>,
+    /// Its id in vmlinux' BTF.
+    pub id: Option<u32>,
+}
+
+impl Ways {
+    /// What the build options say.
+    #[must_use]
+    pub fn of(options: Option<&Options>) -> Self {
+        let is_on = |option: &&str| options.is_some_and(|options| options.is_on(option));
+        Self {
+            kprobe: options.is_none_or(|options| options.is_on(FOR_OVERRIDES)),
+            fmod_ret: FOR_TRAMPOLINES.iter().all(is_on),
+        }
+    }
+
+    /// The way for a hook.
+    ///
+    /// # Errors
+    /// There is none, or not the one that is asked for.
+    pub fn choose(self, backend: Backend, candidate: Candidate<'_>) -> Result<Attach, AttachError> {
+        let Candidate { hook, .. } = candidate;
+        let fmod_ret = self.by_fmod_ret(candidate);
+        match (backend, fmod_ret) {
+            (Backend::FmodRet, fmod_ret) => fmod_ret,
+            (Backend::Auto, Ok(fmod_ret)) => Ok(fmod_ret),
+            (Backend::Auto | Backend::Kprobe, _) if self.kprobe => Ok(Attach::Kprobe),
+            (Backend::Auto | Backend::Kprobe, _) => Err(AttachError::NoOverride { hook }),
+        }
+    }
+
+    fn by_fmod_ret(self, candidate: Candidate<'_>) -> Result<Attach, AttachError> {
+        let Candidate { hook, function, error, module, id } = candidate;
+        if error == 0 {
+            return Err(AttachError::Zero(hook));
+        }
+        if let Some(module) = module {
+            return Err(AttachError::InModule { hook, module: module.to_owned() });
+        }
+        if !self.fmod_ret {
+            return Err(AttachError::NoTrampolines);
+        }
+        let function = id.ok_or_else(|| AttachError::NoType(function.to_owned()))?;
+        Ok(Attach::FmodRet { function })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLAB: Candidate<'static> =
+        Candidate { hook: Hook::Slab, function: "should_failslab", error: -12, module: None, id: Some(7) };
+    const BOTH: Ways = Ways { kprobe: true, fmod_ret: true };
+
+    #[test]
+    fn auto_takes_fmod_ret_where_it_can() {
+        let auto = |ways: Ways, candidate| ways.choose(Backend::Auto, candidate);
+        assert_eq!(auto(BOTH, SLAB), Ok(Attach::FmodRet { function: 7 }));
+        for candidate in [
+            Candidate { error: 0, ..SLAB },
+            Candidate { module: Some("btrfs"), ..SLAB },
+            Candidate { id: None, ..SLAB },
+        ] {
+            assert_eq!(auto(BOTH, candidate), Ok(Attach::Kprobe), "{candidate:?}");
+        }
+        assert_eq!(auto(Ways { fmod_ret: false, ..BOTH }, SLAB), Ok(Attach::Kprobe));
+        assert_eq!(auto(Ways { kprobe: false, ..BOTH }, SLAB), Ok(Attach::FmodRet { function: 7 }));
+        let null = Candidate { error: 0, ..SLAB };
+        assert_eq!(auto(Ways { kprobe: false, ..BOTH }, null), Err(AttachError::NoOverride { hook: Hook::Slab }));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_done_or_refused() {
+        assert_eq!(BOTH.choose(Backend::Kprobe, SLAB), Ok(Attach::Kprobe));
+        let refused = |ways: Ways, candidate| ways.choose(Backend::FmodRet, candidate).unwrap_err();
+        assert_eq!(refused(BOTH, Candidate { error: 0, ..SLAB }), AttachError::Zero(Hook::Slab));
+        assert_eq!(refused(Ways { fmod_ret: false, ..BOTH }, SLAB), AttachError::NoTrampolines);
+        assert_eq!(refused(BOTH, Candidate { id: None, ..SLAB }), AttachError::NoType("should_failslab".into()));
+        let module = Candidate { module: Some("btrfs"), ..SLAB };
+        assert!(refused(BOTH, module).to_string().contains("in the module btrfs"));
+    }
+}

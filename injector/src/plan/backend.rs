@@ -1,0 +1,65 @@
+//! How hooks are attached.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// How hooks are attached: `--backend`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// By fmod_ret where the kernel has it and the value to return is not 0 or NULL, else by a kprobe.
+    #[default]
+    Auto,
+    /// By BPF_MODIFY_RETURN trampolines.
+    FmodRet,
+    /// By kprobes and bpf_override_return().
+    Kprobe,
+}
+
+/// There is no such backend.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("there is no backend `{0}`; backends are: auto, fmod-ret, kprobe")]
+pub struct UnknownBackend(String);
+
+impl Backend {
+    /// The name that options have for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::FmodRet => "fmod-ret",
+            Self::Kprobe => "kprobe",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = UnknownBackend;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Auto, Self::FmodRet, Self::Kprobe];
+        all.into_iter().find(|backend| backend.name() == text).ok_or_else(|| UnknownBackend(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for backend in [Backend::Auto, Backend::FmodRet, Backend::Kprobe] {
+            assert_eq!(backend.to_string().parse(), Ok(backend));
+        }
+        let error = "fmod_ret".parse::<Backend>().unwrap_err();
+        assert_eq!(error.to_string(), "there is no backend `fmod_ret`; backends are: auto, fmod-ret, kprobe");
+    }
+}

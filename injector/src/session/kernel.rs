@@ -1,0 +1,103 @@
+//! bpf(2), as far as aya does not do it for us.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_perf_event_type, bpf_prog_info};
+
+/// An attribute of which nothing is set.
+pub(super) fn attribute() -> bpf_attr {
+    // SAFETY: a union of plain numbers; the kernel takes zeros for what is not said.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Makes the call.
+///
+/// # Safety
+/// What the attribute points to must be as the command says.
+unsafe fn call(command: bpf_cmd, attribute: &mut bpf_attr) -> io::Result<i64> {
+    let size = size_of::<bpf_attr>();
+    // SAFETY: the attribute is valid for that size; its pointers are the caller's.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attribute, size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Makes a call that returns a file descriptor.
+///
+/// # Safety
+/// As [`call`].
+pub(super) unsafe fn call_for_fd(command: bpf_cmd, attribute: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's.
+    let fd = unsafe { call(command, attribute)? };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: fresh, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What the kernel knows of an object, of which older kernels know less: the rest is zero.
+fn info<T>(fd: BorrowedFd<'_>) -> io::Result<T> {
+    // SAFETY: only for the structures of plain numbers below.
+    let mut info: T = unsafe { std::mem::zeroed() };
+    let mut attribute = attribute();
+    attribute.info.bpf_fd = fd.as_raw_fd().unsigned_abs();
+    attribute.info.info_len = size_of::<T>() as u32;
+    attribute.info.info = (&raw mut info) as u64;
+    // SAFETY: `info` is writable for that size.
+    unsafe { call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attribute)? };
+    Ok(info)
+}
+
+/// What the kernel knows of a program.
+pub(super) fn program_info(fd: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
+    info(fd)
+}
+
+/// Ids of the links that attach a program.
+pub(super) fn links_of(program: u32) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    let mut id = 0;
+    loop {
+        let mut attribute = attribute();
+        attribute.__bindgen_anon_6.__bindgen_anon_1.start_id = id;
+        // SAFETY: nothing is pointed to.
+        match unsafe { call(bpf_cmd::BPF_LINK_GET_NEXT_ID, &mut attribute) } {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(found),
+            Err(error) => return Err(error),
+        }
+        // SAFETY: what the command writes.
+        id = unsafe { attribute.__bindgen_anon_6.next_id };
+        // It may be gone by now.
+        if link_info(id).is_ok_and(|info| info.prog_id == program) {
+            found.push(id);
+        }
+    }
+}
+
+fn link_info(id: u32) -> io::Result<bpf_link_info> {
+    let mut attribute = attribute();
+    attribute.__bindgen_anon_6.__bindgen_anon_1.link_id = id;
+    // SAFETY: nothing is pointed to.
+    let link = unsafe { call_for_fd(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attribute)? };
+    info(link.as_fd())
+}
+
+/// How often a kprobe was hit and its program was not called, since something else was in a kprobe on that CPU. 0 where the
+/// kernel does not tell: before 6.7 (`bpf_perf_link_fill_kprobe()`, kernel/bpf/syscall.c).
+pub(super) fn missed_by_kprobe(link: u32) -> u64 {
+    let Ok(info) = link_info(link) else { return 0 };
+    if info.type_ != bpf_link_type::BPF_LINK_TYPE_PERF_EVENT as u32 {
+        return 0;
+    }
+    // SAFETY: numbers, zero where the kernel has written nothing.
+    unsafe {
+        let event = info.__bindgen_anon_1.perf_event;
+        if event.type_ == bpf_perf_event_type::BPF_PERF_EVENT_KPROBE as u32 {
+            event.__bindgen_anon_1.kprobe.missed
+        } else {
+            0
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! How much work the programs are for the kernel's verifier, in every way to attach them.
+
+use anyhow::{Context as _, Result};
+use injector_common::config::ON;
+
+use super::{
+    Loader, Wire,
+    attached::{OF_FAMILIES, OF_OUTCOMES},
+    hooks, kernel, object,
+    programs::{Kind, Programs},
+};
+use crate::{kernel::hooks::Attach, session::Hooks};
+use std::os::fd::AsFd;
+
+/// What one program took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Its name; those for fmod_ret end with `_fmod_ret`.
+    pub program: String,
+    /// Instructions that the verifier went through, of a million that it may.
+    pub instructions: u64,
+    /// States that it kept, in all.
+    pub states: u64,
+    /// Instructions that are left of the program when what can't be reached is removed.
+    pub translated: u32,
+}
+
+/// Loads a rule's programs one by one, attaches nothing, and says what each took: those that the rule would attach, and
+/// where it chose fmod_ret those for kprobes too.
+///
+/// # Errors
+/// The kernel refuses one.
+pub fn verify(loader: Loader, wire: &Wire) -> Result<Vec<Verified>> {
+    let mut loader = loader.0.join().map_err(|_| anyhow::anyhow!("the eBPF loader panicked"))?;
+    object::configure(&mut loader, wire, 1, false)?;
+    let ebpf = object::load(&mut loader, &[], wire)?;
+    let programs = Programs::new(&ebpf)?;
+    let numbers = Hooks::new(wire.hooks.iter().map(|(point, _)| point.hook));
+    let mut all = Vec::new();
+    for (point, attach) in &wire.hooks {
+        let name = hooks::program(numbers.number(point.hook).context("a hook without a number")?);
+        match attach {
+            Attach::FmodRet { function } => {
+                all.push((format!("{name}{}", hooks::FMOD_RET), Kind::FmodRet { function: *function }));
+            }
+            Attach::Kprobe => all.push((name, Kind::Kprobe)),
+        }
+    }
+    let config = &wire.config;
+    for (on, tracepoints) in [(config.outcome == ON, OF_OUTCOMES), (config.follow == ON, OF_FAMILIES)] {
+        if on {
+            all.extend(tracepoints.map(|(name, _)| (name.to_owned(), Kind::RawTracepoint)));
+        }
+    }
+    let measure = |(program, kind): (String, Kind)| {
+        let (fd, log) = programs.measure(&program, kind)?;
+        let info = kernel::program_info(fd.as_fd())?;
+        let number =
+            |name| number_after(&log, name).with_context(|| format!("the verifier does not say {name}: {log}"));
+        let (instructions, states) = (number("processed ")?, number("total_states ")?);
+        Ok(Verified { program, instructions, states, translated: info.xlated_prog_len / 8 })
+    };
+    all.into_iter().map(measure).collect()
+}
+
+/// `processed 4146 insns (limit 1000000) max_states_per_insn 4 total_states 196 peak_states 131 mark_read 22`
+fn number_after(log: &str, name: &str) -> Option<u64> {
+    let (_, rest) = log.rsplit_once(name)?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_verifier_says() {
+        let log = "verification time 9 usec\nstack depth 8+0\nprocessed 4146 insns (limit 1000000) max_states_per_insn 4 \
+                   total_states 196 peak_states 131 mark_read 22\n";
+        assert_eq!(number_after(log, "processed "), Some(4146));
+        assert_eq!(number_after(log, "total_states "), Some(196));
+        assert_eq!(number_after(log, "peaks "), None);
+    }
+}

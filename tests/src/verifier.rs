@@ -1,0 +1,148 @@
+//! What the injector's programs take of the kernel's verifier, for the smallest and the largest plan that there can be.
+
+use injector::cli::{self, Command};
+use injector::kernel::{Facts, KernelFiles};
+use injector::session::{Loader, Verified, Wire, verify};
+use injector::target::Targets;
+
+/// Every hook, nothing but the call looked at.
+const SMALL: &[&str] = &["--prob", "1"];
+
+/// Every filter and as much of the policy as goes together, with as many values as each may have.
+const LARGE: &[&str] = &[
+    "--gfp",
+    "KERNEL,!NOFS,!NOIO",
+    "--gfp",
+    "ATOMIC",
+    "--gfp",
+    "NOWAIT",
+    "--gfp",
+    "USER",
+    "--gfp",
+    "HIGHUSER",
+    "--gfp",
+    "NOFS",
+    "--gfp",
+    "NOIO",
+    "--gfp",
+    "ZERO",
+    "--order",
+    "0..9",
+    "--size",
+    "1..1M",
+    "--cache",
+    "*",
+    "--comm",
+    "*",
+    "--uid",
+    "0,1,2,3,4,5,6,7",
+    "--not-pid",
+    "2,3,4,5,6,7,8,9",
+    "--kthreads",
+    "exclude",
+    "--context",
+    "task,softirq",
+    "--syscall",
+    "openat,mount,read,write",
+    "--stack",
+    "vfs_*",
+    "--stack",
+    "ksys_*..vfs_*",
+    "--stack",
+    "do_*..ksys_*..vfs_*",
+    "--stack",
+    "a_*..do_*..ksys_*..vfs_*",
+    "--stack",
+    "__x64_sys_*..do_*",
+    "--not-stack",
+    "*_init*",
+    "--caller",
+    "*",
+    "--stack-depth",
+    "50",
+    "--skip",
+    "1",
+    "--every",
+    "2",
+    "--prob",
+    "0.5",
+    "--seed",
+    "1",
+    "--per-site",
+    "3",
+    "--rate",
+    "1000/s",
+    "--times",
+    "1000",
+    "--outcome",
+];
+
+/// Loads all programs by both backends, attaches none, and says what each took. Panics when one is refused.
+pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
+    crate::module::load();
+    let files = KernelFiles::default();
+    let facts = Facts::read(&files).expect("a kernel that can be injected into");
+    let mut all = Vec::new();
+    for (size, options) in [("small", SMALL), ("large", LARGE)] {
+        let mut verified = Vec::new();
+        for backend in ["kprobe", "fmod-ret"] {
+            // Functions are for eight programs that are the same but for a number: one of them has to do.
+            let hooks: &[&str] = if size == "small" {
+                &[
+                    "--hook",
+                    "slab",
+                    "--hook",
+                    "page",
+                    "--hook",
+                    "filemap",
+                    "--hook",
+                    "bio",
+                    "--function",
+                    "openat=ENOMEM",
+                ]
+            } else {
+                &["--hook", "slab", "--hook", "page"]
+            };
+            let words = [&["injector", "--backend", backend], hooks, options].concat();
+            let plan = match cli::parse(words.iter().map(std::ffi::OsString::from)) {
+                Ok(Command::Run(plan, ..)) => plan,
+                Ok(_) => panic!("{words:?} is no run"),
+                Err(exit) => panic!("{words:?}: {exit:?}"),
+            };
+            let targets = Targets::open(&plan.target).expect("no target needs no opening");
+            let (wires, _) = Wire::resolve(&plan, &facts, &files, &targets).expect("a plan for this kernel");
+            let loader = Loader::prepare().expect("a thread");
+            verified.extend(verify(loader, &wires[0]).unwrap_or_else(|error| panic!("{size}: {error:#}")));
+        }
+        all.push((size, verified));
+    }
+    all
+}
+
+/// What was measured before: tests/verifier.json.
+#[derive(Debug)]
+pub struct Baseline(Vec<serde_json::Value>);
+
+impl Baseline {
+    /// Reads it.
+    pub fn parse(text: &str) -> Self {
+        Self(serde_json::from_str(text).expect("a list of objects"))
+    }
+
+    /// What is wrong with a program that was measured now: it takes a tenth more than before, or was not there.
+    pub fn complaint(&self, kernel: &str, plan: &str, now: &Verified) -> Option<String> {
+        let same =
+            |row: &&serde_json::Value| row["kernel"] == kernel && row["plan"] == plan && row["program"] == *now.program;
+        let what = format!("{kernel} {plan} {}", now.program);
+        let Some(before) = self.0.iter().find(same) else {
+            return Some(format!("{what} is not in tests/verifier.json: cargo xtask verify --update"));
+        };
+        let numbers =
+            [("instructions", now.instructions), ("states", now.states), ("translated", u64::from(now.translated))];
+        let grown = numbers.into_iter().find_map(|(name, now)| {
+            let before = before[name].as_u64()?;
+            (now * 10 > before * 11).then(|| format!("{name} grew from {before} to {now}"))
+        });
+        grown.map(|grown| format!("{what}: {grown}; if that is meant: cargo xtask verify --update"))
+    }
+}

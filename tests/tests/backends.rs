@@ -1,0 +1,164 @@
+//! The two ways to attach: they see and do the same, and what they miss is counted.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use injector_tests::worker::Options;
+use injector_tests::{EmptyProbe, Injector, Worker, module, refused};
+
+const WAYS: [&str; 2] = ["kprobe", "fmod-ret"];
+
+/// Calls of all kinds from all contexts, at different depths.
+const REQUESTS: [&str; 8] = [
+    "kind=slab cache=injector_test_64 count=3",
+    "kind=slab cache=injector_test_4k count=3 chain=b depth=7",
+    "kind=slab-bulk cache=injector_test_64 batch=4 count=2",
+    "kind=page order=1 count=3",
+    "kind=page order=0 count=3 chain=b depth=60",
+    "kind=slab cache=injector_test_64 count=3 from=softirq gfp=ATOMIC",
+    "kind=slab cache=injector_test_64 count=3 from=hardirq gfp=ATOMIC",
+    "kind=page order=0 count=3 from=workqueue",
+];
+
+/// Sites that were failed, by signature: how often, and the stack.
+type Sites = BTreeMap<String, (u64, Vec<String>)>;
+
+fn sites(backend: &str) -> Sites {
+    let worker = Worker::start();
+    let injector = Injector::start(&["--backend", backend, "--stack", "injector_test_allocate", "--prob", "1"]);
+    let outcomes = REQUESTS.map(|request| worker.run(request));
+    let report = injector.stop();
+    report.assert_accounts_with_lines();
+    for (request, outcome) in REQUESTS.iter().zip(&outcomes) {
+        assert_eq!(outcome.failed, outcome.calls, "{backend}: {request}");
+    }
+    let hooks: Vec<&str> = match backend {
+        "kprobe" => vec![],
+        _ => vec!["slab", "page"],
+    };
+    assert_eq!(report.start["fmod_ret"], serde_json::json!(hooks), "{backend}");
+    report.sites().into_iter().map(|site| (site.signature, (site.count, site.stack))).collect()
+}
+
+/// Signatures, counts, and every frame: the trampoline and the programs are in none of them.
+#[test]
+fn both_see_the_same_sites() {
+    let [by_kprobe, by_fmod_ret] = WAYS.map(sites);
+    assert!(by_kprobe.len() >= REQUESTS.len() - 1, "{by_kprobe:#?}");
+    assert_eq!(by_kprobe, by_fmod_ret);
+    for (_, stack) in by_fmod_ret.values() {
+        assert!(!stack.iter().any(|frame| frame.contains("bpf") || frame.starts_with("0x")), "{stack:#?}");
+    }
+}
+
+/// Both return the error, and to whom it was meant.
+#[test]
+fn both_fail_what_is_meant() {
+    for backend in WAYS {
+        let (one, other) = (Worker::start(), Worker::start());
+        let injector = Injector::start(&["--backend", backend, "--pid", &one.pid_arg(), "--times", "700"]);
+        let failed = [&one, &other].map(|worker| worker.run("kind=slab count=1000").failed);
+        let report = injector.stop();
+        assert_eq!(failed, [700, 0], "{backend}");
+        report.assert_accounts_with_lines();
+    }
+}
+
+/// What fmod_ret can't return is left to a kprobe, or refused if that is not wanted.
+#[test]
+fn what_returns_null_is_left_to_a_kprobe() {
+    let listed = std::fs::read_to_string("/sys/kernel/debug/error_injection/list").expect("debugfs");
+    module::load();
+    if listed.contains("page_pool_alloc_pages") {
+        let injector = Injector::start(&["--hook", "slab", "--hook", "page-pool", "--prob", "0"]);
+        let report = injector.stop();
+        assert_eq!(report.start["fmod_ret"], serde_json::json!(["slab"]));
+        refused(
+            &["--backend", "fmod-ret", "--hook", "page-pool", "--prob", "0.1"],
+            2,
+            &["page-pool returns NULL", "--backend auto"],
+        );
+    }
+}
+
+/// Interrupts that allocate come to CPU 0 while a program on another kprobe runs there.
+fn missed_beside_a_busy_kprobe(backend: &str) -> u64 {
+    let _busy = EmptyProbe::attach_busy("__x64_sys_getppid");
+    let (one, two) = (Worker::on_cpu(0), Worker::on_cpu(1));
+    // Asks on CPU 1 for allocations in interrupts of CPU 0, while this thread keeps CPU 0 busy.
+    pin_to(0);
+    let injector =
+        Injector::start(&["--backend", backend, "--hook", "slab", "--stack", "injector_test_allocate", "--prob", "0"]);
+    two.send("kind=slab count=4000 gfp=ATOMIC from=hardirq cpu=0");
+    let start = Instant::now();
+    while !two.is_done() && start.elapsed() < Duration::from_secs(30) {
+        // SAFETY: takes nothing.
+        unsafe { libc::getppid() };
+    }
+    let outcome = two.receive();
+    let report = injector.stop();
+    drop(one);
+    let (missed, matches) = (report.total("missed"), report.total("matches"));
+    println!("{backend}: {} calls, {matches} matched, {missed} missed", outcome.calls);
+    assert!(matches < outcome.calls || missed == 0, "{backend}: what was missed did not match");
+    if missed > 0 {
+        assert!(matches + missed >= outcome.calls, "{backend}: each call was seen or is counted as missed");
+    }
+    missed
+}
+
+/// A kernel before 6.7 does not count what a kprobe's program missed.
+#[test]
+fn what_a_kprobe_misses_is_counted() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("proc");
+    let missed = missed_beside_a_busy_kprobe("kprobe");
+    if release.starts_with("6.1.") {
+        assert_eq!(missed, 0, "this kernel tells it after all");
+    } else {
+        assert!(missed > 0, "interrupts came while the other program ran");
+    }
+    assert_eq!(
+        missed_beside_a_busy_kprobe("fmod-ret"),
+        0,
+        "programs on kprobes don't keep a trampoline's from running"
+    );
+}
+
+/// An fmod_ret program is not run again on a CPU where it is running: interrupts come while it looks at long stacks.
+#[test]
+fn what_fmod_ret_misses_is_counted() {
+    let (one, two) = (Worker::start_with(Options { cpu: Some(0), ..Options::default() }), Worker::on_cpu(1));
+    let injector = Injector::start(&[
+        "--backend",
+        "fmod-ret",
+        "--hook",
+        "slab",
+        "--stack",
+        "*_free*",
+        "--stack",
+        "*_show*",
+        "--stack",
+        "*_init*",
+        "--prob",
+        "0",
+    ]);
+    one.send("kind=slab count=60000 depth=90");
+    let mut interrupts = 0;
+    while !one.is_done() {
+        interrupts += two.run("kind=slab count=64 gfp=ATOMIC from=hardirq cpu=0").calls;
+    }
+    one.receive();
+    let report = injector.stop();
+    let missed = report.total("missed");
+    println!("{interrupts} allocations in interrupts, {missed} missed");
+    assert!(missed > 0 && missed <= interrupts + report.total("calls"), "{missed} of {interrupts}");
+}
+
+fn pin_to(cpu: usize) {
+    // SAFETY: a set of CPUs on the stack.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set), 0);
+    }
+}
