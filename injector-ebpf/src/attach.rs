@@ -1,4 +1,4 @@
-//! The two ways to attach a hook. What comes of a call is decided by [`hook::verdict`] for both.
+//! The two ways to attach a hook. What comes of a call is decided by [`hook::screen`] and [`hook::verdict`] for both.
 //!
 //! - A kprobe on the function's entry, which replaces the call by bpf_override_return(): any value, on any kernel with
 //!   CONFIG_BPF_KPROBE_OVERRIDE.
@@ -8,6 +8,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext, helpers::generated, programs::ProbeContext};
+
+use injector_common::{CALL_PREEMPT_DISABLE, CALL_PREEMPT_ENABLE};
 
 use crate::hook::{self, Call};
 
@@ -51,6 +53,9 @@ impl Arguments for Saved {
 #[inline(always)]
 pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) {
     let Some(call) = call(ctx) else { return };
+    if hook::screen(&call).is_none() {
+        return;
+    }
     if let Some(error) = hook::verdict(&Context { pointer: ctx.as_ptr() }, &call) {
         // SAFETY: a kprobe's registers, at the entry of a function that the kernel lists as injectable.
         unsafe { generated::bpf_override_return(ctx.regs, i64::from(error) as u64) };
@@ -58,10 +63,26 @@ pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) 
 }
 
 /// In a trampoline: what the call returns, or 0 if it is to be made.
+///
+/// A program that is preempted keeps itself from running for all other tasks on its CPU until it goes on, so it is not, as
+/// soon as the call has passed the first filters. (Before them it would cost every call; what comes in between is short.)
 #[inline(always)]
 pub fn fmod_ret(arguments: *mut u64, call: impl Fn(&Saved) -> Option<Call>) -> i64 {
     let Some(call) = call(&Saved(arguments)) else { return 0 };
-    hook::verdict(&Context { pointer: arguments.cast() }, &call).map_or(0, i64::from)
+    if hook::screen(&call).is_none() {
+        return 0;
+    }
+    preemption::<CALL_PREEMPT_DISABLE>();
+    let verdict = hook::verdict(&Context { pointer: arguments.cast() }, &call).map_or(0, i64::from);
+    preemption::<CALL_PREEMPT_ENABLE>();
+    verdict
+}
+
+#[inline(always)]
+fn preemption<const CALL: u32>() {
+    // SAFETY: not an address but the number of a call, as for helpers; the user side has put a function there.
+    let call: extern "C" fn() = unsafe { core::mem::transmute(CALL as usize) };
+    call();
 }
 
 /// The programs of a hook, by their names, and the function that makes a [`Call`] of the hooked function's [`Arguments`].

@@ -21,7 +21,7 @@ use injector::{
         replay::{self, Again, ReplayPlan, Tally},
         search::Stopped,
         step,
-        vm::{self, Line, Replays, Show, VmPlan},
+        vm::{self, Line, Replays, Show, VmError, VmPlan},
     },
     symbols::{self, LinesError, Search},
 };
@@ -333,10 +333,21 @@ fn replay_vm(path: &Path, again: &Again, guests: &Guests) -> Result<VmPlan> {
 
 /// Boots as many guests as it takes.
 fn replay_in_guests(plan: &ReplayPlan, again: &Again, guests: &Replays) -> Result<Tally> {
+    /// A guest that does not boot, of a kernel that did, may have had bad luck: its host was too busy.
+    const PATIENCE: u32 = 2;
     let mut tally = Tally::default();
+    let mut not_booted = 0;
     while tally.tries < plan.tries {
         let left = ReplayPlan { tries: plan.tries - tally.tries, ..plan.clone() };
-        let round = guests.boot(&left, &again.finding)?;
+        let round = match guests.boot(&left, &again.finding) {
+            Err(error @ VmError::Boot(_)) if tally.tries > 0 && not_booted < PATIENCE => {
+                not_booted += 1;
+                sinks::announce(format_args!("{error}; once more"));
+                continue;
+            }
+            round => round?,
+        };
+        not_booted = 0;
         tally.tries += round.tries;
         tally.reproduced += round.reproduced;
         tally.stopped = round.stopped;

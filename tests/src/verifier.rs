@@ -31,7 +31,7 @@ const LARGE: &[&str] = &[
     "--size",
     "1..1M",
     "--cache",
-    "*",
+    "*-64",
     "--comm",
     "*",
     "--uid",
@@ -41,7 +41,7 @@ const LARGE: &[&str] = &[
     "--kthreads",
     "exclude",
     "--context",
-    "task,softirq",
+    "task",
     "--syscall",
     "openat,mount,read,write",
     "--stack",
@@ -51,7 +51,7 @@ const LARGE: &[&str] = &[
     "--stack",
     "do_*..ksys_*..vfs_*",
     "--stack",
-    "a_*..do_*..ksys_*..vfs_*",
+    "new_*..do_*..ksys_*..vfs_*",
     "--stack",
     "__x64_sys_*..do_*",
     "--not-stack",
@@ -83,26 +83,16 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
     let files = KernelFiles::default();
     let facts = Facts::read(&files).expect("a kernel that can be injected into");
     let mut all = Vec::new();
-    for (size, options) in [("small", SMALL), ("large", LARGE)] {
+    // Functions are for eight programs that are the same but for a number: one of them has to do.
+    let every = ["slab", "page", "filemap", "bio"].map(|hook| ["--hook", hook]).concat();
+    let every = [&every[..], &["--function", "openat=ENOMEM"]].concat();
+    // Only slab calls have a cache.
+    let of_page: Vec<&str> = LARGE.iter().copied().filter(|word| !["--cache", "*-64"].contains(word)).collect();
+    let plans =
+        [("small", &every[..], SMALL), ("large", &["--hook", "slab"], LARGE), ("large", &["--hook", "page"], &of_page)];
+    for (size, hooks, options) in plans {
         let mut verified = Vec::new();
         for backend in ["kprobe", "fmod-ret"] {
-            // Functions are for eight programs that are the same but for a number: one of them has to do.
-            let hooks: &[&str] = if size == "small" {
-                &[
-                    "--hook",
-                    "slab",
-                    "--hook",
-                    "page",
-                    "--hook",
-                    "filemap",
-                    "--hook",
-                    "bio",
-                    "--function",
-                    "openat=ENOMEM",
-                ]
-            } else {
-                &["--hook", "slab", "--hook", "page"]
-            };
             let words = [&["injector", "--backend", backend], hooks, options].concat();
             let plan = match cli::parse(words.iter().map(std::ffi::OsString::from)) {
                 Ok(Command::Run(plan, ..)) => plan,

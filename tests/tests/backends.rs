@@ -98,11 +98,15 @@ fn missed_beside_a_busy_kprobe(backend: &str) -> u64 {
     let outcome = two.receive();
     let report = injector.stop();
     drop(one);
-    let (missed, matches) = (report.total("missed"), report.total("matches"));
+    let (missed, matches) = (report.hook("slab").get("missed"), report.total("matches"));
     println!("{backend}: {} calls, {matches} matched, {missed} missed", outcome.calls);
-    assert!(matches < outcome.calls || missed == 0, "{backend}: what was missed did not match");
-    if missed > 0 {
-        assert!(matches + missed >= outcome.calls, "{backend}: each call was seen or is counted as missed");
+    assert!(matches <= outcome.calls, "{backend}: only the module's calls match");
+    if matches < outcome.calls {
+        // What else was missed, if anything, are other calls on that CPU.
+        assert!(
+            missed == 0 || matches + missed >= outcome.calls,
+            "{backend}: each call was seen or is counted as missed"
+        );
     }
     missed
 }
@@ -149,7 +153,7 @@ fn what_fmod_ret_misses_is_counted() {
     }
     one.receive();
     let report = injector.stop();
-    let missed = report.total("missed");
+    let missed = report.hook("slab").get("missed");
     println!("{interrupts} allocations in interrupts, {missed} missed");
     assert!(missed > 0 && missed <= interrupts + report.total("calls"), "{missed} of {interrupts}");
 }

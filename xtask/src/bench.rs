@@ -9,11 +9,11 @@ use injector_guest::{Command, Streams, Verdict};
 use serde_json::Value;
 
 use crate::guest_root::{self, Contents};
-use crate::{module, process};
 use crate::static_build;
 use crate::tee::Tee;
 use crate::test::guests;
 use crate::vm::{self, Guest, KernelChoice};
+use crate::{module, process};
 
 /// In the guest.
 const PROGRAM: &str = "/usr/bin/injector-bench";
@@ -43,7 +43,10 @@ impl Bench {
         let contents = Contents {
             injector: Some(vm::injector()?),
             modules: module::build(&kernel)?,
-            added: vec![(bench, PROGRAM.to_owned()), (process::workspace().join("tests/workloads"), "/workloads".to_owned())],
+            added: vec![
+                (bench, PROGRAM.to_owned()),
+                (process::workspace().join("tests/workloads"), "/workloads".to_owned()),
+            ],
         };
         let guest = Guest::new(image, &guest_root::build(&contents)?)?;
         let peers = guests::programs([PEERS].into_iter())?;
