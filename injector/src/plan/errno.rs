@@ -38,6 +38,8 @@ impl ErrorNumber {
     pub const MAX: u16 = 4095;
     /// Out of memory.
     pub const ENOMEM: Self = Self(12);
+    /// Is there already.
+    pub const EEXIST: Self = Self(17);
     /// EHWPOISON.
     const LAST_NAMED: u16 = 133;
 

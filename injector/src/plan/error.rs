@@ -45,6 +45,11 @@ pub enum PlanError {
         "--errno is of no use here: page can only return true, page-pool only NULL, and a function with an error of its own only that"
     )]
     NoErrno,
+    /// Its callers never give up.
+    #[error(
+        "--errno EEXIST can't go with the hook filemap: it tells the kernel that another task has just added the folio, so it would look for that and try again for ever; write ENOMEM, which is what really happens, or another error"
+    )]
+    FilemapExists,
     /// Attached to twice.
     #[error("--function {0} is there twice; a rule fails a function in one way")]
     SameFunction(String),

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::error::long_paths;
 use super::{
-    CachePattern, Contexts, Function, GfpFilter, GfpScope, Hook, Kthreads, NthPer, OrderRange, PlanError, Policy,
-    Probability, SizeRange, StackFilter, Syscall, Target, TaskFilter,
+    CachePattern, Contexts, ErrorNumber, Function, GfpFilter, GfpScope, Hook, Kthreads, NthPer, OrderRange, PlanError,
+    Policy, Probability, SizeRange, StackFilter, Syscall, Target, TaskFilter,
 };
 
 /// Which calls of which hooks are failed.
@@ -163,6 +163,11 @@ impl Rule {
             hooks.iter().any(|hook| hook.has_errno()) || functions.iter().any(|function| function.error.is_none());
         if policy.errno.is_some() && !free {
             return Err(PlanError::NoErrno);
+        }
+        // __filemap_get_folio(), do_read_cache_folio() and filemap_get_pages() (mm/filemap.c, 6.1 and 6.12) start again then, in a
+        // loop that a signal does not end. No other error makes them.
+        if policy.errno == Some(ErrorNumber::EEXIST) && hooks.contains(&Hook::Filemap) {
+            return Err(PlanError::FilemapExists);
         }
         Ok(())
     }

@@ -111,6 +111,14 @@ fn filters_on_facts_that_no_hook_has() {
         assert_eq!(refused_rule(keys, &everybody), useless, "{keys}");
     }
     accepted_rule("function=['f=EIO', 'g']\nerrno='EIO'", &everybody);
+    for keys in ["hook='filemap'\nerrno='EEXIST'", "hook='slab,filemap'\nerrno='17'"] {
+        assert!(refused_rule(keys, &everybody).contains("filemap"), "{keys}");
+    }
+    // What filemap returns here is ENOMEM.
+    for keys in ["hook='filemap'\nerrno='EAGAIN'", "hook='slab'\nerrno='EEXIST'", "hook='filemap'\nfunction='f=EEXIST'"]
+    {
+        accepted_rule(keys, &everybody);
+    }
 }
 
 #[test]
