@@ -12,7 +12,8 @@
  *        page          alloc_pages of `order`                                               (page hook, once)
  *        page-bulk     alloc_pages_bulk_array of `batch` pages                              (page hook, once)
  *        create-cache  kmem_cache_create + destroy: among others an object of the bootstrap cache
- *   cache=NAME         injector_test_64, _4k, _8k, _16k, _32k: never merged with other caches
+ *   cache=NAME         injector_test_64, _4k, _8k, _16k, _32k: never merged with other caches;
+ *                      injector_test_like_a, _like_b: one cache where the kernel merges caches (slab_merge)
  *   size=BYTES         of kmalloc (default 64); above 8192 it is the page hook that is called, with the size's order
  *   order=N            of kind=page (default 0)
  *   batch=N            of the bulk kinds, 2..64 (default 16)
@@ -78,13 +79,17 @@ static const char * const chain_names[] = { "a", "b" };
 static struct {
 	const char *name;
 	unsigned int size;
+	slab_flags_t flags;
 	struct kmem_cache *cache;
 } caches[] = {
-	{ "injector_test_64", 64 },
-	{ "injector_test_4k", 4096 },
-	{ "injector_test_8k", 8192 },
-	{ "injector_test_16k", 16384 },
-	{ "injector_test_32k", 32768 },
+	{ "injector_test_64", 64, SLAB_NO_MERGE },
+	{ "injector_test_4k", 4096, SLAB_NO_MERGE },
+	{ "injector_test_8k", 8192, SLAB_NO_MERGE },
+	{ "injector_test_16k", 16384, SLAB_NO_MERGE },
+	{ "injector_test_32k", 32768, SLAB_NO_MERGE },
+	/* A size that no other cache has. */
+	{ "injector_test_like_a", 3208, 0 },
+	{ "injector_test_like_b", 3208, 0 },
 };
 
 static const struct {
@@ -645,7 +650,7 @@ static int __init injector_test_init(void)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(caches); i++) {
-		caches[i].cache = kmem_cache_create(caches[i].name, caches[i].size, 0, SLAB_NO_MERGE, NULL);
+		caches[i].cache = kmem_cache_create(caches[i].name, caches[i].size, 0, caches[i].flags, NULL);
 		if (!caches[i].cache) {
 			destroy_caches();
 			return -ENOMEM;

@@ -57,6 +57,16 @@ fn caches_by_name() {
     }
 }
 
+/// Two caches that are alike are two, unless the kernel was started with slab_merge: see merged.rs.
+#[test]
+fn caches_that_are_alike() {
+    let worker = Worker::start();
+    let requests = ["kind=slab cache=injector_test_like_a count=10", "kind=slab cache=injector_test_like_b count=10"];
+    for (cache, expected) in [("injector_test_like_a", [10, 0]), ("injector_test_like_b", [0, 10])] {
+        assert_eq!(failed(&worker, &["--hook", "slab", "--cache", cache], &requests), expected, "{cache}");
+    }
+}
+
 /// A page call has no cache, so a filter on caches never accepts it.
 #[test]
 fn a_filter_on_caches_is_for_slab_calls() {

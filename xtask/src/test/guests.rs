@@ -31,6 +31,9 @@ const LONGEST: [&str; 8] = ["lifetime", "nfs", "gfp", "events", "stack", "target
 /// Programs of this machine that only one test needs. With its libraries bpftrace has 200 MB, too much for every guest.
 const PROGRAMS: [(&str, &str); 1] = [("inventory", "bpftrace")];
 
+/// What a test needs on its guest's command line. The guest kernels tell caches apart unless they are told not to.
+const WORDS: [(&str, &str); 1] = [("merged", "slab_merge")];
+
 /// A test binary to run in a guest.
 pub struct Job {
     pub guest: Arc<Guest>,
@@ -89,6 +92,10 @@ fn rank(binary: &str) -> usize {
     LONGEST.iter().position(|name| *name == binary).unwrap_or(LONGEST.len())
 }
 
+fn words(binary: &str) -> impl Iterator<Item = &'static str> {
+    WORDS.iter().filter(move |(name, _)| *name == binary).map(|(_, word)| *word)
+}
+
 impl Job {
     fn run(&self) -> Result<Row> {
         let Self { guest, programs, kernel, backend, binary, filter } = self;
@@ -96,15 +103,17 @@ impl Job {
         println!("guest {kernel} {backend}: {binary} starts");
         let mut machine = guest.machine(&format!("{kernel}-{backend}-{binary}"))?;
         machine.images.extend(programs.iter().map(|image| image.path().to_owned()));
+        machine.append = words(binary).map(str::to_owned).collect();
         machine.memory_mb = MEMORY_MB;
         machine.timeout = Some(TIMEOUT);
-        let mut words = vec![format!("/tests/{binary}"), "--test-threads=1".to_owned()];
-        words.extend(filter.clone());
+        let mut arguments = vec![format!("/tests/{binary}"), "--test-threads=1".to_owned()];
+        arguments.extend(filter.clone());
         // Shown as a whole at the end: lines of two guests, one among the other, would be of little use.
         let mut shown = Tee::quiet();
         let stdout = shown.branch();
         let streams = Streams::to(Box::new(stdout.clone()), Box::new(shown.clone()));
-        let command = injector_guest::Command::new(words).env("RUST_BACKTRACE", "1").env("INJECTOR_BACKEND", backend);
+        let command =
+            injector_guest::Command::new(arguments).env("RUST_BACKTRACE", "1").env("INJECTOR_BACKEND", backend);
         let tally = match machine.boot(&command, streams) {
             Ok(outcome) => {
                 writeln!(shown, "{}", vm::account(&machine, &outcome).join("\n"))?;
@@ -149,6 +158,12 @@ mod tests {
         assert!(rank("lifetime") < rank("nfs"));
         assert!(rank("hooks") < rank("order"));
         assert_eq!(rank("order"), rank("guards"));
+    }
+
+    #[test]
+    fn words_are_for_one_test() {
+        assert_eq!(words("merged").collect::<Vec<_>>(), ["slab_merge"]);
+        assert_eq!(words("size").count(), 0);
     }
 
     fn outcome(verdict: Verdict) -> Outcome {
