@@ -298,6 +298,52 @@ fn a_function_of_btrfs() {
     assert_eq!(finished.report.hook("open_ctree").get("failures"), 1, "{}", finished.report.summary);
 }
 
+/// Moves a file system's blocks, in this thread: `btrfs balance`.
+fn balance(disk: &Disk) -> io::Result<()> {
+    // BTRFS_IOC_BALANCE_V2, with struct btrfs_ioctl_balance_args: 1024 bytes that begin with BTRFS_BALANCE_DATA.
+    const BALANCE: libc::c_ulong = 0xc400_9420;
+    let mut arguments = [0_u64; 128];
+    arguments[0] = 1;
+    let directory = File::open(disk.mount_point())?;
+    // SAFETY: the buffer has the size that is in the number.
+    match unsafe { libc::ioctl(directory.as_raw_fd(), BALANCE, arguments.as_mut_ptr()) } {
+        ..0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// The same in a thread that is called so.
+fn balance_as(name: &str, disk: &Disk) -> Option<i32> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, || errno(balance(disk)));
+        thread.expect("a thread").join().expect("no panic")
+    })
+}
+
+/// Of functions that return true or false there are two: the page hook's, and this one, which says that a balance is to be
+/// given up. Other tasks' balances go on, and so does what else the task does to the file system.
+#[test]
+fn a_function_that_returns_true() {
+    let disk = Disk::mounted("btrfs");
+    fs::write(disk.mount_point().join("before"), [1; 1 << 20]).expect("can be written");
+    sh("sync");
+    for function in ["btrfs_should_cancel_balance", "btrfs_should_cancel_balance=TRUE"] {
+        let injector = Injector::start(&["--function", function, "--pid", &this(), "--comm", "gives-up"]);
+        let (ours, others) = (balance_as("gives-up", &disk), balance_as("goes-on", &disk));
+        let written = errno(fs::write(disk.mount_point().join("after"), "x"));
+        let report = injector.stop();
+        // btrfs_balance() says EINVAL to a balance that is cancelled before it began.
+        assert_eq!((ours, others, written), (Some(libc::EINVAL), None, None), "{function}: {}", report.summary);
+        assert_eq!(report.hook("btrfs_should_cancel_balance").get("failures"), 1, "{}", report.summary);
+        assert_eq!(report.failures[0]["error"].as_i64(), Some(1), "{:?}", report.failures[0]);
+        assert_eq!(report.failures[0]["comm"].as_str(), Some("gives-up"), "{:?}", report.failures[0]);
+        report.assert_accounts_with_lines();
+        assert_eq!(balance_as("gives-up", &disk), None, "{function}");
+    }
+    // The other one has guards, which --function would pass by.
+    refused(&["--function", "should_fail_alloc_page=TRUE", "--prob", "0.1"], 2, &["--hook page"]);
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     let pid = this();
