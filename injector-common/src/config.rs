@@ -314,6 +314,37 @@ pub struct Config {
     pub gfp: [GfpAlternative; MAX_GFP_ALTERNATIVES],
     /// Whose calls.
     pub target: Target,
+    /// What the cheap filters come to: `SCREEN_*`.
+    pub screen: u32,
+    /// Explicit padding.
+    pub _pad_screen: u32,
+}
+
+/// `Config::screen`: each of the cheap filters is looked at.
+pub const SCREEN_ALL: u32 = 0;
+/// `Config::screen`: there is none.
+pub const SCREEN_NONE: u32 = 1;
+/// `Config::screen`: the only one is a single target process.
+pub const SCREEN_PID: u32 = 2;
+/// `Config::screen`: the only one is a single target cgroup.
+pub const SCREEN_CGROUP: u32 = 3;
+
+impl Config {
+    /// What the cheap filters come to. A constant that the verifier knows costs two instructions wherever it is looked at,
+    /// although what depends on it is removed, and every allocation of the machine comes that way.
+    #[must_use]
+    pub fn screen(&self) -> u32 {
+        let Self { gfp_len, order_on, size_on, cache_on, kthreads, softirqs, target, .. } = self;
+        let others = [gfp_len, order_on, size_on, cache_on, kthreads, softirqs];
+        let pids = target.pids.iter().filter(|pid| **pid != 0).count();
+        match (target.kinds, pids, target.cgroups_len) {
+            _ if others.iter().any(|other| **other != 0) => SCREEN_ALL,
+            (0, ..) => SCREEN_NONE,
+            (TARGET_FEW_PIDS, 1, _) if target.pids[0] != 0 => SCREEN_PID,
+            (TARGET_CGROUPS, _, 1) => SCREEN_CGROUP,
+            _ => SCREEN_ALL,
+        }
+    }
 }
 
 /// Index into the live knobs: 1 when armed.
@@ -458,6 +489,8 @@ impl Config {
             pids: [0; FEW_PIDS],
             cgroups: [Cgroup { id: 0, level: 0, _pad: 0 }; MAX_CGROUPS],
         },
+        screen: SCREEN_ALL,
+        _pad_screen: 0,
     };
 }
 
@@ -475,6 +508,7 @@ const _: () = {
                 + 744
                 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES
                 + size_of::<Target>()
+                + 8
     );
     assert!(size_of::<Path>() == 8 + 8 * MAX_PATH_LEN && MAX_PATH_LEN.is_power_of_two() && MAX_PATHS.is_power_of_two());
     assert!(MAX_MODULES.is_power_of_two() && MAX_STACK_RANGES.is_power_of_two());

@@ -8,7 +8,7 @@ use injector_common::{
     HOOK_BIO, HOOK_FUNCTION, HOOK_PAGE, HOOK_SLAB, HOOKS,
     config::{
         CONTEXTS_ALL, GLOB_CACHE, GfpTest, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, MAX_GFP_ALTERNATIVES,
-        MAX_GFP_NEGATED, MAX_SYSCALLS, ON,
+        MAX_GFP_NEGATED, MAX_SYSCALLS, ON, SCREEN_CGROUP, SCREEN_NONE, SCREEN_PID,
     },
     counters::Counters,
     decide::{self, PAGE_SHIFT},
@@ -71,6 +71,13 @@ pub fn verdict(ctx: &Context, call: &Call) -> Option<i32> {
 pub fn screen(call: &Call) -> Option<()> {
     let counters = maps::counters(call.hook)?;
     counters.calls += 1;
+    // Most runs have one of these, and nothing else of the configuration needs looking at then.
+    match config!(screen) {
+        SCREEN_NONE => return Some(()),
+        SCREEN_PID => return (task::pid() == config!(target.pids[0])).then_some(()),
+        SCREEN_CGROUP => return task::is_in_cgroup(0).then_some(()),
+        _ => {}
+    }
     // A filter on what a call does not have never accepts it.
     let sized = call.hook == HOOK_SLAB || call.hook == HOOK_PAGE;
     if call.hook == HOOK_PAGE && !is_order_accepted(call.order) {

@@ -46,15 +46,21 @@ pub fn is_target(kinds: u32) -> bool {
             if i as u32 >= config!(target.cgroups_len) {
                 break;
             }
-            let level = config!(target.cgroups[i].level) as i32;
-            // SAFETY: takes a number and returns one.
-            let ancestor = unsafe { generated::bpf_get_current_ancestor_cgroup_id(level) };
-            if ancestor == config!(target.cgroups[i].id) {
+            if is_in_cgroup(i) {
                 return true;
             }
         }
     }
     false
+}
+
+/// Whether the current task is in the `i`th target cgroup.
+#[inline(always)]
+pub fn is_in_cgroup(i: usize) -> bool {
+    let level = config!(target.cgroups[i].level) as i32;
+    // SAFETY: takes a number and returns one.
+    let ancestor = unsafe { generated::bpf_get_current_ancestor_cgroup_id(level) };
+    ancestor == config!(target.cgroups[i].id)
 }
 
 /// Whether the current task is one of the targets, or one of the kernel's own threads where those are in scope.

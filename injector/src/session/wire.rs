@@ -150,6 +150,7 @@ impl Wire {
                 wire.tell_stacks(&rule.filter, plan.outcome, symbols)?;
             }
             tell_policy(&mut wire.config, &rule.policy);
+            wire.config.screen = wire.config.screen();
             wires.push(wire);
         }
         Ok((wires, symbols))
@@ -413,6 +414,7 @@ impl Wire {
         config.softirqs = on(kthreads);
         config.contexts |= if kthreads { 1 << CONTEXT_SOFTIRQ } else { 0 };
         config.persistent = on(persistent);
+        config.screen = config.screen();
         (config.shard_index, config.shard_count) = shard.map_or((0, 0), |shard| (shard.index, shard.count));
         config.page_fault = AddressRange { start: page_fault.start, end: page_fault.end };
         Ok(())
