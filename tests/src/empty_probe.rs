@@ -41,6 +41,8 @@ struct LoadAttributes {
 
 /// `r0 = 0; exit`.
 const EMPTY: [u64; 2] = [0xb7, 0x95];
+/// `r0 = bpf_get_current_pid_tgid() >> 32; if r0 == 1 goto +0; r0 = 0; exit`.
+const COMPARING: [u64; 5] = [0x85 | 14 << 32, 0x077 | 32 << 32, 0x15 | 1 << 32, EMPTY[0], EMPTY[1]];
 /// So often `r1` is counted down in the busy program.
 const LOOPS: u64 = 200_000;
 
@@ -74,13 +76,27 @@ impl EmptyProbe {
         Self::on_kprobe(function, &instructions)
     }
 
+    /// Puts a program on a kernel function that does nothing but compare the process: less is not to be had with a target.
+    pub fn attach_comparing(function: &str) -> Self {
+        Self::on_kprobe(function, &COMPARING)
+    }
+
+    /// The same by fmod_ret.
+    pub fn attach_comparing_fmod_ret(id: u32) -> Self {
+        Self::on_trampoline(id, &COMPARING)
+    }
+
     /// Puts an empty program on a kernel function, by fmod_ret: `id` is the function's in vmlinux' BTF.
     pub fn attach_fmod_ret(id: u32) -> Self {
+        Self::on_trampoline(id, &EMPTY)
+    }
+
+    fn on_trampoline(id: u32, instructions: &[u64]) -> Self {
         let program = load(LoadAttributes {
             prog_type: PROG_TYPE_TRACING,
             expected_attach_type: MODIFY_RETURN,
             attach_btf_id: id,
-            ..LoadAttributes::of(&EMPTY)
+            ..LoadAttributes::of(instructions)
         });
         let mut open = [0_u64, u64::from(program.as_raw_fd().unsigned_abs()), 0];
         // SAFETY: the attributes are numbers: no name, since the program knows its function.

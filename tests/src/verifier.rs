@@ -88,10 +88,17 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
     let every = [&every[..], &["--function", "openat=ENOMEM"]].concat();
     // Only slab calls have a cache.
     let of_page: Vec<&str> = LARGE.iter().copied().filter(|word| !["--cache", "*-64"].contains(word)).collect();
-    let plans =
-        [("small", &every[..], SMALL), ("large", &["--hook", "slab"], LARGE), ("large", &["--hook", "page"], &of_page)];
+    // The programs that follow the children of a target.
+    let me = std::process::id().to_string();
+    let follow = ["--pid", &me, "--follow", "--prob", "1"];
+    let plans: [(&str, &[&str], &[&str]); 4] = [
+        ("small", &every, SMALL),
+        ("large", &["--hook", "slab"], LARGE),
+        ("large", &["--hook", "page"], &of_page),
+        ("follow", &["--hook", "slab"], &follow),
+    ];
     for (size, hooks, options) in plans {
-        let mut verified = Vec::new();
+        let mut verified: Vec<Verified> = Vec::new();
         for backend in ["kprobe", "fmod-ret"] {
             let words = [&["injector", "--backend", backend], hooks, options].concat();
             let plan = match cli::parse(words.iter().map(std::ffi::OsString::from)) {
@@ -102,7 +109,16 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
             let targets = Targets::open(&plan.target).expect("no target needs no opening");
             let (wires, _) = Wire::resolve(&plan, &facts, &files, &targets).expect("a plan for this kernel");
             let loader = Loader::prepare().expect("a thread");
-            verified.extend(verify(loader, &wires[0]).unwrap_or_else(|error| panic!("{size}: {error:#}")));
+            let programs = verify(loader, &wires[0]).unwrap_or_else(|error| panic!("{size}: {error:#}"));
+            // Those on tracepoints are the same for each hook and backend.
+            let before: Vec<String> = all
+                .iter()
+                .filter(|(of, _)| *of == size)
+                .flat_map(|(_, known): &(_, Vec<Verified>)| known)
+                .chain(&verified)
+                .map(|known| known.program.clone())
+                .collect();
+            verified.extend(programs.into_iter().filter(|program| !before.contains(&program.program)));
         }
         all.push((size, verified));
     }

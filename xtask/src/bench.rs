@@ -30,6 +30,9 @@ pub struct Bench {
     /// Guest kernel, as for vm
     #[arg(long, default_value_t)]
     kernel: KernelChoice,
+    /// Only calls, and of them only rows with this in them, beside the empty programs
+    #[arg(long, value_name = "PART")]
+    only: Option<String>,
     /// JSON lines instead of tables
     #[arg(long)]
     json: bool,
@@ -51,8 +54,9 @@ impl Bench {
         let guest = Guest::new(image, &guest_root::build(&contents)?)?;
         let peers = guests::programs([PEERS].into_iter())?;
         let calls = self.measure(&guest, "calls", Some(1), &peers)?;
-        let workload = self.measure(&guest, "workload", Some(2), &[])?;
-        let daemon = self.measure(&guest, "daemon", None, &[])?;
+        let rest = self.only.is_none();
+        let workload = if rest { self.measure(&guest, "workload", Some(2), &[])? } else { Vec::new() };
+        let daemon = if rest { self.measure(&guest, "daemon", None, &[])? } else { Vec::new() };
         if self.json {
             for row in calls.iter().chain(&workload).chain(&daemon) {
                 println!("{row}");
@@ -70,6 +74,9 @@ impl Bench {
                 text(row, "by"),
                 text(row, "what")
             );
+        }
+        if !rest {
+            return Ok(());
         }
         println!("\na file-system workload (two CPUs, -icount: a millisecond is a million instructions)\n");
         workload.iter().for_each(print);
@@ -93,7 +100,8 @@ impl Bench {
         machine.memory_mb = MEMORY_MB;
         let output = Tee::quiet();
         let streams = Streams { stdout: Box::new(output.clone()), ..Streams::inherit() };
-        let outcome = machine.boot(&Command::new([PROGRAM, what]), streams)?;
+        let words = [PROGRAM, what].into_iter().chain(self.only.as_deref());
+        let outcome = machine.boot(&Command::new(words), streams)?;
         if outcome.verdict != Verdict::Exited(0) {
             vm::report(&machine, &outcome);
             bail!("injector-bench {what} did not end well");

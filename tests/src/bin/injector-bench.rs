@@ -33,6 +33,11 @@ fn main() {
     }
 }
 
+/// Whether a row is asked for: the second argument, if there is one, must be in it.
+fn wanted(what: &str) -> bool {
+    std::env::args().nth(2).is_none_or(|part| what.contains(&part))
+}
+
 /// Of so many measurements the smallest counts: what else the machine does only adds.
 const RUNS: usize = 3;
 /// Until nothing else is going on.
@@ -87,6 +92,8 @@ const ALL: &[&str] = &[
     "injector_test_*",
     "--comm",
     "nobody*",
+    "--prob",
+    "1",
 ];
 
 /// Injector runs in which no call of the module matches, so that what is measured is the way to "no".
@@ -164,6 +171,9 @@ impl Bench<'_> {
         for (what, words) in NOT_MATCHING.into_iter().filter(|(_, words)| fits(words)).collect::<Vec<_>>() {
             let arguments = self.arguments(words);
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--backend", backend]).collect();
+            if !wanted(what) {
+                continue;
+            }
             let injector = Injector::start(&arguments);
             let (cost, failed) = self.measure();
             injector.stop();
@@ -175,6 +185,9 @@ impl Bench<'_> {
             ("matching, dry run: event, stack, histogram", true, false),
             ("failing each call: event, stack, histogram", false, true),
         ] {
+            if !wanted(what) {
+                continue;
+            }
             let mut arguments =
                 vec!["--pid", &me, "--prob", "1", "--quiet", "--hook", self.hook.name, "--backend", backend];
             arguments.extend(["--stack", "injector_test_*"]);
@@ -189,6 +202,9 @@ impl Bench<'_> {
 
     /// The kernel's own injector: for tasks that are marked, of which this is none, and then for this one.
     fn kernels_own(&mut self) {
+        if !wanted(self.hook.own.0) {
+            return;
+        }
         let (directory, settings) = self.hook.own;
         let directory = Path::new("/sys/kernel/debug").join(directory);
         let set = |name: &str, value: &str| {
@@ -237,6 +253,9 @@ impl Bench<'_> {
                 true,
             ),
         ] {
+            if !wanted(what) {
+                continue;
+            }
             let mut child = Command::new("bpftrace")
                 .args(["--unsafe", "-q", "-e", &program])
                 .stdout(Stdio::null())
@@ -277,6 +296,14 @@ fn calls() -> Vec<Value> {
                 bench.measure().0
             };
             let empty = bench.row(backend, "empty program", None, empty);
+            let comparing = {
+                let _probe = match backend {
+                    "kprobe" => EmptyProbe::attach_comparing(hook.function),
+                    _ => EmptyProbe::attach_comparing_fmod_ret(function_id(hook.function)),
+                };
+                bench.measure().0
+            };
+            bench.row(backend, "a program that only compares the process: the floor of --pid", Some(empty), comparing);
             bench.injector(backend, empty);
             if backend == "kprobe" {
                 bench.bpftrace(empty);
