@@ -34,7 +34,7 @@ struct LoadAttributes {
     name: [u64; 2],
     interface: u32,
     expected_attach_type: u32,
-    types: [u64; 5],
+    types: [u64; 4],
     line_info_cnt: u32,
     attach_btf_id: u32,
 }
