@@ -70,7 +70,7 @@ fn what_returns_null_is_left_to_a_kprobe() {
     let listed = std::fs::read_to_string("/sys/kernel/debug/error_injection/list").expect("debugfs");
     module::load();
     if listed.contains("page_pool_alloc_pages") {
-        let injector = Injector::start(&["--hook", "slab", "--hook", "page-pool", "--prob", "0"]);
+        let injector = Injector::start(&["--backend", "auto", "--hook", "slab", "--hook", "page-pool", "--prob", "0"]);
         let report = injector.stop();
         assert_eq!(report.start["fmod_ret"], serde_json::json!(["slab"]));
         refused(
