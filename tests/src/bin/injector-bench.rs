@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use injector::events::symbolize::name;
@@ -256,20 +256,7 @@ impl Bench<'_> {
             if !wanted(what) {
                 continue;
             }
-            let mut child = Command::new("bpftrace")
-                .args(["--unsafe", "-q", "-e", &program])
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("the guest has bpftrace");
-            let attached =
-                || fs::read_to_string("/sys/kernel/debug/kprobes/list").is_ok_and(|list| list.contains(function));
-            let start = Instant::now();
-            while !attached() {
-                let ended = child.try_wait().expect("a child");
-                assert!(ended.is_none() && start.elapsed() < Duration::from_secs(600), "{program}: {ended:?}");
-                std::thread::sleep(Duration::from_millis(100));
-            }
+            let mut child = bpftrace(&program, function);
             let (cost, failed) = self.measure();
             // SAFETY: our own child.
             unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
@@ -320,6 +307,32 @@ fn function_id(function: &str) -> u32 {
     let wanted = Wanted { structs: &[], functions: &[function], enumerators: &[] };
     let types = Btf::read(&KernelFiles::default(), wanted).expect("the kernel has types");
     types.function(function).expect("and this function")
+}
+
+/// Starts bpftrace; returns when it is attached. On a machine whose clock jumps over idle time it does not always come to that.
+fn bpftrace(program: &str, function: &str) -> Child {
+    const PATIENCE: Duration = Duration::from_secs(200);
+    for _ in 0..5 {
+        let mut child = Command::new("bpftrace")
+            .args(["--unsafe", "-q", "-e", program])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the guest has bpftrace");
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            let list = fs::read_to_string("/sys/kernel/debug/kprobes/list").expect("debugfs");
+            if list.contains(function) {
+                return child;
+            }
+            let ended = child.try_wait().expect("a child");
+            assert!(ended.is_none(), "{program}: {ended:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        eprintln!("bpftrace is not attached after {PATIENCE:?}: once more");
+        child.kill().and_then(|()| child.wait()).expect("a child");
+    }
+    panic!("bpftrace can't be attached: {program}");
 }
 
 /// A file-system workload by itself, and beside a run that looks at every allocation and is for somebody else.
