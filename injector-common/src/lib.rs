@@ -17,12 +17,6 @@ pub mod site;
 /// embedded in the binary, so a mismatch means a broken build; the user side refuses it.
 pub const ABI_VERSION: u32 = 4;
 
-/// What fmod_ret programs call to keep other tasks off their CPU, as a number that is no helper's: the user side puts
-/// bpf_preempt_disable() there, or nothing where the kernel has no such function.
-pub const CALL_PREEMPT_DISABLE: u32 = 0x00fa_0001;
-/// The opposite of [`CALL_PREEMPT_DISABLE`].
-pub const CALL_PREEMPT_ENABLE: u32 = 0x00fa_0002;
-
 /// The `should_failslab` hook; also the index of its row in [`counters`].
 pub const HOOK_SLAB: u32 = 0;
 /// The `should_fail_alloc_page` hook; also the index of its row in [`counters`].

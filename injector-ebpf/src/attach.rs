@@ -3,13 +3,11 @@
 //! - A kprobe on the function's entry, which replaces the call by bpf_override_return(): any value, on any kernel with
 //!   CONFIG_BPF_KPROBE_OVERRIDE.
 //! - A BPF_MODIFY_RETURN program in a trampoline, which replaces the call by what it returns, unless that is 0: half of a
-//!   kprobe's cost.
+//!   kprobe's cost. It can be preempted, and no call on its CPU comes to it until it goes on.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext, helpers::generated, programs::ProbeContext};
-
-use injector_common::{CALL_PREEMPT_DISABLE, CALL_PREEMPT_ENABLE};
 
 use crate::hook::{self, Call};
 
@@ -63,26 +61,13 @@ pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) 
 }
 
 /// In a trampoline: what the call returns, or 0 if it is to be made.
-///
-/// A program that is preempted keeps itself from running for all other tasks on its CPU until it goes on, so it is not, as
-/// soon as the call has passed the first filters. (Before them it would cost every call; what comes in between is short.)
 #[inline(always)]
 pub fn fmod_ret(arguments: *mut u64, call: impl Fn(&Saved) -> Option<Call>) -> i64 {
     let Some(call) = call(&Saved(arguments)) else { return 0 };
     if hook::screen(&call).is_none() {
         return 0;
     }
-    preemption::<CALL_PREEMPT_DISABLE>();
-    let verdict = hook::verdict(&Context { pointer: arguments.cast() }, &call).map_or(0, i64::from);
-    preemption::<CALL_PREEMPT_ENABLE>();
-    verdict
-}
-
-#[inline(always)]
-fn preemption<const CALL: u32>() {
-    // SAFETY: not an address but the number of a call, as for helpers; the user side has put a function there.
-    let call: extern "C" fn() = unsafe { core::mem::transmute(CALL as usize) };
-    call();
+    hook::verdict(&Context { pointer: arguments.cast() }, &call).map_or(0, i64::from)
 }
 
 /// The programs of a hook, by their names, and the function that makes a [`Call`] of the hooked function's [`Arguments`].

@@ -56,7 +56,7 @@ enum Checks {
 /// Which guest kernel: `6.12`, `6.1`, `6.12-debug`…
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spec {
-    pub series: Series,
+    series: Series,
     checks: Checks,
 }
 

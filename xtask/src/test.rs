@@ -34,9 +34,7 @@ pub struct Test {
     /// Guest kernel, repeatable; default: 6.12 and 6.1
     #[arg(long)]
     kernel: Vec<KernelChoice>,
-    /// How the injector attaches in guests: auto or kprobe, repeatable; default: kprobe on 6.1, auto (fmod_ret) on others
-    ///
-    /// All guest tests pass with both on both kernels; the default is what one CI run has the time for.
+    /// How the injector attaches in guests where a test does not say it: auto, kprobe; repeatable; default: auto
     #[arg(long, value_name = "BACKEND", value_parser = ["auto", "kprobe"])]
     backend: Vec<String>,
     /// Guest tests only, and of them only this file of tests/tests; repeatable
@@ -137,7 +135,7 @@ impl Test {
             contents.added =
                 binaries.iter().map(|binary| (binary.path.clone(), format!("/tests/{}", binary.name))).collect();
             let guest = Arc::new(Guest::new(image, &guest_root::build(&contents)?)?);
-            for backend in self.backends(kernel) {
+            for backend in self.backends() {
                 queue.extend(binaries.iter().map(|binary| Job {
                     guest: Arc::clone(&guest),
                     programs:
@@ -174,12 +172,8 @@ impl Test {
         Ok(())
     }
 
-    fn backends(&self, kernel: &KernelChoice) -> Vec<String> {
-        match (&self.backend[..], kernel.is_6_1()) {
-            ([], true) => vec!["kprobe".to_owned()],
-            ([], false) => vec!["auto".to_owned()],
-            (backends, _) => backends.to_vec(),
-        }
+    fn backends(&self) -> Vec<String> {
+        if self.backend.is_empty() { vec!["auto".to_owned()] } else { self.backend.clone() }
     }
 
     /// The test binaries to run; with a filter only those that have such a test, since each costs a boot.

@@ -55,11 +55,6 @@ impl KernelChoice {
     pub fn for_tests() -> Vec<Self> {
         [Series::V6_12, Series::V6_1].map(|series| Self::Guest(Spec::plain(series))).into()
     }
-
-    /// Whether it is a 6.1.
-    pub fn is_6_1(&self) -> bool {
-        matches!(self, Self::Guest(spec) if spec.series == Series::V6_1)
-    }
 }
 
 impl Default for KernelChoice {

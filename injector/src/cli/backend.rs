@@ -9,7 +9,8 @@ pub(super) struct BackendArg {
     /// How hooks are attached: auto, fmod-ret, kprobe [default: auto]
     ///
     /// fmod-ret costs half of what a kprobe does and needs no CONFIG_BPF_KPROBE_OVERRIDE, but can't return 0 or NULL, nor be
-    /// attached to functions of modules. auto takes it where it can.
+    /// attached to functions of modules, and on a preemptible kernel it misses calls, which the summary counts. auto takes it
+    /// on kernels that are not preemptible or have no other way.
     #[arg(long, value_name = "BACKEND", env = "INJECTOR_BACKEND", hide_env_values = true, help_heading = "Backend")]
     pub(super) backend: Option<Backend>,
 }

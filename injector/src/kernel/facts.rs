@@ -56,8 +56,6 @@ pub struct Types {
     pub prototypes: Vec<(Hook, String)>,
     /// The ids of their functions.
     pub ids: Vec<(Hook, u32)>,
-    /// See [`Facts::preemption`].
-    pub preemption: Option<[u32; 2]>,
 }
 
 /// Byte offsets of structure members; `None`: this kernel has no such member.
@@ -78,9 +76,6 @@ pub struct Offsets {
     /// `pcpu_hot.preempt_count` (6.2 to 6.14).
     pub pcpu_hot_preempt_count: Option<u32>,
 }
-
-/// Functions for programs, by which they keep other tasks off their CPU (kernel/bpf/helpers.c, since 6.10).
-const PREEMPTION: [&str; 2] = ["bpf_preempt_disable", "bpf_preempt_enable"];
 
 /// Symbols come by address: behind the end of the text there are no more functions to find. Where the preempt count
 /// and the per-CPU offsets lie has changed, so those are waited for.
@@ -103,8 +98,7 @@ impl Types {
         let prototypes =
             Hook::NAMED.into_iter().filter_map(|hook| Some((hook, btf.prototype(hook.function())?))).collect();
         let ids = Hook::NAMED.into_iter().filter_map(|hook| Some((hook, btf.function(hook.function())?))).collect();
-        let [disable, enable] = PREEMPTION.map(|function| btf.function(function));
-        Self { offsets, prototypes, ids, preemption: disable.zip(enable).map(<[u32; 2]>::from) }
+        Self { offsets, prototypes, ids }
     }
 
     /// The prototype of a hook.
@@ -118,7 +112,7 @@ impl Survey {
     /// Reads everything.
     #[must_use]
     pub fn take(files: &KernelFiles) -> Self {
-        let functions: Vec<&str> = Hook::NAMED.map(Hook::function).into_iter().chain(PREEMPTION).collect();
+        let functions = Hook::NAMED.map(Hook::function);
         let btf = Btf::read(
             files,
             Wanted {
@@ -144,7 +138,7 @@ impl Survey {
     /// Something is.
     pub fn into_facts(self) -> Result<Facts, KernelError> {
         let Self { release, types, gfp, addresses, injectable, modules, options } = self;
-        let (Types { offsets, prototypes: _, ids, preemption }, addresses) = (types?, addresses?);
+        let (Types { offsets, prototypes: _, ids }, addresses) = (types?, addresses?);
         if addresses.are_hidden() {
             return Err(KernelError::HiddenAddresses);
         }
@@ -163,7 +157,6 @@ impl Survey {
             preempt_count: in_hot().or_else(|| addresses.get("__preempt_count")),
             offsets,
             ids,
-            preemption,
             ways: Ways::of(options.ok().as_ref()),
             modules: modules?,
             injectable: injectable?,
@@ -183,8 +176,6 @@ pub struct Facts {
     pub offsets: Offsets,
     /// Ids of the hooks' functions in vmlinux' BTF.
     pub ids: Vec<(Hook, u32)>,
-    /// Ids of bpf_preempt_disable() and bpf_preempt_enable(), which programs may call from 6.10 on.
-    pub preemption: Option<[u32; 2]>,
     /// How hooks can be attached.
     pub ways: Ways,
     /// Kernel text: `_stext` and `_etext`.

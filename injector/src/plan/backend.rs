@@ -9,7 +9,8 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
-    /// By fmod_ret where the kernel has it and the value to return is not 0 or NULL, else by a kprobe.
+    /// By fmod_ret where the kernel has it, is not preempted itself, and the value to return is not 0 or NULL; else by a kprobe,
+    /// if it can.
     #[default]
     Auto,
     /// By BPF_MODIFY_RETURN trampolines.

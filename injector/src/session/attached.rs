@@ -126,7 +126,7 @@ impl Attached {
             }
             loaded => loaded?,
         };
-        let fmod_rets = load_fmod_rets(&wanted, &ebpf, wire.preemption)?;
+        let fmod_rets = load_fmod_rets(&wanted, &ebpf)?;
         let streams = Streams {
             events: RingBuf::try_from(object::take(&mut ebpf, "EVENTS")?)?,
             attempts: sites_on.then(|| Attempts::new(object::map(&mut ebpf, "ATTEMPTS")?)).transpose()?,
@@ -364,14 +364,14 @@ impl Drop for Attached {
 }
 
 /// Has the kernel verify the programs that aya can't load, by hook.
-fn load_fmod_rets(wanted: &[Wanted], ebpf: &Ebpf, preemption: Option<[u32; 2]>) -> Result<Vec<(Hook, OwnedFd)>> {
+fn load_fmod_rets(wanted: &[Wanted], ebpf: &Ebpf) -> Result<Vec<(Hook, OwnedFd)>> {
     let mut loaded = Vec::new();
     let mut programs = None;
     for Wanted { hook, program, attach, .. } in wanted {
         let Attach::FmodRet { function } = *attach else { continue };
         let programs = match &mut programs {
             Some(programs) => programs,
-            none => none.insert(Programs::new(ebpf, preemption)?),
+            none => none.insert(Programs::new(ebpf)?),
         };
         let name = format!("{program}{}", hooks::FMOD_RET);
         let program = programs.load(&name, Kind::FmodRet { function })?;

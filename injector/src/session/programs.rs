@@ -12,9 +12,8 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::{Ebpf, maps::Map};
 use aya_obj::{
     Object,
-    generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type},
+    generated::{bpf_attach_type, bpf_cmd, bpf_prog_type},
 };
-use injector_common::{CALL_PREEMPT_DISABLE, CALL_PREEMPT_ENABLE};
 
 use super::{kernel, object::OBJECT};
 
@@ -48,9 +47,7 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Those of an object, with the maps that aya has made for it.
-    ///
-    /// `preemption`: ids of the kernel's functions that programs may call to keep other tasks off their CPU.
-    pub(super) fn new(ebpf: &Ebpf, preemption: Option<[u32; 2]>) -> Result<Self> {
+    pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
         let mut object = Object::parse(OBJECT)?;
         let features = aya::features().btf().context("this kernel takes no types of programs (BTF)")?;
         let types = object.fixup_and_sanitize_btf(features)?.context("the eBPF object has no types (BTF)")?.to_bytes();
@@ -65,9 +62,6 @@ impl Programs {
         object.relocate_maps(known.into_iter(), &text)?;
         object.relocate_calls(&text)?;
         object.sanitize_functions(aya::features());
-        for instruction in object.functions.values_mut().flat_map(|function| &mut function.instructions) {
-            put_functions(instruction, preemption);
-        }
         let mut attribute = kernel::attribute();
         attribute.__bindgen_anon_7.btf = types.as_ptr() as u64;
         attribute.__bindgen_anon_7.btf_size = types.len() as u32;
@@ -141,32 +135,6 @@ impl Programs {
         }
         // SAFETY: everything that is pointed to outlives the call, and is of the size that is said.
         unsafe { kernel::call_for_fd(bpf_cmd::BPF_PROG_LOAD, &mut attribute) }
-    }
-}
-
-/// Puts the kernel's functions where a program calls for them; where it has none, the call does nothing.
-fn put_functions(instruction: &mut bpf_insn, preemption: Option<[u32; 2]>) {
-    /// `BPF_JMP | BPF_CALL`, and `BPF_ALU64 | BPF_MOV | BPF_K` on register 0: what a call does as well.
-    const CALL: u8 = 0x85;
-    const RETURN_0: u8 = 0xb7;
-    const PSEUDO_KFUNC_CALL: u8 = 2;
-    let place = match u32::try_from(instruction.imm) {
-        Ok(CALL_PREEMPT_DISABLE) => 0,
-        Ok(CALL_PREEMPT_ENABLE) => 1,
-        _ => return,
-    };
-    if instruction.code != CALL || instruction.src_reg() != 0 {
-        return;
-    }
-    match preemption {
-        Some(functions) => {
-            instruction.set_src_reg(PSEUDO_KFUNC_CALL);
-            instruction.imm = functions[place].cast_signed();
-        }
-        None => {
-            instruction.code = RETURN_0;
-            instruction.imm = 0;
-        }
     }
 }
 

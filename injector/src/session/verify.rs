@@ -34,7 +34,7 @@ pub fn verify(loader: Loader, wire: &Wire) -> Result<Vec<Verified>> {
     let mut loader = loader.0.join().map_err(|_| anyhow::anyhow!("the eBPF loader panicked"))?;
     object::configure(&mut loader, wire, 1, false)?;
     let ebpf = object::load(&mut loader, &[], wire)?;
-    let programs = Programs::new(&ebpf, wire.preemption)?;
+    let programs = Programs::new(&ebpf)?;
     let numbers = Hooks::new(wire.hooks.iter().map(|(point, _)| point.hook));
     let mut all = Vec::new();
     for (point, attach) in &wire.hooks {

@@ -95,8 +95,6 @@ pub struct Wire {
     pub config: Config,
     /// What they are attached to, and how.
     pub hooks: Vec<(HookPoint, Attach)>,
-    /// What fmod_ret programs call to keep other tasks off their CPU, and to let them again: ids in vmlinux' BTF.
-    pub preemption: Option<[u32; 2]>,
     /// Target processes.
     pub pids: Vec<u32>,
     /// The module table, sorted by address.
@@ -136,7 +134,6 @@ impl Wire {
             let mut wire = Self {
                 config: base,
                 hooks: points.into_iter().zip(attaches).collect(),
-                preemption: facts.preemption,
                 pids: pids.clone(),
                 modules: modules.clone(),
                 stack_ranges: Vec::new(),

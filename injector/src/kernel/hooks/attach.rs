@@ -22,6 +22,9 @@ pub struct Ways {
     pub kprobe: bool,
     /// Trampolines that may replace a call, if the build options say so.
     pub fmod_ret: bool,
+    /// Tasks are preempted in the kernel, or may be. A program in a trampoline is then preempted too, and until it goes on no
+    /// other task's calls on that CPU come to it (`prog->active`, kernel/bpf/trampoline.c, 6.1 and 6.12): hundreds at a time.
+    pub preemptible: bool,
 }
 
 /// What a trampoline needs besides the list of functions (kernel/bpf/trampoline.c, `register_fentry()`: with ftrace, which
@@ -87,6 +90,7 @@ impl Ways {
         Self {
             kprobe: options.is_none_or(|options| options.is_on(FOR_OVERRIDES)),
             fmod_ret: FOR_TRAMPOLINES.iter().all(is_on),
+            preemptible: is_on(&"CONFIG_PREEMPTION"),
         }
     }
 
@@ -99,7 +103,7 @@ impl Ways {
         let fmod_ret = self.by_fmod_ret(candidate);
         match (backend, fmod_ret) {
             (Backend::FmodRet, fmod_ret) => fmod_ret,
-            (Backend::Auto, Ok(fmod_ret)) => Ok(fmod_ret),
+            (Backend::Auto, Ok(fmod_ret)) if !(self.preemptible && self.kprobe) => Ok(fmod_ret),
             (Backend::Auto | Backend::Kprobe, _) if self.kprobe => Ok(Attach::Kprobe),
             (Backend::Auto | Backend::Kprobe, _) => Err(AttachError::NoOverride { hook }),
         }
@@ -127,7 +131,7 @@ mod tests {
 
     const SLAB: Candidate<'static> =
         Candidate { hook: Hook::Slab, function: "should_failslab", error: -12, module: None, id: Some(7) };
-    const BOTH: Ways = Ways { kprobe: true, fmod_ret: true };
+    const BOTH: Ways = Ways { kprobe: true, fmod_ret: true, preemptible: false };
 
     #[test]
     fn auto_takes_fmod_ret_where_it_can() {
@@ -141,6 +145,9 @@ mod tests {
             assert_eq!(auto(BOTH, candidate), Ok(Attach::Kprobe), "{candidate:?}");
         }
         assert_eq!(auto(Ways { fmod_ret: false, ..BOTH }, SLAB), Ok(Attach::Kprobe));
+        assert_eq!(auto(Ways { preemptible: true, ..BOTH }, SLAB), Ok(Attach::Kprobe), "it sees every call");
+        let no_choice = Ways { preemptible: true, kprobe: false, ..BOTH };
+        assert_eq!(auto(no_choice, SLAB), Ok(Attach::FmodRet { function: 7 }));
         assert_eq!(auto(Ways { kprobe: false, ..BOTH }, SLAB), Ok(Attach::FmodRet { function: 7 }));
         let null = Candidate { error: 0, ..SLAB };
         assert_eq!(auto(Ways { kprobe: false, ..BOTH }, null), Err(AttachError::NoOverride { hook: Hook::Slab }));
