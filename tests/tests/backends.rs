@@ -20,33 +20,41 @@ const REQUESTS: [&str; 8] = [
     "kind=page order=0 count=3 from=workqueue",
 ];
 
-/// Sites that were failed, by signature: how often, and the stack.
-type Sites = BTreeMap<String, (u64, Vec<String>)>;
+/// Stacks of the sites that were failed, by signature.
+type Sites = BTreeMap<String, Vec<String>>;
+
+/// Each request is made until all of its calls were failed: a trampoline's program that another task was preempted in misses
+/// them for a while.
+const TRIES: u64 = 20;
 
 fn sites(backend: &str) -> Sites {
     let worker = Worker::start();
     let injector = Injector::start(&["--backend", backend, "--stack", "injector_test_allocate", "--prob", "1"]);
-    let outcomes = REQUESTS.map(|request| worker.run(request));
+    for request in REQUESTS {
+        let all = (0..TRIES).any(|number| {
+            std::thread::sleep(Duration::from_millis(20 * number.min(1)));
+            let outcome = worker.run(request);
+            outcome.failed == outcome.calls
+        });
+        assert!(all, "{backend}: {request}");
+    }
     let report = injector.stop();
     report.assert_accounts_with_lines();
-    for (request, outcome) in REQUESTS.iter().zip(&outcomes) {
-        assert_eq!(outcome.failed, outcome.calls, "{backend}: {request}");
-    }
     let hooks: Vec<&str> = match backend {
         "kprobe" => vec![],
         _ => vec!["slab", "page"],
     };
     assert_eq!(report.start["fmod_ret"], serde_json::json!(hooks), "{backend}");
-    report.sites().into_iter().map(|site| (site.signature, (site.count, site.stack))).collect()
+    report.sites().into_iter().map(|site| (site.signature, site.stack)).collect()
 }
 
-/// Signatures, counts, and every frame: the trampoline and the programs are in none of them.
+/// Signatures and every frame: the trampoline and the programs are in none of them.
 #[test]
 fn both_see_the_same_sites() {
     let [by_kprobe, by_fmod_ret] = WAYS.map(sites);
     assert!(by_kprobe.len() >= REQUESTS.len() - 1, "{by_kprobe:#?}");
     assert_eq!(by_kprobe, by_fmod_ret);
-    for (_, stack) in by_fmod_ret.values() {
+    for stack in by_fmod_ret.values() {
         assert!(!stack.iter().any(|frame| frame.contains("bpf") || frame.starts_with("0x")), "{stack:#?}");
     }
 }
