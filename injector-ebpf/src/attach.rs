@@ -1,4 +1,4 @@
-//! The two ways to attach a hook. What comes of a call is decided by [`hook::screen`] and [`hook::verdict`] for both.
+//! The two ways to attach a hook. What comes of a call is decided by [`hook::verdict`] for both.
 //!
 //! - A kprobe on the function's entry, which replaces the call by bpf_override_return(): any value, on any kernel with
 //!   CONFIG_BPF_KPROBE_OVERRIDE.
@@ -51,9 +51,6 @@ impl Arguments for Saved {
 #[inline(always)]
 pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) {
     let Some(call) = call(ctx) else { return };
-    if hook::screen(&call).is_none() {
-        return;
-    }
     if let Some(error) = hook::verdict(&Context { pointer: ctx.as_ptr() }, &call) {
         // SAFETY: a kprobe's registers, at the entry of a function that the kernel lists as injectable.
         unsafe { generated::bpf_override_return(ctx.regs, i64::from(error) as u64) };
@@ -64,9 +61,6 @@ pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) 
 #[inline(always)]
 pub fn fmod_ret(arguments: *mut u64, call: impl Fn(&Saved) -> Option<Call>) -> i64 {
     let Some(call) = call(&Saved(arguments)) else { return 0 };
-    if hook::screen(&call).is_none() {
-        return 0;
-    }
     hook::verdict(&Context { pointer: arguments.cast() }, &call).map_or(0, i64::from)
 }
 

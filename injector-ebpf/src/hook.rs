@@ -57,10 +57,10 @@ pub struct Facts {
     pub site: u64,
 }
 
-/// What a call that has passed the [`screen`] returns instead of being made, if it is to be failed. This is the same for every
-/// way to attach.
+/// What a call returns instead of being made, if it is to be failed. This is the same for every way to attach.
 #[inline(always)]
 pub fn verdict(ctx: &Context, call: &Call) -> Option<i32> {
+    screen(call)?;
     let fails = decide(ctx.pointer, call.hook, call.gfp, call.order, call.cache) != 0;
     (fails && config!(dry_run) != ON).then(|| config!(hooks[call.hook as usize].error))
 }
@@ -68,7 +68,7 @@ pub fn verdict(ctx: &Context, call: &Call) -> Option<i32> {
 /// Some when the cheap filters accept the call. This much runs for every allocation of the machine: no kernel memory is
 /// read but the current task's flags, and nothing needs the stack, so it stays in registers.
 #[inline(always)]
-pub fn screen(call: &Call) -> Option<()> {
+fn screen(call: &Call) -> Option<()> {
     let counters = maps::counters(call.hook)?;
     counters.calls += 1;
     // Most runs have one of these, and nothing else of the configuration needs looking at then.

@@ -1,16 +1,17 @@
-//! How much work the programs are for the kernel's verifier, in every way to attach them.
+//! How much work a rule's programs are for the kernel's verifier.
+
+use std::os::fd::AsFd;
 
 use anyhow::{Context as _, Result};
 use injector_common::config::ON;
 
 use super::{
-    Loader, Wire,
+    Hooks, Loader, Wire,
     attached::{OF_FAMILIES, OF_OUTCOMES},
     hooks, kernel, object,
     programs::{Kind, Programs},
 };
-use crate::{kernel::hooks::Attach, session::Hooks};
-use std::os::fd::AsFd;
+use crate::kernel::hooks::Attach;
 
 /// What one program took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,7 @@ pub struct Verified {
     pub translated: u32,
 }
 
-/// Loads a rule's programs one by one, attaches nothing, and says what each took: those that the rule would attach, and
-/// where it chose fmod_ret those for kprobes too.
+/// Loads a rule's programs one by one, attaches nothing, and says what each took.
 ///
 /// # Errors
 /// The kernel refuses one.
