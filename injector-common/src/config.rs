@@ -21,6 +21,8 @@ pub const MAX_STACK_RANGES: u32 = 1 << 16;
 pub const MAX_PATHS: usize = 4;
 /// How many functions a path can have. A power of two.
 pub const MAX_PATH_LEN: usize = 4;
+/// How many walks of stacks are remembered.
+pub const MAX_WALKS: u32 = 16384;
 /// How many user ids, and how many processes that are spared, a rule can name.
 pub const MAX_IDS: usize = 8;
 /// How many numbers `--nth` can have.

@@ -11,7 +11,9 @@ use injector_common::{
     HOOKS,
     attempt::{Attempt, MAX_ATTEMPTS},
     automaton::Automaton,
-    config::{AddressRange, Config, GLOBS, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, Module, STATES},
+    config::{
+        AddressRange, Config, GLOBS, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, MAX_WALKS, Module, STATES,
+    },
     counters::Counters,
     record::{Pending, Site},
 };
@@ -120,6 +122,13 @@ pub static NAMES: Array<Automaton> = Array::with_max_entries(GLOBS, 0);
 /// in [`SCRATCH`].
 #[map]
 pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(HOOKS as u32, 0);
+
+/// What walks of stacks have found, by a hash of the raw frames: to look at each frame again costs more than to unwind the
+/// stack, and most allocations come by stacks that were there before. All that a walk finds depends on the frames, and on what
+/// does not change while the programs are loaded. Entries are only added, so that one that is read is not given to another
+/// stack meanwhile; when it is full, new stacks are walked each time.
+#[map]
+pub static WALKS: HashMap<u64, Walk> = HashMap::with_max_entries(MAX_WALKS, 0);
 
 /// The target processes, when there are any.
 #[map]

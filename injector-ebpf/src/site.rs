@@ -11,7 +11,7 @@ use injector_common::{
 
 use crate::{
     attach::Context,
-    maps::{self, MODULES, STACK_RANGES, Scratch, config},
+    maps::{self, MODULES, STACK_RANGES, Scratch, WALKS, config},
 };
 
 /// A kprobe's stack begins with the hooked function, which is left out (`BPF_F_SKIP_FIELD_MASK` of the helper's flags).
@@ -103,16 +103,66 @@ pub fn walk(ctx: &Context, hook: u32, id: u32, scratch: &mut Scratch) -> Option<
     if bytes <= 0 {
         return None;
     }
+    let frames = bytes as u32 >> 3;
+    let raw = hash_of_raw(frames, site::start(id), scratch);
+    if let Some(known) = WALKS.get_ptr(raw) {
+        // SAFETY: a valid entry, which nobody changes.
+        let known = unsafe { known.read() };
+        scratch.site.hook = hook;
+        scratch.site.frames_len = known.len;
+        return Some(known);
+    }
     let walk = maps::walk(hook)?;
     *walk = Walk { signature: site::start(id), ..Walk::NONE };
     let mut row = hook;
     // SAFETY: the callback has the signature that the helper wants, and its context is a u32 that outlives the loop.
     unsafe {
-        bpf_loop(bytes as u32 >> 3, frame as *mut c_void, (&raw mut row).cast(), 0);
+        bpf_loop(frames, frame as *mut c_void, (&raw mut row).cast(), 0);
     }
     scratch.site.hook = hook;
     scratch.site.frames_len = walk.len;
+    // No room, or another CPU was faster: both are fine.
+    let _ = WALKS.insert(raw, &*walk, BPF_NOEXIST);
     Some(*walk)
+}
+
+/// include/uapi/linux/bpf.h
+const BPF_NOEXIST: u64 = 1;
+
+/// Where the hash of raw frames is made.
+#[repr(C)]
+struct Hashing {
+    frames: *const u64,
+    hash: u64,
+}
+
+/// A hash of the raw frames in `scratch.site`; of 64 bits, so that two stacks of one run don't share one.
+#[inline(always)]
+fn hash_of_raw(len: u32, start: u64, scratch: &mut Scratch) -> u64 {
+    let mut hashing = Hashing { frames: scratch.site.frames.as_ptr(), hash: start };
+    // SAFETY: the callback has the signature that the helper wants, and its context is one that outlives the loop.
+    unsafe {
+        bpf_loop(len, hash_frame as *mut c_void, (&raw mut hashing).cast(), 0);
+    }
+    // SAFETY: as above; the callback has written it.
+    unsafe { (&raw const hashing.hash).read_volatile() }
+}
+
+/// Mixes frame `i` into the hash; 1 ends the loop.
+extern "C" fn hash_frame(i: u32, context: *mut c_void) -> i64 {
+    /// Odd, so that each step is one-to-one: 2^64 divided by the golden ratio.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    if i as usize >= MAX_FRAMES {
+        return 1;
+    }
+    // SAFETY: the caller's, and in bounds of the frames.
+    unsafe {
+        let hashing = context.cast::<Hashing>();
+        let frame = *(*hashing).frames.add(i as usize);
+        let hash = ((*hashing).hash ^ frame).wrapping_mul(FACTOR);
+        (*hashing).hash = hash ^ hash >> 32;
+    }
+    0
 }
 
 /// Writes at most `len` frames of the stack to `scratch.site`, without the first `skip`. How many bytes, or an error.

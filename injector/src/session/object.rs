@@ -10,7 +10,7 @@ use injector_common::{
     HOOKS,
     attempt::MAX_ATTEMPTS,
     automaton::Automaton,
-    config::{AddressRange, GLOB_CACHE, GLOB_COMM, Module, ON},
+    config::{AddressRange, GLOB_CACHE, GLOB_COMM, MAX_WALKS, Module, ON},
 };
 use tracing::debug;
 
@@ -42,6 +42,7 @@ pub(super) fn configure<'a>(loader: &mut EbpfLoader<'a>, wire: &'a Wire, rules: 
         .map_max_entries("STACK_RANGES", ranges)
         .map_max_entries("ATTEMPTS", only_if(config.sites_on == ON, MAX_ATTEMPTS))
         .map_max_entries("TASKS", only_if(config.nth_per_task == ON, MAX_TASKS))
+        .map_max_entries("WALKS", MAX_WALKS / share)
         .map_max_entries("PENDING", only_if(config.outcome == ON, MAX_TASKS))
         .map_max_entries("COUNTERS", config.cpus * HOOKS as u32)
         .map_max_entries("EVENTS", RING_BYTES / share)
