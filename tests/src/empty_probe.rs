@@ -14,6 +14,30 @@ const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
 const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 
+/// What a program does.
+#[derive(Debug, Clone, Copy)]
+pub enum SmallProgram {
+    /// Nothing.
+    Empty,
+    /// It compares the process, and no more: less is not to be had with a target.
+    Comparing,
+    /// It takes the stack, and no more: less is not to be had with a filter on stacks, or a histogram of them.
+    Walking,
+    /// It keeps its CPU busy for milliseconds, interrupts allowed.
+    Busy,
+}
+
+impl SmallProgram {
+    const fn instructions(self) -> &'static [u64] {
+        match self {
+            Self::Empty => &EMPTY,
+            Self::Comparing => &COMPARING,
+            Self::Walking => &WALKING,
+            Self::Busy => &BUSY,
+        }
+    }
+}
+
 /// Attached as long as it lives.
 #[derive(Debug)]
 pub struct EmptyProbe {
@@ -43,8 +67,13 @@ struct LoadAttributes {
 const EMPTY: [u64; 2] = [0xb7, 0x95];
 /// `r0 = bpf_get_current_pid_tgid() >> 32; if r0 == 1 goto +0; r0 = 0; exit`.
 const COMPARING: [u64; 5] = [0x85 | 14 << 32, 0x077 | 32 << 32, 0x15 | 1 << 32, EMPTY[0], EMPTY[1]];
+/// `r4 = 0; r3 = 512; r2 = r10; r2 -= 512; bpf_get_stack(r1, r2, r3, r4); r0 = 0; exit`: 64 frames.
+const WALKING: [u64; 7] =
+    [0x4b7, 0x3b7 | 512 << 32, 0xa2bf, 0x207 | 0xffff_fe00 << 32, 0x85 | 67 << 32, EMPTY[0], EMPTY[1]];
 /// So often `r1` is counted down in the busy program.
 const LOOPS: u64 = 200_000;
+/// `r1 = LOOPS; r1 -= 1; if r1 != 0 goto -2; r0 = 0; exit`.
+const BUSY: [u64; 5] = [0x1b7 | LOOPS << 32, 0x107 | 0xffff_ffff << 32, 0x155 | 0xfffe << 16, EMPTY[0], EMPTY[1]];
 
 /// `struct perf_event_attr` up to config2 (PERF_ATTR_SIZE_VER1, include/uapi/linux/perf_event.h).
 #[repr(C)]
@@ -64,31 +93,14 @@ struct EventAttributes {
 }
 
 impl EmptyProbe {
-    /// Puts an empty program on a kernel function, by a kprobe.
-    pub fn attach(function: &str) -> Self {
-        Self::on_kprobe(function, &EMPTY)
+    /// Puts a program on a kernel function, by a kprobe.
+    pub fn attach(function: &str, program: SmallProgram) -> Self {
+        Self::on_kprobe(function, program.instructions())
     }
 
-    /// Puts a program on a kernel function that keeps its CPU busy for milliseconds, interrupts allowed.
-    pub fn attach_busy(function: &str) -> Self {
-        // r1 = LOOPS; r1 -= 1; if r1 != 0 goto -2; r0 = 0; exit
-        let instructions = [0x1b7 | LOOPS << 32, 0x107 | 0xffff_ffff << 32, 0x155 | 0xfffe << 16, EMPTY[0], EMPTY[1]];
-        Self::on_kprobe(function, &instructions)
-    }
-
-    /// Puts a program on a kernel function that does nothing but compare the process: less is not to be had with a target.
-    pub fn attach_comparing(function: &str) -> Self {
-        Self::on_kprobe(function, &COMPARING)
-    }
-
-    /// The same by fmod_ret.
-    pub fn attach_comparing_fmod_ret(id: u32) -> Self {
-        Self::on_trampoline(id, &COMPARING)
-    }
-
-    /// Puts an empty program on a kernel function, by fmod_ret: `id` is the function's in vmlinux' BTF.
-    pub fn attach_fmod_ret(id: u32) -> Self {
-        Self::on_trampoline(id, &EMPTY)
+    /// The same by fmod_ret: `id` is the function's in vmlinux' BTF.
+    pub fn attach_fmod_ret(id: u32, program: SmallProgram) -> Self {
+        Self::on_trampoline(id, program.instructions())
     }
 
     fn on_trampoline(id: u32, instructions: &[u64]) -> Self {

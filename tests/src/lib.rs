@@ -24,7 +24,7 @@ pub mod worker;
 
 pub use cgroup::Cgroup;
 pub use daemon::{Finished, Injector, refused, run};
-pub use empty_probe::EmptyProbe;
+pub use empty_probe::{EmptyProbe, SmallProgram};
 pub use kernel_log::KernelLog;
 pub use module::{Outcome, RunFile};
 pub use report::Report;

@@ -13,7 +13,7 @@ use injector::events::symbolize::name;
 use injector::kernel::KernelFiles;
 use injector::kernel::btf::{Btf, Wanted};
 use injector::kernel::kallsyms::Kallsyms;
-use injector_tests::{EmptyProbe, Injector, Outcome, RunFile, Worker};
+use injector_tests::{EmptyProbe, Injector, Outcome, RunFile, SmallProgram, Worker};
 use serde_json::{Value, json};
 
 /// Allocations per measurement: the same number of instructions every time, so few are enough.
@@ -69,6 +69,12 @@ const HOOKS: [Hook; 2] = [
 
 /// How hooks are attached.
 const BACKENDS: [&str; 2] = ["kprobe", "fmod-ret"];
+
+/// What nobody can go below.
+const FLOORS: [(&str, SmallProgram); 2] = [
+    ("a program that only compares the process: the floor of --pid", SmallProgram::Comparing),
+    ("a program that only takes the stack: the floor of --stack and of failures", SmallProgram::Walking),
+];
 
 /// Every filter that there is, all of which a call of the module passes but the last: nobody is called so.
 const ALL: &[&str] = &[
@@ -275,22 +281,19 @@ fn calls() -> Vec<Value> {
         let mut bench = Bench { hook, run, other: Worker::start(), cgroup, unhooked: 0.0, rows: Vec::new() };
         bench.unhooked = bench.measure().0;
         for backend in BACKENDS {
-            let empty = {
+            let cost = |program| {
                 let _probe = match backend {
-                    "kprobe" => EmptyProbe::attach(hook.function),
-                    _ => EmptyProbe::attach_fmod_ret(function_id(hook.function)),
+                    "kprobe" => EmptyProbe::attach(hook.function, program),
+                    _ => EmptyProbe::attach_fmod_ret(function_id(hook.function), program),
                 };
                 bench.measure().0
             };
+            let empty = cost(SmallProgram::Empty);
+            let floors = FLOORS.map(|(what, program)| (what, cost(program)));
             let empty = bench.row(backend, "empty program", None, empty);
-            let comparing = {
-                let _probe = match backend {
-                    "kprobe" => EmptyProbe::attach_comparing(hook.function),
-                    _ => EmptyProbe::attach_comparing_fmod_ret(function_id(hook.function)),
-                };
-                bench.measure().0
-            };
-            bench.row(backend, "a program that only compares the process: the floor of --pid", Some(empty), comparing);
+            for (what, cost) in floors {
+                bench.row(backend, what, Some(empty), cost);
+            }
             bench.injector(backend, empty);
             if backend == "kprobe" {
                 bench.bpftrace(empty);
