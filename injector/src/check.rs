@@ -11,7 +11,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use crate::kernel::gfp::Source;
-use crate::kernel::hooks::{FOR_OVERRIDES, FOR_TRAMPOLINES, Injectable, LIST, Ways};
+use crate::kernel::hooks::{FOR_OVERRIDES, FOR_TRAMPOLINES, Injectable, LIST};
 use crate::kernel::{KernelError, KernelFiles, Survey};
 use crate::plan::{Backend, Hook, Plan};
 
@@ -146,7 +146,7 @@ impl Check {
 pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs) -> Report {
     // Where there is a choice: what can only be attached by a kprobe is refused when that is known.
     let kprobes = match needs.backend {
-        Backend::Auto => !Ways::of(survey.options.as_ref().ok()).fmod_ret,
+        Backend::Auto => !survey.ways.fmod_ret,
         Backend::FmodRet => false,
         Backend::Kprobe => true,
     };

@@ -17,6 +17,7 @@ use crate::setup;
 const BASE_CONFIG: &str = include_str!("../kernel/base.config");
 const DEBUG_CONFIG: &str = include_str!("../kernel/debug.config");
 const HEAVY_CONFIG: &str = include_str!("../kernel/heavy.config");
+const NO_OVERRIDE_CONFIG: &str = include_str!("../kernel/no-override.config");
 
 /// A Debian source package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,34 +46,56 @@ impl Series {
     }
 }
 
-/// How much the kernel checks itself.
+/// What is added to the base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Checks {
+enum Variant {
     Plain,
+    /// It checks itself, as much as emulation affords.
     Debug,
+    /// It checks itself.
     Heavy,
+    /// kprobes can't replace calls.
+    NoOverride,
+}
+
+impl Variant {
+    const ALL: [Self; 4] = [Self::Plain, Self::Debug, Self::Heavy, Self::NoOverride];
+
+    /// After the kernel's number.
+    fn ending(self) -> &'static str {
+        match self {
+            Variant::Plain => "",
+            Variant::Debug => "-debug",
+            Variant::Heavy => "-heavy",
+            Variant::NoOverride => "-no-override",
+        }
+    }
+
+    fn config(self) -> &'static str {
+        match self {
+            Variant::Plain => "",
+            Variant::Debug => DEBUG_CONFIG,
+            Variant::Heavy => HEAVY_CONFIG,
+            Variant::NoOverride => NO_OVERRIDE_CONFIG,
+        }
+    }
 }
 
 /// Which guest kernel: `6.12`, `6.1`, `6.12-debug`…
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spec {
     series: Series,
-    checks: Checks,
+    variant: Variant,
 }
 
 impl Spec {
     /// Without extra checks.
     pub fn plain(series: Series) -> Self {
-        Self { series, checks: Checks::Plain }
+        Self { series, variant: Variant::Plain }
     }
 
     fn config(self) -> String {
-        let added = match self.checks {
-            Checks::Plain => "",
-            Checks::Debug => DEBUG_CONFIG,
-            Checks::Heavy => HEAVY_CONFIG,
-        };
-        format!("{BASE_CONFIG}\n{added}")
+        format!("{BASE_CONFIG}\n{}", self.variant.config())
     }
 
     /// Ends the name of this kernel's directory: changes with everything that makes another kernel of the same source.
@@ -125,12 +148,7 @@ impl Spec {
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.series.number())?;
-        f.write_str(match self.checks {
-            Checks::Plain => "",
-            Checks::Debug => "-debug",
-            Checks::Heavy => "-heavy",
-        })
+        write!(f, "{}{}", self.series.number(), self.variant.ending())
     }
 }
 
@@ -138,21 +156,11 @@ impl FromStr for Spec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (number, checks) = match text.split_once('-') {
-            Some((number, checks)) => (number, Some(checks)),
-            None => (text, None),
-        };
-        let series = [Series::V6_1, Series::V6_12].into_iter().find(|series| series.number() == number);
-        let checks = match checks {
-            None => Some(Checks::Plain),
-            Some("debug") => Some(Checks::Debug),
-            Some("heavy") => Some(Checks::Heavy),
-            Some(_) => None,
-        };
-        match (series, checks) {
-            (Some(series), Some(checks)) => Ok(Self { series, checks }),
-            _ => Err(format!("no guest kernel {text}: there are 6.12 and 6.1, and each with -debug or -heavy")),
-        }
+        let series = [Series::V6_1, Series::V6_12].into_iter();
+        let mut specs = series.flat_map(|series| Variant::ALL.map(|variant| Self { series, variant }));
+        specs.find(|spec| spec.to_string() == text).ok_or_else(|| {
+            format!("no guest kernel {text}: there are 6.12 and 6.1, and each with -debug, -heavy or -no-override")
+        })
     }
 }
 
@@ -194,7 +202,8 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
 
 #[derive(Debug, Args)]
 pub struct Verb {
-    /// Which: 6.12 or 6.1; with -debug (KASAN, kmemleak, sleep-in-atomic) or -heavy (all checks)
+    /// Which: 6.12 or 6.1; with -debug (KASAN, kmemleak, sleep-in-atomic), -heavy (all checks) or -no-override
+    /// (kprobes can't replace calls)
     #[arg(value_name = "KERNEL", default_value = "6.12")]
     spec: Spec,
 }
@@ -215,7 +224,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for name in ["6.12", "6.1", "6.12-debug", "6.1-debug", "6.12-heavy"] {
+        for name in ["6.12", "6.1", "6.12-debug", "6.1-debug", "6.12-heavy", "6.12-no-override"] {
             assert_eq!(name.parse::<Spec>().unwrap().to_string(), name);
         }
         for name in ["6.13", "6.12-", "6.12-fast", "", "6"] {

@@ -20,7 +20,7 @@ use crate::setup;
 use crate::static_build::{self, Artifact};
 use crate::tee::Tee;
 use crate::vm::{self, Guest, KernelChoice};
-use guests::Job;
+use guests::{Backend, Job};
 use libtest::Tally;
 
 #[derive(Debug, Args)]
@@ -34,9 +34,10 @@ pub struct Test {
     /// Guest kernel, repeatable; default: 6.12 and 6.1
     #[arg(long)]
     kernel: Vec<KernelChoice>,
-    /// How the injector attaches in guests where a test does not say it: auto, kprobe; repeatable; default: auto
-    #[arg(long, value_name = "BACKEND", value_parser = ["auto", "kprobe"])]
-    backend: Vec<String>,
+    /// How the injector attaches in guests where a test does not say it; repeatable; default: auto, and on the first kernel
+    /// some tests by fmod-ret too
+    #[arg(long, value_name = "BACKEND", value_enum)]
+    backend: Vec<Backend>,
     /// Guest tests only, and of them only this file of tests/tests; repeatable
     #[arg(long = "test", value_name = "NAME", conflicts_with = "host")]
     binaries: Vec<String>,
@@ -123,7 +124,7 @@ impl Test {
         let programs = guests::programs(binaries.iter().map(|binary| &*binary.name))?;
         let mut queue = Vec::new();
         let mut images = Vec::new();
-        for kernel in kernels {
+        for (number, kernel) in kernels.iter().enumerate() {
             let (image, built) = kernel.find()?;
             let modules = built.as_ref().map(module::build).transpose()?.unwrap_or_default();
             images.push((
@@ -135,16 +136,18 @@ impl Test {
             contents.added =
                 binaries.iter().map(|binary| (binary.path.clone(), format!("/tests/{}", binary.name))).collect();
             let guest = Arc::new(Guest::new(image, &guest_root::build(&contents)?)?);
-            for backend in self.backends() {
-                queue.extend(binaries.iter().map(|binary| Job {
+            for (backend, binary) in self.runs(&binaries, number == 0) {
+                queue.push(Job {
                     guest: Arc::clone(&guest),
-                    programs:
-                        programs.iter().find(|(name, _)| *name == binary.name).map(|(_, image)| Arc::clone(image)),
+                    programs: programs
+                        .iter()
+                        .find(|(name, _)| *name == binary.name)
+                        .map(|(_, image)| Arc::clone(image)),
                     kernel: kernel.to_string(),
-                    backend: backend.clone(),
+                    backend,
                     binary: binary.name.clone(),
                     filter: self.filter.clone(),
-                }));
+                });
             }
         }
         rows.extend(guests::run(queue)?);
@@ -172,8 +175,21 @@ impl Test {
         Ok(())
     }
 
-    fn backends(&self) -> Vec<String> {
-        if self.backend.is_empty() { vec!["auto".to_owned()] } else { self.backend.clone() }
+    /// What is run on a kernel: each binary, and how the injector attaches.
+    fn runs<'a>(
+        &self,
+        binaries: &'a [Artifact],
+        is_first: bool,
+    ) -> impl Iterator<Item = (Backend, &'a Artifact)> + use<'a> {
+        let asked = self.backend.clone();
+        let all = [Backend::Auto, Backend::Kprobe, Backend::FmodRet];
+        let pairs = all.into_iter().flat_map(|backend| binaries.iter().map(move |binary| (backend, binary)));
+        pairs.filter(move |(backend, binary)| match backend {
+            _ if !asked.is_empty() => asked.contains(backend),
+            Backend::Auto => true,
+            Backend::FmodRet => is_first && guests::BY_FMOD_RET_TOO.contains(&&*binary.name),
+            Backend::Kprobe => false,
+        })
     }
 
     /// The test binaries to run; with a filter only those that have such a test, since each costs a boot.

@@ -92,7 +92,7 @@ impl FromStr for KernelChoice {
 In the guest: busybox's programs, mkfs.*, mount.nfs and an NFS server, /usr/bin/injector, /lib/modules/injector_test.ko \
 and injector_defects.ko, /workloads; all of it in memory. Ctrl-C is sent to CMD; the third ends the guest.")]
 pub struct Vm {
-    /// Guest kernel: 6.12, 6.1, each also with -debug or -heavy; or the path of a bzImage of yours
+    /// Guest kernel: 6.12, 6.1, each also with -debug, -heavy or -no-override; or the path of a bzImage of yours
     #[arg(long, default_value_t)]
     kernel: KernelChoice,
     /// Processors

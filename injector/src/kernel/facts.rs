@@ -45,6 +45,8 @@ pub struct Survey {
     pub modules: Result<Modules, KernelError>,
     /// Build options.
     pub options: Result<Options, KernelError>,
+    /// How hooks can be attached.
+    pub ways: Ways,
 }
 
 /// What a run needs from BTF.
@@ -121,6 +123,7 @@ impl Survey {
                 enumerators: &[gfp::FIRST_ENUMERATOR],
             },
         );
+        let options = Options::read(files);
         Self {
             release: files.release(),
             gfp: GfpBits::read(files, btf.as_ref().ok()),
@@ -128,7 +131,8 @@ impl Survey {
             addresses: Addresses::read(files, &SYMBOLS, &functions, enough),
             injectable: Injectable::read(files),
             modules: Modules::read(files),
-            options: Options::read(files),
+            ways: Ways::read(files, options.as_ref().ok()),
+            options,
         }
     }
 
@@ -137,7 +141,7 @@ impl Survey {
     /// # Errors
     /// Something is.
     pub fn into_facts(self) -> Result<Facts, KernelError> {
-        let Self { release, types, gfp, addresses, injectable, modules, options } = self;
+        let Self { release, types, gfp, addresses, injectable, modules, options: _, ways } = self;
         let (Types { offsets, prototypes: _, ids }, addresses) = (types?, addresses?);
         if addresses.are_hidden() {
             return Err(KernelError::HiddenAddresses);
@@ -157,7 +161,7 @@ impl Survey {
             preempt_count: in_hot().or_else(|| addresses.get("__preempt_count")),
             offsets,
             ids,
-            ways: Ways::of(options.ok().as_ref()),
+            ways,
             modules: modules?,
             injectable: injectable?,
             addresses,

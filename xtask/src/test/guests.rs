@@ -1,6 +1,7 @@
 //! Runs test binaries in guests, two at a time: an emulated guest keeps one processor of the host busy.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -34,14 +35,53 @@ const PROGRAMS: [(&str, &str); 1] = [("inventory", "bpftrace")];
 /// What a test needs on its guest's command line. The guest kernels tell caches apart unless they are told not to.
 const WORDS: [(&str, &str); 1] = [("merged", "slab_merge")];
 
+/// Those that say most about a hook's path: by default they run by fmod_ret too.
+pub const BY_FMOD_RET_TOO: [&str; 5] = ["policy", "stack", "target", "outcome", "order"];
+
+/// How the injector attaches its hooks in a guest, where a test does not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Backend {
+    /// As it does of itself: on our preemptible guests by kprobes
+    Auto,
+    /// By kprobes
+    Kprobe,
+    /// As it does of itself in a guest that is not preempted: by fmod_ret, but for hooks that return NULL
+    FmodRet,
+}
+
+impl Backend {
+    /// What the guest has on its command line for it (Documentation/admin-guide/kernel-parameters.txt).
+    fn word(self) -> Option<&'static str> {
+        (self == Self::FmodRet).then_some("preempt=voluntary")
+    }
+
+    /// What the injector is told.
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Auto | Self::FmodRet => "auto",
+            Self::Kprobe => "kprobe",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Kprobe => "kprobe",
+            Self::FmodRet => "fmod-ret",
+        })
+    }
+}
+
 /// A test binary to run in a guest.
 pub struct Job {
     pub guest: Arc<Guest>,
     /// What its root has beyond the guest's.
     pub programs: Option<Arc<Image>>,
     pub kernel: String,
-    /// How the injector attaches, if a test does not say it.
-    pub backend: String,
+    /// How the injector attaches.
+    pub backend: Backend,
     pub binary: String,
     /// Only the tests whose name contains this.
     pub filter: Option<String>,
@@ -103,7 +143,7 @@ impl Job {
         println!("guest {kernel} {backend}: {binary} starts");
         let mut machine = guest.machine(&format!("{kernel}-{backend}-{binary}"))?;
         machine.images.extend(programs.iter().map(|image| image.path().to_owned()));
-        machine.append = words(binary).map(str::to_owned).collect();
+        machine.append = words(binary).chain(backend.word()).map(str::to_owned).collect();
         machine.memory_mb = MEMORY_MB;
         machine.timeout = Some(TIMEOUT);
         let mut arguments = vec![format!("/tests/{binary}"), "--test-threads=1".to_owned()];
@@ -112,8 +152,9 @@ impl Job {
         let mut shown = Tee::quiet();
         let stdout = shown.branch();
         let streams = Streams::to(Box::new(stdout.clone()), Box::new(shown.clone()));
-        let command =
-            injector_guest::Command::new(arguments).env("RUST_BACKTRACE", "1").env("INJECTOR_BACKEND", backend);
+        let command = injector_guest::Command::new(arguments)
+            .env("RUST_BACKTRACE", "1")
+            .env("INJECTOR_BACKEND", backend.setting());
         let tally = match machine.boot(&command, streams) {
             Ok(outcome) => {
                 writeln!(shown, "{}", vm::account(&machine, &outcome).join("\n"))?;

@@ -1,6 +1,6 @@
 //! In which of the two ways a hook is attached.
 
-use crate::kernel::Options;
+use crate::kernel::{KernelFiles, Options, preemption};
 use crate::plan::{Backend, Hook};
 
 /// How one hook is attached.
@@ -83,14 +83,14 @@ pub struct Candidate<'a> {
 }
 
 impl Ways {
-    /// What the build options say.
+    /// What the build options say, and how the kernel preempts.
     #[must_use]
-    pub fn of(options: Option<&Options>) -> Self {
+    pub fn read(files: &KernelFiles, options: Option<&Options>) -> Self {
         let is_on = |option: &&str| options.is_some_and(|options| options.is_on(option));
         Self {
             kprobe: options.is_none_or(|options| options.is_on(FOR_OVERRIDES)),
             fmod_ret: FOR_TRAMPOLINES.iter().all(is_on),
-            preemptible: is_on(&"CONFIG_PREEMPTION"),
+            preemptible: options.is_some_and(|options| preemption::is_preemptible(files, options)),
         }
     }
 
