@@ -316,35 +316,36 @@ pub struct Config {
     pub gfp: [GfpAlternative; MAX_GFP_ALTERNATIVES],
     /// Whose calls.
     pub target: Target,
-    /// What the cheap filters come to: `SCREEN_*`.
-    pub screen: u32,
+    /// Whose calls are looked at: `WHOSE_*`.
+    pub whose: u32,
     /// Explicit padding.
-    pub _pad_screen: u32,
+    pub _pad_whose: u32,
 }
 
-/// `Config::screen`: each of the cheap filters is looked at.
-pub const SCREEN_ALL: u32 = 0;
-/// `Config::screen`: there is none.
-pub const SCREEN_NONE: u32 = 1;
-/// `Config::screen`: the only one is a single target process.
-pub const SCREEN_PID: u32 = 2;
-/// `Config::screen`: the only one is a single target cgroup.
-pub const SCREEN_CGROUP: u32 = 3;
+/// `Config::whose`: anyone's, or it is found out later.
+pub const WHOSE_ANYONES: u32 = 0;
+/// `Config::whose`: one process', the first of `target.pids`.
+pub const WHOSE_PID: u32 = 1;
+/// `Config::whose`: those in one cgroup, the first of `target.cgroups`.
+pub const WHOSE_CGROUP: u32 = 2;
+/// `Config::whose`: whatever `target` says.
+pub const WHOSE_TARGET: u32 = 3;
 
 impl Config {
-    /// What the cheap filters come to. A constant that the verifier knows costs two instructions wherever it is looked at,
-    /// although what depends on it is removed, and every allocation of the machine comes that way.
+    /// Whose calls a program looks at, in one number. A constant that the verifier knows costs an instruction or two wherever it
+    /// is looked at, although what depends on it is removed, and every allocation of the machine comes that way.
     #[must_use]
-    pub fn screen(&self) -> u32 {
-        let Self { gfp_len, order_on, size_on, cache_on, kthreads, softirqs, target, .. } = self;
-        let others = [gfp_len, order_on, size_on, cache_on, kthreads, softirqs];
+    pub fn whose(&self) -> u32 {
+        let Self { kthreads, softirqs, target, .. } = self;
         let pids = target.pids.iter().filter(|pid| **pid != 0).count();
         match (target.kinds, pids, target.cgroups_len) {
-            _ if others.iter().any(|other| **other != 0) => SCREEN_ALL,
-            (0, ..) => SCREEN_NONE,
-            (TARGET_FEW_PIDS, 1, _) if target.pids[0] != 0 => SCREEN_PID,
-            (TARGET_CGROUPS, _, 1) => SCREEN_CGROUP,
-            _ => SCREEN_ALL,
+            // In what context a call is made is found out later.
+            _ if *softirqs == ON => WHOSE_ANYONES,
+            (0, ..) => WHOSE_ANYONES,
+            _ if *kthreads == ON => WHOSE_TARGET,
+            (TARGET_FEW_PIDS, 1, _) if target.pids[0] != 0 => WHOSE_PID,
+            (TARGET_CGROUPS, _, 1) => WHOSE_CGROUP,
+            _ => WHOSE_TARGET,
         }
     }
 }
@@ -491,8 +492,8 @@ impl Config {
             pids: [0; FEW_PIDS],
             cgroups: [Cgroup { id: 0, level: 0, _pad: 0 }; MAX_CGROUPS],
         },
-        screen: SCREEN_ALL,
-        _pad_screen: 0,
+        whose: WHOSE_ANYONES,
+        _pad_whose: 0,
     };
 }
 

@@ -53,7 +53,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// executions of the hook since it was armed
+    /// calls of the hook since it was armed: by the targets, if there are any, else by anyone
     calls: "calls",
     /// calls that every filter accepted
     matches: "calls",

@@ -50,6 +50,9 @@ impl Arguments for Saved {
 /// At a kprobe.
 #[inline(always)]
 pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) {
+    if !hook::is_looked_at() {
+        return;
+    }
     let Some(call) = call(ctx) else { return };
     if let Some(error) = hook::verdict(&Context { pointer: ctx.as_ptr() }, &call) {
         // SAFETY: a kprobe's registers, at the entry of a function that the kernel lists as injectable.
@@ -60,6 +63,9 @@ pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) 
 /// In a trampoline: what the call returns, or 0 if it is to be made.
 #[inline(always)]
 pub fn fmod_ret(arguments: *mut u64, call: impl Fn(&Saved) -> Option<Call>) -> i64 {
+    if !hook::is_looked_at() {
+        return 0;
+    }
     let Some(call) = call(&Saved(arguments)) else { return 0 };
     hook::verdict(&Context { pointer: arguments.cast() }, &call).map_or(0, i64::from)
 }

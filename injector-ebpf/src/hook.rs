@@ -8,7 +8,7 @@ use injector_common::{
     HOOK_BIO, HOOK_FUNCTION, HOOK_PAGE, HOOK_SLAB, HOOKS,
     config::{
         CONTEXTS_ALL, GLOB_CACHE, GfpTest, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, MAX_GFP_ALTERNATIVES,
-        MAX_GFP_NEGATED, MAX_SYSCALLS, ON, SCREEN_CGROUP, SCREEN_NONE, SCREEN_PID,
+        MAX_GFP_NEGATED, MAX_SYSCALLS, ON, WHOSE_ANYONES, WHOSE_CGROUP, WHOSE_PID,
     },
     counters::Counters,
     decide::{self, PAGE_SHIFT},
@@ -57,7 +57,8 @@ pub struct Facts {
     pub site: u64,
 }
 
-/// What a call returns instead of being made, if it is to be failed. This is the same for every way to attach.
+/// What a call that [is looked at](is_looked_at) returns instead of being made, if it is to be failed. This is the same for
+/// every way to attach.
 #[inline(always)]
 pub fn verdict(ctx: &Context, call: &Call) -> Option<i32> {
     screen(call)?;
@@ -65,19 +66,24 @@ pub fn verdict(ctx: &Context, call: &Call) -> Option<i32> {
     (fails && config!(dry_run) != ON).then(|| config!(hooks[call.hook as usize].error))
 }
 
-/// Some when the cheap filters accept the call. This much runs for every allocation of the machine: no kernel memory is
-/// read but the current task's flags, and nothing needs the stack, so it stays in registers.
+/// Whether calls of the current task are looked at. Most runs have a target, and most calls of the machine are somebody else's:
+/// this is all that runs for them, and they are not counted.
+#[inline(always)]
+pub fn is_looked_at() -> bool {
+    match config!(whose) {
+        WHOSE_ANYONES => true,
+        WHOSE_PID => task::pid() == config!(target.pids[0]),
+        WHOSE_CGROUP => task::is_in_cgroup(0),
+        _ => task::is_in_scope(config!(target.kinds)),
+    }
+}
+
+/// Some when the cheap filters accept the call: no kernel memory is read but the current task's flags, and nothing needs the
+/// stack, so it stays in registers.
 #[inline(always)]
 fn screen(call: &Call) -> Option<()> {
     let counters = maps::counters(call.hook)?;
     counters.calls += 1;
-    // Most runs have one of these, and nothing else of the configuration needs looking at then.
-    match config!(screen) {
-        SCREEN_NONE => return Some(()),
-        SCREEN_PID => return (task::pid() == config!(target.pids[0])).then_some(()),
-        SCREEN_CGROUP => return task::is_in_cgroup(0).then_some(()),
-        _ => {}
-    }
     // A filter on what a call does not have never accepts it.
     let sized = call.hook == HOOK_SLAB || call.hook == HOOK_PAGE;
     if call.hook == HOOK_PAGE && !is_order_accepted(call.order) {
@@ -90,15 +96,9 @@ fn screen(call: &Call) -> Option<()> {
         return None;
     }
     if call.hook == HOOK_BIO || call.hook >= HOOK_FUNCTION {
-        if config!(gfp_len) != 0 {
-            return None;
-        }
-    } else {
-        match_gfp(call.gfp, counters)?;
+        return (config!(gfp_len) == 0).then_some(());
     }
-    let kinds = config!(target.kinds);
-    // In what context a call is made is found out later.
-    (kinds == 0 || config!(softirqs) == ON || task::is_in_scope(kinds)).then_some(())
+    match_gfp(call.gfp, counters)
 }
 
 /// Whether the call fails, which the cheap filters have accepted; then it is recorded as a failure. A function of its own, so

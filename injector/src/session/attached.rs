@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
 };
 
 use anyhow::{Context as _, Result};
@@ -12,6 +12,7 @@ use aya::{
     programs::{KProbe, Program, ProgramError, RawTracePoint},
 };
 use aya_log::EbpfLogger;
+use aya_obj::generated::bpf_prog_info;
 use injector_common::{
     HOOKS,
     config::{
@@ -302,19 +303,25 @@ impl Attached {
         if let Some(missed) = self.missed.get(&hook) {
             return *missed;
         }
-        let Some(wanted) = self.wanted.iter().find(|wanted| wanted.hook == hook) else { return 0 };
-        let of_program = |fd: BorrowedFd<'_>| kernel::program_info(fd).map_or(0, |info| info.recursion_misses);
-        if let Some((_, program)) = self.fmod_rets.iter().find(|(loaded, _)| *loaded == hook) {
-            return of_program(program.as_fd());
-        }
-        let program = self.ebpf.as_ref().and_then(|ebpf| ebpf.program(&wanted.program));
-        let by_program = match program {
-            Some(Program::KProbe(program)) => program.fd().map_or(0, |fd| of_program(fd.as_fd())),
-            _ => 0,
-        };
+        let by_program = self.program_info(hook).map_or(0, |info| info.recursion_misses);
         let by_kprobe: u64 =
             self.kprobes.iter().filter(|(of, _)| *of == hook).map(|(_, link)| kernel::missed_by_kprobe(*link)).sum();
         by_program + by_kprobe
+    }
+
+    /// How often a hook's program has run while the kernel counted it ([`kernel::count_runs`]).
+    pub(super) fn runs(&self, hook: Hook) -> u64 {
+        self.program_info(hook).map_or(0, |info| info.run_cnt)
+    }
+
+    /// What the kernel knows of a hook's program, while it is attached.
+    fn program_info(&self, hook: Hook) -> Option<bpf_prog_info> {
+        if let Some((_, program)) = self.fmod_rets.iter().find(|(loaded, _)| *loaded == hook) {
+            return kernel::program_info(program.as_fd()).ok();
+        }
+        let wanted = self.wanted.iter().find(|wanted| wanted.hook == hook)?;
+        let Program::KProbe(program) = self.ebpf.as_ref()?.program(&wanted.program)? else { return None };
+        kernel::program_info(program.fd().ok()?.as_fd()).ok()
     }
 
     /// A hook's counters since it was armed, summed over the CPUs. No system call on a map: it can be asked at any time.

@@ -3,10 +3,10 @@
 
 use std::{fs::File, num::NonZeroUsize};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::Attached;
+use super::{Attached, kernel};
 use crate::plan::Hook;
 
 /// A hook that is attached and never called.
@@ -23,17 +23,19 @@ pub struct CanaryError {
 /// How many allocations of each kind are made: one would do, if all went to this CPU's program.
 const ALLOCATIONS: usize = 16;
 
-/// Allocates, and sees that each attached hook counted it.
+/// Allocates, and sees that each attached hook's program ran. It is the kernel that counts: a program itself counts the calls
+/// of its target only.
 pub(super) fn prove(rule: &Attached) -> Result<()> {
+    let _counting = kernel::count_runs().context("the kernel doesn't count how often eBPF programs run")?;
     for hook in rule.hooks() {
-        let before = rule.counters(hook).calls;
+        let before = rule.runs(hook);
         match hook {
             Hook::Slab => allocate_from_slab()?,
             Hook::Page => allocate_pages()?,
             // Nothing that is always there calls them: whether they work, the first failure shows.
             Hook::Filemap | Hook::Bio | Hook::PagePool | Hook::Function(_) => continue,
         }
-        if rule.counters(hook).calls == before {
+        if rule.runs(hook) == before {
             return Err(CanaryError {
                 function: hook.function(),
                 option: hook.option().unwrap_or("CONFIG_FUNCTION_ERROR_INJECTION"),

@@ -5,7 +5,9 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_perf_event_type, bpf_prog_info};
+use aya_obj::generated::{
+    bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_perf_event_type, bpf_prog_info, bpf_stats_type,
+};
 
 /// An attribute of which nothing is set.
 pub(super) fn attribute() -> bpf_attr {
@@ -52,6 +54,14 @@ fn info<T>(fd: BorrowedFd<'_>) -> io::Result<T> {
 /// What the kernel knows of a program.
 pub(super) fn program_info(fd: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
     info(fd)
+}
+
+/// Has the kernel count how often programs run, [`bpf_prog_info::run_cnt`], for as long as it is kept open.
+pub(super) fn count_runs() -> io::Result<OwnedFd> {
+    let mut attribute = attribute();
+    attribute.enable_stats.type_ = bpf_stats_type::BPF_STATS_RUN_TIME as u32;
+    // SAFETY: nothing is pointed to.
+    unsafe { call_for_fd(bpf_cmd::BPF_ENABLE_STATS, &mut attribute) }
 }
 
 /// Ids of the links that attach a program.
