@@ -25,7 +25,7 @@ use injector_common::{
 use tracing::debug;
 
 use super::{
-    Attempts, Hooks, Streams, Wire, hooks, kernel, monotonic_ns, object,
+    Attempts, Hooks, Streams, Wire, bpf, hooks, monotonic_ns, object,
     programs::{self, Kind, Programs},
     shared::Shared,
 };
@@ -66,7 +66,7 @@ pub struct Attached {
 struct Wanted {
     hook: Hook,
     function: &'static str,
-    /// The name of its program for kprobes.
+    /// The name of its program.
     program: String,
     attach: Attach,
 }
@@ -107,7 +107,8 @@ impl Attached {
         let hooks = Hooks::new(wire.hooks.iter().map(|(point, _)| point.hook));
         let mut wanted = Vec::with_capacity(wire.hooks.len());
         for (point, attach) in &wire.hooks {
-            let program = hooks::program(hooks.number(point.hook).context("a hook without a number")?);
+            let number = hooks.number(point.hook).context("a hook without a number")?;
+            let program = hooks::program(number, *attach);
             wanted.push(Wanted { hook: point.hook, function: point.function, program, attach: *attach });
         }
         let mut tracepoints = Vec::new();
@@ -174,8 +175,8 @@ impl Attached {
                 _ => {
                     let program: &mut KProbe = object::program(ebpf, name)?.try_into()?;
                     program.attach(function, 0).with_context(|| format!("can't attach to {function}"))?;
-                    let id = kernel::program_info(program.fd()?.as_fd()).map(|info| info.id);
-                    let links = id.and_then(kernel::links_of).unwrap_or_default();
+                    let id = bpf::program_info(program.fd()?.as_fd()).map(|info| info.id);
+                    let links = id.and_then(bpf::links_of).unwrap_or_default();
                     self.kprobes.extend(links.into_iter().map(|link| (*hook, link)));
                 }
             }
@@ -305,11 +306,11 @@ impl Attached {
         }
         let by_program = self.program_info(hook).map_or(0, |info| info.recursion_misses);
         let by_kprobe: u64 =
-            self.kprobes.iter().filter(|(of, _)| *of == hook).map(|(_, link)| kernel::missed_by_kprobe(*link)).sum();
+            self.kprobes.iter().filter(|(of, _)| *of == hook).map(|(_, link)| bpf::missed_by_kprobe(*link)).sum();
         by_program + by_kprobe
     }
 
-    /// How often a hook's program has run while the kernel counted it ([`kernel::count_runs`]).
+    /// How often a hook's program has run while the kernel counted it ([`bpf::count_runs`]).
     pub(super) fn runs(&self, hook: Hook) -> u64 {
         self.program_info(hook).map_or(0, |info| info.run_cnt)
     }
@@ -317,11 +318,11 @@ impl Attached {
     /// What the kernel knows of a hook's program, while it is attached.
     fn program_info(&self, hook: Hook) -> Option<bpf_prog_info> {
         if let Some((_, program)) = self.fmod_rets.iter().find(|(loaded, _)| *loaded == hook) {
-            return kernel::program_info(program.as_fd()).ok();
+            return bpf::program_info(program.as_fd()).ok();
         }
         let wanted = self.wanted.iter().find(|wanted| wanted.hook == hook)?;
         let Program::KProbe(program) = self.ebpf.as_ref()?.program(&wanted.program)? else { return None };
-        kernel::program_info(program.fd().ok()?.as_fd()).ok()
+        bpf::program_info(program.fd().ok()?.as_fd()).ok()
     }
 
     /// A hook's counters since it was armed, summed over the CPUs. No system call on a map: it can be asked at any time.
@@ -380,11 +381,10 @@ fn load_fmod_rets(wanted: &[Wanted], ebpf: &Ebpf) -> Result<Vec<(Hook, OwnedFd)>
             Some(programs) => programs,
             none => none.insert(Programs::new(ebpf)?),
         };
-        let name = format!("{program}{}", hooks::FMOD_RET);
-        let program = programs.load(&name, Kind::FmodRet { function })?;
-        let verified = kernel::program_info(program.as_fd()).map_or(0, |info| info.verified_insns);
-        debug!(verified, "the verifier accepted program {name}");
-        loaded.push((*hook, program));
+        let fd = programs.load(program, Kind::FmodRet { function })?;
+        let verified = bpf::program_info(fd.as_fd()).map_or(0, |info| info.verified_insns);
+        debug!(verified, "the verifier accepted program {program}");
+        loaded.push((*hook, fd));
     }
     Ok(loaded)
 }

@@ -6,7 +6,7 @@ use std::{fs::File, num::NonZeroUsize};
 use anyhow::{Context as _, Result};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::{Attached, kernel};
+use super::{Attached, bpf};
 use crate::plan::Hook;
 
 /// A hook that is attached and never called.
@@ -26,7 +26,7 @@ const ALLOCATIONS: usize = 16;
 /// Allocates, and sees that each attached hook's program ran. It is the kernel that counts: a program itself counts the calls
 /// of its target only.
 pub(super) fn prove(rule: &Attached) -> Result<()> {
-    let _counting = kernel::count_runs().context("the kernel doesn't count how often eBPF programs run")?;
+    let _counting = bpf::count_runs().context("the kernel doesn't count how often eBPF programs run")?;
     for hook in rule.hooks() {
         let before = rule.runs(hook);
         match hook {

@@ -2,6 +2,7 @@
 
 use injector_common::{HOOK_BIO, HOOK_FILEMAP, HOOK_FUNCTION, HOOK_PAGE, HOOK_PAGE_POOL, HOOK_SLAB};
 
+use crate::kernel::hooks::Attach;
 use crate::plan::{FunctionName, Hook};
 
 /// The hooks of a rule. Those with names of their own have the same number always, functions in the order in which the rule
@@ -70,19 +71,20 @@ pub fn id(hook: Hook) -> u32 {
     }
 }
 
-/// What the names of programs for fmod_ret end with.
-pub const FMOD_RET: &str = "_fmod_ret";
-
-/// The name of a hook's program in the eBPF object, for kprobes; that for fmod_ret has [`FMOD_RET`] behind it.
+/// The name of a hook's program in the eBPF object, which has one for each way to attach.
 #[must_use]
-pub fn program(number: u32) -> String {
-    match number {
+pub fn program(number: u32, attach: Attach) -> String {
+    let hook = match number {
         HOOK_SLAB => "slab".to_owned(),
         HOOK_PAGE => "page".to_owned(),
         HOOK_FILEMAP => "filemap".to_owned(),
         HOOK_BIO => "bio".to_owned(),
         HOOK_PAGE_POOL => "page_pool".to_owned(),
         function => format!("function{}", function - HOOK_FUNCTION),
+    };
+    match attach {
+        Attach::Kprobe => hook,
+        Attach::FmodRet { .. } => format!("{hook}_fmod_ret"),
     }
 }
 
@@ -99,7 +101,9 @@ mod tests {
         for hook in all {
             assert_eq!(hooks.number(hook).and_then(|number| hooks.get(number)), Some(hook));
         }
-        assert_eq!(program(hooks.number(function("__x64_sys_openat")).unwrap()), "function1");
+        let number = hooks.number(function("__x64_sys_openat")).unwrap();
+        assert_eq!(program(number, Attach::Kprobe), "function1");
+        assert_eq!(program(number, Attach::FmodRet { function: 7 }), "function1_fmod_ret");
         assert_eq!((hooks.get(99), hooks.number(function("f"))), (None, None));
     }
 

@@ -3,9 +3,9 @@
 
 mod attached;
 mod attempts;
+mod bpf;
 mod canary;
 mod hooks;
-mod kernel;
 mod names;
 mod object;
 mod programs;

@@ -15,7 +15,7 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_cmd, bpf_prog_type},
 };
 
-use super::{kernel, object::OBJECT};
+use super::{bpf, object::OBJECT};
 
 /// As much of the verifier's log as is of use: the reason is at its end.
 const LOG_BYTES: usize = 16 << 20;
@@ -62,11 +62,11 @@ impl Programs {
         object.relocate_maps(known.into_iter(), &text)?;
         object.relocate_calls(&text)?;
         object.sanitize_functions(aya::features());
-        let mut attribute = kernel::attribute();
+        let mut attribute = bpf::attribute();
         attribute.__bindgen_anon_7.btf = types.as_ptr() as u64;
         attribute.__bindgen_anon_7.btf_size = types.len() as u32;
         // SAFETY: `types` is readable for that size.
-        let types = unsafe { kernel::call_for_fd(bpf_cmd::BPF_BTF_LOAD, &mut attribute) };
+        let types = unsafe { bpf::call_for_fd(bpf_cmd::BPF_BTF_LOAD, &mut attribute) };
         Ok(Self { object, types: types.context("the kernel refused the types of the eBPF object")? })
     }
 
@@ -102,7 +102,7 @@ impl Programs {
         let code = self.object.functions.get(&program.function_key()).ok_or_else(missing)?;
         let (functions, lines) = (code.func_info.func_info_bytes(), code.line_info.line_info_bytes());
         let name = CString::new(name)?;
-        let mut attribute = kernel::attribute();
+        let mut attribute = bpf::attribute();
         // SAFETY: all of it is zero, which is valid for each member of the union.
         let of = unsafe { &mut attribute.__bindgen_anon_3 };
         for (to, from) in of.prog_name.iter_mut().zip(name.as_bytes().iter().take(15)) {
@@ -134,16 +134,16 @@ impl Programs {
             of.log_size = log.len() as u32;
         }
         // SAFETY: everything that is pointed to outlives the call, and is of the size that is said.
-        unsafe { kernel::call_for_fd(bpf_cmd::BPF_PROG_LOAD, &mut attribute) }
+        unsafe { bpf::call_for_fd(bpf_cmd::BPF_PROG_LOAD, &mut attribute) }
     }
 }
 
 /// Attaches a program to its function, for as long as the descriptor is open.
 pub(super) fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let mut attribute = kernel::attribute();
+    let mut attribute = bpf::attribute();
     attribute.raw_tracepoint.prog_fd = program.as_raw_fd().unsigned_abs();
     // SAFETY: without a name nothing is pointed to: the program knows where it belongs.
-    unsafe { kernel::call_for_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attribute) }
+    unsafe { bpf::call_for_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attribute) }
 }
 
 fn text(log: &[u8]) -> String {

@@ -8,7 +8,7 @@ use injector_common::config::ON;
 use super::{
     Hooks, Loader, Wire,
     attached::{OF_FAMILIES, OF_OUTCOMES},
-    hooks, kernel, object,
+    bpf, hooks, object,
     programs::{Kind, Programs},
 };
 use crate::kernel::hooks::Attach;
@@ -38,13 +38,12 @@ pub fn verify(loader: Loader, wire: &Wire) -> Result<Vec<Verified>> {
     let numbers = Hooks::new(wire.hooks.iter().map(|(point, _)| point.hook));
     let mut all = Vec::new();
     for (point, attach) in &wire.hooks {
-        let name = hooks::program(numbers.number(point.hook).context("a hook without a number")?);
-        match attach {
-            Attach::FmodRet { function } => {
-                all.push((format!("{name}{}", hooks::FMOD_RET), Kind::FmodRet { function: *function }));
-            }
-            Attach::Kprobe => all.push((name, Kind::Kprobe)),
-        }
+        let name = hooks::program(numbers.number(point.hook).context("a hook without a number")?, *attach);
+        let kind = match *attach {
+            Attach::FmodRet { function } => Kind::FmodRet { function },
+            Attach::Kprobe => Kind::Kprobe,
+        };
+        all.push((name, kind));
     }
     let config = &wire.config;
     for (on, tracepoints) in [(config.outcome == ON, OF_OUTCOMES), (config.follow == ON, OF_FAMILIES)] {
@@ -54,7 +53,7 @@ pub fn verify(loader: Loader, wire: &Wire) -> Result<Vec<Verified>> {
     }
     let measure = |(program, kind): (String, Kind)| {
         let (fd, log) = programs.measure(&program, kind)?;
-        let info = kernel::program_info(fd.as_fd())?;
+        let info = bpf::program_info(fd.as_fd())?;
         let number =
             |name| number_after(&log, name).with_context(|| format!("the verifier does not say {name}: {log}"));
         let (instructions, states) = (number("processed ")?, number("total_states ")?);
