@@ -337,14 +337,14 @@ impl Config {
     #[must_use]
     pub fn whose(&self) -> u32 {
         let Self { kthreads, softirqs, target, .. } = self;
-        let pids = target.pids.iter().filter(|pid| **pid != 0).count();
-        match (target.kinds, pids, target.cgroups_len) {
+        let one_pid = target.pids.iter().all(|pid| *pid == target.pids[0]);
+        match (target.kinds, target.cgroups_len) {
             // In what context a call is made is found out later.
             _ if *softirqs == ON => WHOSE_ANYONES,
             (0, ..) => WHOSE_ANYONES,
             _ if *kthreads == ON => WHOSE_TARGET,
-            (TARGET_FEW_PIDS, 1, _) if target.pids[0] != 0 => WHOSE_PID,
-            (TARGET_CGROUPS, _, 1) => WHOSE_CGROUP,
+            (TARGET_FEW_PIDS, _) if one_pid => WHOSE_PID,
+            (TARGET_CGROUPS, 1) => WHOSE_CGROUP,
             _ => WHOSE_TARGET,
         }
     }
@@ -526,4 +526,41 @@ mod pod {
     unsafe impl aya::Pod for AddressRange {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Module {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whose(target: Target, change: impl Fn(&mut Config)) -> u32 {
+        let mut config = Config { target, ..Config::ZERO };
+        change(&mut config);
+        config.whose()
+    }
+
+    #[test]
+    fn one_of_a_kind_is_looked_at_by_itself() {
+        let pids = |pids| Target { kinds: TARGET_FEW_PIDS, pids, ..Target::default() };
+        let cgroups = |cgroups_len| Target { kinds: TARGET_CGROUPS, cgroups_len, ..Target::default() };
+        let both = Target { kinds: TARGET_FEW_PIDS | TARGET_CGROUPS, cgroups_len: 1, ..pids([7; FEW_PIDS]) };
+        let many = Target { kinds: TARGET_MANY_PIDS, ..Target::default() };
+        let mut two = [7; FEW_PIDS];
+        two[1] = 8;
+        let plainly = |target| whose(target, |_| ());
+        assert_eq!(plainly(Target::default()), WHOSE_ANYONES);
+        assert_eq!(plainly(pids([7; FEW_PIDS])), WHOSE_PID);
+        assert_eq!(plainly(cgroups(1)), WHOSE_CGROUP);
+        for target in [pids(two), cgroups(2), both, many] {
+            assert_eq!(plainly(target), WHOSE_TARGET);
+        }
+    }
+
+    #[test]
+    fn whoever_else_is_in_scope_is_not_left_out() {
+        let target = Target { kinds: TARGET_CGROUPS, cgroups_len: 1, ..Target::default() };
+        assert_eq!(whose(target, |config| config.kthreads = ON), WHOSE_TARGET);
+        // On top of whom a softirq runs does not matter.
+        let softirqs = |config: &mut Config| (config.kthreads, config.softirqs) = (ON, ON);
+        assert_eq!(whose(target, softirqs), WHOSE_ANYONES);
+    }
 }

@@ -83,7 +83,7 @@ counters! {
     sites_full: "calls",
     /// failures with frames in code that was loaded after the start: their site signature is coarser
     unknown_code: "calls",
-    /// calls that the program was not run for: it, or for a kprobe any other, ran on that CPU already; kernels before 6.7 tell of fmod_ret only
+    /// calls by anyone that the program was not run for: it, or for a kprobe any other, ran on that CPU already; kernels before 6.7 tell of fmod_ret only
     missed: "calls",
     /// processes that --follow missed because its table was full
     unfollowed: "processes",

@@ -47,12 +47,9 @@ impl Arguments for Saved {
     }
 }
 
-/// At a kprobe.
+/// At a kprobe, of a call that is looked at.
 #[inline(always)]
 pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) {
-    if !hook::is_looked_at() {
-        return;
-    }
     let Some(call) = call(ctx) else { return };
     if let Some(error) = hook::verdict(&Context { pointer: ctx.as_ptr() }, &call) {
         // SAFETY: a kprobe's registers, at the entry of a function that the kernel lists as injectable.
@@ -60,31 +57,47 @@ pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) 
     }
 }
 
-/// In a trampoline: what the call returns, or 0 if it is to be made.
+/// In a trampoline, of a call that is looked at: what the call returns, or 0 if it is to be made.
 #[inline(always)]
 pub fn fmod_ret(arguments: *mut u64, call: impl Fn(&Saved) -> Option<Call>) -> i64 {
-    if !hook::is_looked_at() {
-        return 0;
-    }
     let Some(call) = call(&Saved(arguments)) else { return 0 };
     hook::verdict(&Context { pointer: arguments.cast() }, &call).map_or(0, i64::from)
 }
 
 /// The programs of a hook, by their names, and the function that makes a [`Call`] of the hooked function's [`Arguments`].
 ///
+/// What comes of a target's call is in a function of its own: the kernel saves the registers that a program uses whenever it is
+/// called, and most calls are not the target's. Without a target each call is looked at, and a function more is what would cost.
+///
 /// The section of an fmod_ret program is one that aya can parse; the user side loads it by itself, as what it is.
 macro_rules! programs {
     ($kprobe:ident, $fmod_ret:ident, $call:expr) => {
         #[aya_ebpf::macros::kprobe]
         pub fn $kprobe(ctx: aya_ebpf::programs::ProbeContext) -> u32 {
-            $crate::attach::kprobe(&ctx, $call);
+            #[inline(never)]
+            fn of_target(regs: *mut aya_ebpf::bindings::pt_regs) {
+                $crate::attach::kprobe(&aya_ebpf::programs::ProbeContext { regs }, $call);
+            }
+            match $crate::hook::is_looked_at() {
+                None => $crate::attach::kprobe(&ctx, $call),
+                Some(true) => of_target(ctx.regs),
+                Some(false) => {}
+            }
             0
         }
 
         #[unsafe(no_mangle)]
         #[unsafe(link_section = "fentry/fmod_ret")]
         pub extern "C" fn $fmod_ret(arguments: *mut u64) -> i64 {
-            $crate::attach::fmod_ret(arguments, $call)
+            #[inline(never)]
+            fn of_target(arguments: *mut u64) -> i64 {
+                $crate::attach::fmod_ret(arguments, $call)
+            }
+            match $crate::hook::is_looked_at() {
+                None => $crate::attach::fmod_ret(arguments, $call),
+                Some(true) => of_target(arguments),
+                Some(false) => 0,
+            }
         }
     };
 }

@@ -57,7 +57,7 @@ pub struct Facts {
     pub site: u64,
 }
 
-/// What a call that [is looked at](is_looked_at) returns instead of being made, if it is to be failed. This is the same for
+/// What a call that is looked at returns instead of being made, if it is to be failed. This is the same for
 /// every way to attach.
 #[inline(always)]
 pub fn verdict(ctx: &Context, call: &Call) -> Option<i32> {
@@ -66,15 +66,15 @@ pub fn verdict(ctx: &Context, call: &Call) -> Option<i32> {
     (fails && config!(dry_run) != ON).then(|| config!(hooks[call.hook as usize].error))
 }
 
-/// Whether calls of the current task are looked at. Most runs have a target, and most calls of the machine are somebody else's:
-/// this is all that runs for them, and they are not counted.
+/// Whether calls of the current task are looked at; `None`: each call is, whoever makes it. Most calls of the machine are
+/// somebody else's than the target's: this is all that runs for them, and they are not counted.
 #[inline(always)]
-pub fn is_looked_at() -> bool {
+pub fn is_looked_at() -> Option<bool> {
     match config!(whose) {
-        WHOSE_ANYONES => true,
-        WHOSE_PID => task::pid() == config!(target.pids[0]),
-        WHOSE_CGROUP => task::is_in_cgroup(0),
-        _ => task::is_in_scope(config!(target.kinds)),
+        WHOSE_ANYONES => None,
+        WHOSE_PID => Some(task::pid() == config!(target.pids[0])),
+        WHOSE_CGROUP => Some(task::is_in_cgroup(0)),
+        _ => Some(task::is_in_scope(config!(target.kinds))),
     }
 }
 

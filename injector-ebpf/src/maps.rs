@@ -39,6 +39,9 @@ pub(crate) use config;
 /// preemptible kernel that may be a while.
 const MMAPABLE: u32 = 1 << 10;
 
+/// Adds an entry to a map, and leaves one that is there (include/uapi/linux/bpf.h).
+pub const BPF_NOEXIST: u64 = 1;
+
 /// The knobs that change while the programs run: `LIVE_*`.
 #[map]
 pub static LIVE: Array<u64> = Array::with_max_entries(LIVE_KNOBS, MMAPABLE);
@@ -123,7 +126,7 @@ pub static NAMES: Array<Automaton> = Array::with_max_entries(GLOBS, 0);
 #[map]
 pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(HOOKS as u32, 0);
 
-/// What walks of stacks have found, by a hash of the raw frames: to look at each frame again costs more than to unwind the
+/// What walks of stacks have found, by a hash of the raw frames that they look at: to look at each frame again costs more than to unwind the
 /// stack, and most allocations come by stacks that were there before. All that a walk finds depends on the frames, and on what
 /// does not change while the programs are loaded. Entries are only added, so that one that is read is not given to another
 /// stack meanwhile; when it is full, new stacks are walked each time.

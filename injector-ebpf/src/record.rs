@@ -8,10 +8,8 @@ use injector_common::{
 
 use crate::{
     hook::{Call, Facts},
-    maps::{self, EVENTS, SITES, Scratch, config, fetch_add},
+    maps::{self, BPF_NOEXIST, EVENTS, SITES, Scratch, config, fetch_add},
 };
-
-const BPF_NOEXIST: u64 = 1;
 
 /// Takes one failure from the budget. Adds first and compares then: two CPUs can't both take the last one.
 #[inline(always)]

@@ -1,4 +1,4 @@
-//! The stack: walked once, filtered and hashed in one pass.
+//! The stack: taken, looked up, and if it is a new one, filtered and hashed in one pass.
 
 use core::ffi::c_void;
 
@@ -11,7 +11,7 @@ use injector_common::{
 
 use crate::{
     attach::Context,
-    maps::{self, MODULES, STACK_RANGES, Scratch, WALKS, config},
+    maps::{self, BPF_NOEXIST, MODULES, STACK_RANGES, Scratch, WALKS, config},
 };
 
 /// A kprobe's stack begins with the hooked function, which is left out (`BPF_F_SKIP_FIELD_MASK` of the helper's flags).
@@ -126,9 +126,6 @@ pub fn walk(ctx: &Context, hook: u32, id: u32, scratch: &mut Scratch) -> Option<
     Some(*walk)
 }
 
-/// include/uapi/linux/bpf.h
-const BPF_NOEXIST: u64 = 1;
-
 /// Where the hash of raw frames is made.
 #[repr(C)]
 struct Hashing {
@@ -136,7 +133,8 @@ struct Hashing {
     hash: u64,
 }
 
-/// A hash of the raw frames in `scratch.site`; of 64 bits, so that two stacks of one run don't share one.
+/// A hash of the raw frames in `scratch.site` that a walk looks at. It stays on the program's stack, where the verifier of 6.1
+/// may take a wrong number for it ([`maps::WALKS`]'s neighbour says why): it is a key, and nothing branches on it.
 #[inline(always)]
 fn hash_of_raw(len: u32, start: u64, scratch: &mut Scratch) -> u64 {
     let mut hashing = Hashing { frames: scratch.site.frames.as_ptr(), hash: start };
@@ -144,25 +142,31 @@ fn hash_of_raw(len: u32, start: u64, scratch: &mut Scratch) -> u64 {
     unsafe {
         bpf_loop(len, hash_frame as *mut c_void, (&raw mut hashing).cast(), 0);
     }
-    // SAFETY: as above; the callback has written it.
+    // SAFETY: as above; volatile, since the compiler does not know that the callback writes it.
     unsafe { (&raw const hashing.hash).read_volatile() }
 }
 
-/// Mixes frame `i` into the hash; 1 ends the loop.
+/// Mixes frame `i` into the hash; 1 ends the loop, where a walk ends.
 extern "C" fn hash_frame(i: u32, context: *mut c_void) -> i64 {
-    /// Odd, so that each step is one-to-one: 2^64 divided by the golden ratio.
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     if i as usize >= MAX_FRAMES {
         return 1;
     }
     // SAFETY: the caller's, and in bounds of the frames.
-    unsafe {
+    let frame = unsafe {
         let hashing = context.cast::<Hashing>();
         let frame = *(*hashing).frames.add(i as usize);
-        let hash = ((*hashing).hash ^ frame).wrapping_mul(FACTOR);
-        (*hashing).hash = hash ^ hash >> 32;
-    }
-    0
+        (*hashing).hash = site::add((*hashing).hash, frame);
+        frame
+    };
+    is_entry_of_interrupt(frame.wrapping_sub(1))
+}
+
+/// Whether an interrupt entered here: what is further down the stack is not the caller.
+#[inline(always)]
+fn is_entry_of_interrupt(call: u64) -> i64 {
+    let irq = AddressRange { start: config!(irq_entry[0].start), end: config!(irq_entry[0].end) };
+    let softirq = AddressRange { start: config!(irq_entry[1].start), end: config!(irq_entry[1].end) };
+    i64::from(contains(&irq, call) || contains(&softirq, call))
 }
 
 /// Writes at most `len` frames of the stack to `scratch.site`, without the first `skip`. How many bytes, or an error.
@@ -243,9 +247,7 @@ extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
         }
     }
 
-    let irq = AddressRange { start: config!(irq_entry[0].start), end: config!(irq_entry[0].end) };
-    let softirq = AddressRange { start: config!(irq_entry[1].start), end: config!(irq_entry[1].end) };
-    i64::from(contains(&irq, call) || contains(&softirq, call))
+    is_entry_of_interrupt(call)
 }
 
 /// Whether the filters look at a frame at all; the first that is not the allocator's is the caller.

@@ -32,7 +32,6 @@ pub fn pid() -> u32 {
 pub fn is_target(kinds: u32) -> bool {
     let pid = if kinds & (TARGET_FEW_PIDS | TARGET_MANY_PIDS) != 0 { pid() } else { 0 };
     if kinds & TARGET_FEW_PIDS != 0 && (0..FEW_PIDS).any(|i| config!(target.pids[i]) == pid) {
-        // An unused slot holds 0, the idle task, which allocates nothing but in interrupts.
         return true;
     }
     if kinds & TARGET_MANY_PIDS != 0 {

@@ -52,7 +52,7 @@ pub struct MissingPrerequisites(pub String);
 const TICK: Duration = Duration::from_millis(200);
 /// How often it looks for modules that came after the start.
 const TICKS_TO_LATE_MODULES: u32 = 10;
-/// How many records are handled before the heartbeat gets its turn.
+/// How many records of a rule are handled before the heartbeat gets its turn.
 const BATCH: usize = 1024;
 /// How long records gather in the ring buffers before they are read: short to who looks on, and far from filling them.
 const GATHER: Duration = Duration::from_millis(10);
@@ -269,9 +269,9 @@ impl Run<'_> {
                 }
                 _ = draw.tick(), if self.live.has_status() => self.draw(),
                 // The kernel wakes the reader for a record where there was none: a reader that lets them gather is woken less.
-                rule = async { sleep_until(rested).await; rings.ready().await } => {
-                    let rule = rule.context("can't watch the ring buffers")?;
-                    if rings.drain(rule, BATCH, |record| self.take(rule, record)) {
+                ready = async { sleep_until(rested).await; rings.ready().await } => {
+                    ready.context("can't watch the ring buffers")?;
+                    if rings.drain(BATCH, |rule, record| self.take(rule, record)) {
                         self.output_error = self.sink.flush().err().or(self.output_error.take());
                         rested = tokio::time::Instant::now() + GATHER;
                     }

@@ -333,7 +333,7 @@ fn metrics_agree_with_the_summary() {
         assert!(counters.len() > 10);
         for (name, counter) in counters {
             let sample = format!("injector_{name}_total{{hook=\"{hook}\",rule=\"default\"}}");
-            // Other tasks go on, and what they do is counted as calls, of which none matches.
+            // Interrupts on top of the target go on, and none of their calls matches.
             if name != "calls" && name != "bystander" {
                 assert_eq!(Some(value(&sample)), counter.as_u64(), "{sample}: {}", report.summary);
             } else {

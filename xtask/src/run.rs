@@ -23,7 +23,7 @@ pub struct Run {
     /// Use a guest even if this machine's kernel can be injected into
     #[arg(long)]
     guest: bool,
-    /// Guest kernel: 6.12, 6.1, each also with -debug or -heavy; or the path of a bzImage of yours
+    /// Guest kernel: 6.12, 6.1, each also with -debug, -heavy or -no-override; or the path of a bzImage of yours
     #[arg(long, default_value_t)]
     kernel: KernelChoice,
     /// What the injector is given; see injector --help

@@ -100,7 +100,7 @@ pub struct HookStatus {
 /// Some counters, by the names that the summary has for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Executions of the hook.
+    /// Calls of the hook: by the targets, if there are any.
     pub calls: u64,
     /// Calls that every filter accepted.
     pub matches: u64,

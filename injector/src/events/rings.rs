@@ -8,8 +8,6 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// One ring for each rule.
 pub struct Rings {
     rings: Vec<AsyncFd<RingBuf<MapData>>>,
-    /// The one that is asked first, lest a busy one keeps the others waiting.
-    first: usize,
 }
 
 impl Rings {
@@ -22,21 +20,18 @@ impl Rings {
             // SAFETY: a ring owns its one descriptor, and gives it up when it is dropped, not before.
             Ok(unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?)
         };
-        Ok(Self { rings: rings.into_iter().map(watch).collect::<io::Result<_>>()?, first: 0 })
+        Ok(Self { rings: rings.into_iter().map(watch).collect::<io::Result<_>>()? })
     }
 
-    /// Waits until a rule's ring has something, and says which rule's.
+    /// Waits until a ring has something.
     ///
     /// # Errors
     /// Those of epoll.
-    pub async fn ready(&mut self) -> io::Result<usize> {
+    pub async fn ready(&mut self) -> io::Result<()> {
         poll_fn(|context| {
-            let len = self.rings.len();
-            for rule in (0..len).map(|i| (self.first + i) % len) {
-                match self.rings[rule].poll_read_ready(context) {
-                    Poll::Ready(Ok(_)) => return Poll::Ready(Ok(rule)),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => {}
+            for ring in &self.rings {
+                if let Poll::Ready(ready) = ring.poll_read_ready(context) {
+                    return Poll::Ready(ready.map(|_| ()));
                 }
             }
             Poll::Pending
@@ -44,20 +39,23 @@ impl Rings {
         .await
     }
 
-    /// Hands over at most `limit` records of a ring that is ready, and says whether there were fewer.
-    pub fn drain(&mut self, rule: usize, limit: usize, mut record: impl FnMut(&[u8])) -> bool {
-        self.first = rule + 1;
-        let drained = self.rings[rule].try_io_mut(Interest::READABLE, |ring| {
-            for _ in 0..limit {
-                match ring.next() {
-                    Some(bytes) => record(&bytes),
-                    // It is asked again when there is more.
-                    None => return Err(io::ErrorKind::WouldBlock.into()),
+    /// Hands over at most `limit` records of each ring, with the rule's number, and says whether all are empty then.
+    pub fn drain(&mut self, limit: usize, mut record: impl FnMut(usize, &[u8])) -> bool {
+        let mut empty = true;
+        for (rule, ring) in self.rings.iter_mut().enumerate() {
+            let drained = ring.try_io_mut(Interest::READABLE, |ring| {
+                for _ in 0..limit {
+                    match ring.next() {
+                        Some(bytes) => record(rule, &bytes),
+                        // It is asked again when there is more.
+                        None => return Err(io::ErrorKind::WouldBlock.into()),
+                    }
                 }
-            }
-            Ok(())
-        });
-        drained.is_err()
+                Ok(())
+            });
+            empty &= drained.is_err();
+        }
+        empty
     }
 
     /// Hands over all that is left, rule by rule, when nobody writes to the rings any more.

@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{HashMap, RingBuf},
@@ -57,7 +57,7 @@ pub struct Attached {
     hooks: Hooks,
     tracepoints: Vec<(&'static str, &'static str)>,
     budget: Option<u64>,
-    /// What was counted before arming: calls of whoever allocated then, and the canaries.
+    /// What was counted before arming: whoever allocated then, the canaries too if they are looked at.
     before: BTreeMap<Hook, Counters>,
 }
 
@@ -311,18 +311,19 @@ impl Attached {
     }
 
     /// How often a hook's program has run while the kernel counted it ([`bpf::count_runs`]).
-    pub(super) fn runs(&self, hook: Hook) -> u64 {
-        self.program_info(hook).map_or(0, |info| info.run_cnt)
+    pub(super) fn runs(&self, hook: Hook) -> Result<u64> {
+        Ok(self.program_info(hook)?.run_cnt)
     }
 
     /// What the kernel knows of a hook's program, while it is attached.
-    fn program_info(&self, hook: Hook) -> Option<bpf_prog_info> {
+    fn program_info(&self, hook: Hook) -> Result<bpf_prog_info> {
         if let Some((_, program)) = self.fmod_rets.iter().find(|(loaded, _)| *loaded == hook) {
-            return bpf::program_info(program.as_fd()).ok();
+            return Ok(bpf::program_info(program.as_fd())?);
         }
-        let wanted = self.wanted.iter().find(|wanted| wanted.hook == hook)?;
-        let Program::KProbe(program) = self.ebpf.as_ref()?.program(&wanted.program)? else { return None };
-        bpf::program_info(program.fd().ok()?.as_fd()).ok()
+        let wanted = self.wanted.iter().find(|wanted| wanted.hook == hook).context("no such hook")?;
+        let program = self.ebpf.as_ref().and_then(|ebpf| ebpf.program(&wanted.program));
+        let Some(Program::KProbe(program)) = program else { bail!("{} is not attached", wanted.program) };
+        Ok(bpf::program_info(program.fd()?.as_fd())?)
     }
 
     /// A hook's counters since it was armed, summed over the CPUs. No system call on a map: it can be asked at any time.

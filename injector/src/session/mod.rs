@@ -103,9 +103,7 @@ impl Session {
             rule.attach()?;
         }
         debug!("the hooks are attached");
-        for rule in &rules {
-            canary::prove(rule)?;
-        }
+        canary::prove(&rules)?;
         debug!("every hook saw its canary");
         Ok((Self { rules }, streams))
     }
@@ -133,7 +131,7 @@ impl Session {
         &mut self.rules[place]
     }
 
-    /// Ends the failures until [`Session::resume`]; nothing is counted either.
+    /// Ends the failures until [`Session::resume`]; nothing matches either.
     pub fn pause(&self) {
         self.rules.iter().for_each(Attached::disarm);
     }

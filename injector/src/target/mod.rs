@@ -72,7 +72,8 @@ impl Targets {
             wire.kinds |= TARGET_MANY_PIDS;
         } else if !self.processes.is_empty() {
             wire.kinds |= TARGET_FEW_PIDS;
-            for (slot, process) in wire.pids.iter_mut().zip(&self.processes) {
+            // None is left unused: 0 would be the idle task.
+            for (slot, process) in wire.pids.iter_mut().zip(self.processes.iter().cycle()) {
                 *slot = process.pid();
             }
         }

@@ -202,6 +202,15 @@ mod tests {
     }
 
     #[test]
+    fn named_tests_exist() {
+        let named = PROGRAMS.iter().chain(&WORDS).map(|(name, _)| name).chain(&BY_FMOD_RET_TOO).chain(&LONGEST);
+        for name in named {
+            let file = process::workspace().join(format!("tests/tests/{name}.rs"));
+            assert!(file.is_file(), "{}", file.display());
+        }
+    }
+
+    #[test]
     fn words_are_for_one_test() {
         assert_eq!(words("merged").collect::<Vec<_>>(), ["slab_merge"]);
         assert_eq!(words("size").count(), 0);
