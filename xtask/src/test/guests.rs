@@ -36,7 +36,7 @@ const PROGRAMS: [(&str, &str); 1] = [("inventory", "bpftrace")];
 const WORDS: [(&str, &str); 1] = [("merged", "slab_merge")];
 
 /// Those that say most about a hook's path: by default they run by fmod_ret too.
-pub const BY_FMOD_RET_TOO: [&str; 6] = ["policy", "stack", "target", "outcome", "order", "backend_choice"];
+pub const BY_FMOD_RET_TOO: [&str; 4] = ["policy", "outcome", "order", "backend_choice"];
 
 /// How the injector attaches its hooks in a guest, where a test does not say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
