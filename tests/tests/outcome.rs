@@ -69,7 +69,7 @@ fn failures_outside_of_system_calls_are_marked() {
 fn a_call_that_has_not_come_back() {
     let worker = Worker::start();
     let injector = Injector::start(&["--pid", &worker.pid_arg(), "--hook", "slab", "--outcome", "--times", "5"]);
-    worker.send("kind=slab count=20000000");
+    worker.send("kind=slab count=2000000000");
     let report = injector.finish_well();
     assert!(!worker.is_done(), "it was to take longer than the run");
     assert_eq!(outcomes(&report), [0, 0, 0, 0, 0, 5], "{}", report.summary);
