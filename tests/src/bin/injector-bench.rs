@@ -71,8 +71,9 @@ const HOOKS: [Hook; 2] = [
 const BACKENDS: [&str; 2] = ["kprobe", "fmod-ret"];
 
 /// What nobody can go below.
-const FLOORS: [(&str, SmallProgram); 2] = [
+const FLOORS: [(&str, SmallProgram); 3] = [
     ("a program that only compares the process: the floor of --pid", SmallProgram::Comparing),
+    ("a program that only compares the cgroup: the floor of --cgroup", SmallProgram::ComparingCgroup),
     ("a program that only takes the stack: the floor of --stack and of failures", SmallProgram::Walking),
 ];
 
