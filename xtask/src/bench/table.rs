@@ -11,8 +11,6 @@ pub fn calls(rows: &[Value]) {
     for row in rows {
         let ratio = row["of_empty"].as_f64().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         let cost = row[cost].to_string();
-        // Instructions are whole.
-        let cost = cost.trim_end_matches(".0");
         println!("{:<6}{:<10}{cost:>14}{ratio:>10}  {}", text(row, "hook"), text(row, "by"), text(row, "what"));
     }
 }

@@ -1,6 +1,7 @@
 //! The cost of a hooked call above the unhooked kernel: of the injector, of less than which nothing is to be had, and of peers.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use injector::kernel::KernelFiles;
@@ -115,7 +116,7 @@ impl Bench<'_> {
         let above = cost - self.unhooked;
         let of_empty = empty.map(|empty| (above / empty * 100.0).round() / 100.0);
         let mut row = json!({"hook": self.hook.name, "by": by, "what": what, "of_empty": of_empty});
-        row[self.clock.per_call()] = self.clock.rounded(above).into();
+        row[self.clock.per_call()] = self.clock.rounded(above);
         eprintln!("{row}");
         self.rows.push(row);
         above
@@ -188,14 +189,18 @@ impl Bench<'_> {
         for (name, value) in settings {
             set(name, value);
         }
-        set("probability", "100");
         set("times", "-1");
         set("verbose", "0");
         set("task-filter", "Y");
+        set("probability", "100");
         let not_marked = self.measure().0;
-        fs::write("/proc/self/make-it-fail", "1").expect("the kernel has fault injection");
+        // What is marked can't open a file any more.
+        let marks =
+            File::options().write(true).open("/proc/self/make-it-fail").expect("the kernel has fault injection");
+        let mark = |value: &str| marks.write_all_at(value.as_bytes(), 0).expect("a mark needs no memory");
+        mark("1");
         let (failing, failed) = self.measure();
-        fs::write("/proc/self/make-it-fail", "0").expect("as before");
+        mark("0");
         set("probability", "0");
         set("task-filter", "N");
         assert!(failed > 0, "the kernel's own injector fails this task");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use injector_tests::{Outcome, RunFile};
+use serde_json::Value;
 
 /// What a clock counts, and how often one must look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +23,11 @@ impl Clock {
         }
     }
 
-    /// To what one digit of a row's cost is: instructions are whole.
-    pub fn rounded(self, cost: f64) -> f64 {
+    /// A cost for a row: instructions are whole, of nanoseconds there are tenths.
+    pub fn rounded(self, cost: f64) -> Value {
         match self {
-            Self::Instructions => cost.round(),
-            Self::Wall => (cost * 10.0).round() / 10.0,
+            Self::Instructions => (cost.round() as i64).into(),
+            Self::Wall => ((cost * 10.0).round() / 10.0).into(),
         }
     }
 
