@@ -21,7 +21,8 @@ pub struct Hook {
     own: (&'static str, &'static [(&'static str, &'static str)]),
 }
 
-const HOOKS: [Hook; 2] = [
+/// Those that are measured.
+pub const HOOKS: [Hook; 2] = [
     Hook {
         name: "slab",
         function: "should_failslab",
@@ -35,6 +36,16 @@ const HOOKS: [Hook; 2] = [
         own: ("fail_page_alloc", &[("ignore-gfp-wait", "N"), ("ignore-gfp-highmem", "N"), ("min-order", "0")]),
     },
 ];
+
+impl Hook {
+    /// Puts a program on it.
+    pub fn attach(&self, backend: &str, program: SmallProgram) -> EmptyProbe {
+        match backend {
+            "kprobe" => EmptyProbe::attach(self.function, program),
+            _ => EmptyProbe::attach_fmod_ret(function_id(self.function), program),
+        }
+    }
+}
 
 /// What nobody can go below.
 const FLOORS: [(&str, SmallProgram); 3] = [
@@ -219,10 +230,7 @@ pub fn calls(clock: Clock) -> Vec<Value> {
         bench.unhooked = bench.measure().0;
         for backend in BACKENDS {
             let cost = |program| {
-                let _probe = match backend {
-                    "kprobe" => EmptyProbe::attach(hook.function, program),
-                    _ => EmptyProbe::attach_fmod_ret(function_id(hook.function), program),
-                };
+                let _probe = hook.attach(backend, program);
                 bench.measure().0
             };
             let empty = cost(SmallProgram::Empty);

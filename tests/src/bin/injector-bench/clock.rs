@@ -71,16 +71,23 @@ impl Clock {
     }
 }
 
-/// Keeps this thread on the CPU where it is.
-struct OnOneCpu(libc::cpu_set_t);
+/// Keeps this thread on a CPU.
+pub struct OnOneCpu(libc::cpu_set_t);
 
 impl OnOneCpu {
+    /// On the one where it is.
     fn here() -> Self {
-        // SAFETY: a set is an array of bits, for which zero is valid; both calls work on this thread and these sets.
+        // SAFETY: returns a number.
+        Self::at(unsafe { libc::sched_getcpu() }.unsigned_abs() as usize)
+    }
+
+    /// On this one.
+    pub fn at(cpu: usize) -> Self {
+        // SAFETY: a set is an array of bits, for which zero is valid; the calls work on this thread and these sets.
         unsafe {
             let (mut before, mut one): (libc::cpu_set_t, libc::cpu_set_t) = (std::mem::zeroed(), std::mem::zeroed());
             assert_eq!(libc::sched_getaffinity(0, size_of_val(&before), &raw mut before), 0);
-            libc::CPU_SET(libc::sched_getcpu().unsigned_abs() as usize, &mut one);
+            libc::CPU_SET(cpu, &mut one);
             assert_eq!(libc::sched_setaffinity(0, size_of_val(&one), &raw const one), 0);
             Self(before)
         }

@@ -166,7 +166,7 @@ fn long_run() -> Value {
 }
 
 /// What a process has used of the CPUs so far, all of its threads together.
-fn cpu_time(pid: u32) -> Duration {
+pub fn cpu_time(pid: u32) -> Duration {
     let mut clock = 0;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: both write what they are given a pointer to.
