@@ -2,7 +2,7 @@
 //!
 //! `injector-bench PART [ONLY]`, rows of JSON on standard output:
 //! - `calls`: the cost of a hooked call above the unhooked kernel, of the injector and its peers;
-//! - `workload`: a file-system workload with and without the injector;
+//! - `workload`, `workload-smp`: a file-system workload with and without the injector, for machines with one CPU and with more;
 //! - `start`: what the daemon does until it is armed;
 //! - `daemon`: memory, events until loss, symbols, report.
 //!
@@ -27,10 +27,10 @@ fn main() {
     };
     let rows = match std::env::args().nth(1).as_deref() {
         Some("calls") => calls::calls(clock),
-        Some("workload") => workload::workload(clock),
+        Some("workload" | "workload-smp") => workload::workload(clock),
         Some("start") => daemon::start(clock),
         Some("daemon") => daemon::daemon(),
-        other => panic!("injector-bench calls|workload|start|daemon, not {other:?}"),
+        other => panic!("injector-bench calls|start|workload|workload-smp|daemon, not {other:?}"),
     };
     if clock == Clock::Wall {
         // The machine goes on after this.

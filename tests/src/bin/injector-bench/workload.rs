@@ -15,11 +15,14 @@ use crate::daemon::cpu_time;
 /// Rounds in which the workload runs by itself, beside empty programs, and beside the injector: in turn, so that what the machine
 /// does over time meets all alike.
 const ROUNDS: usize = 5;
+/// On one CPU nothing happens beside it, and it repeats to some tenths of a percent.
+const ROUNDS_ON_ONE_CPU: usize = 3;
 /// So often it runs in each: once is 50 ms of work, too little to tell hundredths.
 const TIMES: u32 = 5;
 
 /// All rows.
 pub fn workload(clock: Clock) -> Vec<Value> {
+    let rounds = if cpus() == 1 { ROUNDS_ON_ONE_CPU } else { ROUNDS };
     let other = Worker::start();
     let script = place::workloads().join("ext4.sh");
     run(&script, "setup");
@@ -35,7 +38,7 @@ pub fn workload(clock: Clock) -> Vec<Value> {
     measured();
     let (mut plain, mut empty, mut beside) = (Vec::new(), BACKENDS.map(|_| Vec::new()), BACKENDS.map(|_| Vec::new()));
     let mut of_daemon = BACKENDS.map(|_| Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         plain.push(measured());
         for (i, backend) in BACKENDS.into_iter().enumerate() {
             let programs = HOOKS.map(|hook| hook.attach(backend, SmallProgram::Empty));
@@ -60,8 +63,8 @@ pub fn workload(clock: Clock) -> Vec<Value> {
     };
     let row = |what: String, times: &mut Vec<f64>, percent_more: Option<f64>| {
         times.sort_by(f64::total_cmp);
-        let mut row = json!({"what": what, "runs": ROUNDS, "percent_more": percent_more});
-        for (name, at) in [("median", ROUNDS / 2), ("min", 0), ("max", ROUNDS - 1)] {
+        let mut row = json!({"what": what, "runs": rounds, "percent_more": percent_more});
+        for (name, at) in [("median", rounds / 2), ("min", 0), ("max", rounds - 1)] {
             row[format!("{name}_{unit}")] = tenths(times[at]).into();
         }
         eprintln!("{row}");
@@ -71,7 +74,7 @@ pub fn workload(clock: Clock) -> Vec<Value> {
     rows[0]["hooked_calls"] = calls.into();
     let beside_plain = |what: String, times: &mut Vec<f64>| {
         times.sort_by(f64::total_cmp);
-        let more = (times[ROUNDS / 2] / plain[ROUNDS / 2] - 1.0) * 100.0;
+        let more = (times[rounds / 2] / plain[rounds / 2] - 1.0) * 100.0;
         row(what, times, Some((more * 100.0).round() / 100.0))
     };
     for (i, backend) in BACKENDS.into_iter().enumerate() {
@@ -80,7 +83,7 @@ pub fn workload(clock: Clock) -> Vec<Value> {
         let what = format!("ext4 workload, the injector attached by {backend} for another process");
         let mut row = beside_plain(what, &mut beside[i]);
         of_daemon[i].sort_by(f64::total_cmp);
-        row[format!("of_which_the_daemon_{unit}")] = tenths(of_daemon[i][ROUNDS / 2]).into();
+        row[format!("of_which_the_daemon_{unit}")] = tenths(of_daemon[i][rounds / 2]).into();
         rows.push(row);
     }
     rows
@@ -102,7 +105,7 @@ impl Spent {
         if clock == Clock::Wall {
             return Self(since_boot());
         }
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cpus = cpus();
         // A CPU's idle time is taken down when it ends; so each is woken by running there.
         for cpu in 0..cpus {
             OnOneCpu::at(cpu);
@@ -118,6 +121,10 @@ fn idle_nanoseconds(line: &str) -> Option<f64> {
     let (name, value) = line.trim().split_once(':')?;
     let idle = [".idle_sleeptime", ".iowait_sleeptime"].contains(&name.trim());
     idle.then(|| value.split_whitespace().next()?.parse().ok()).flatten()
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn tenths(number: f64) -> f64 {
