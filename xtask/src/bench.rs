@@ -33,10 +33,11 @@ const MEMORY_MB: u32 = 3072;
 #[command(
     after_help = "Instructions per hooked call repeat to about 0.1 %; times depend on the machine that emulates.\n\n\
 --host needs root, BTF, kprobes, the kernel's headers, and all that `injector check` asks for; what is missing is said \
-before anything is built or attached, with exit status 3. Only calls of the test module, which is loaded for it and unloaded \
-again, are failed; but it is a kernel whose allocations are overridden: use a machine that you can afford to lose. It was \
-tried in this project's guests (the same program, by their own time) and, as far as saying what is missing, on machines \
-without all that; not on real hardware."
+before anything is built or attached, with exit status 3. What is failed are calls of \
+the test module, which is loaded for it and unloaded again, and by the kernel's own injector, bpftrace and bcc (where they are \
+there) allocations of the measuring process: use a machine that you can afford to lose. It was tried in this project's guests \
+(the same program, by their own time and with other paths; the module built for their kernel) and, as far as saying what is \
+missing, on a machine without all that; not on real hardware."
 )]
 pub struct Bench {
     /// Guest kernel, as for vm
