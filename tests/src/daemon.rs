@@ -1,16 +1,16 @@
 //! The injector as users start it: its command line, its exit code, what it writes.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::report::Report;
-use crate::{bpf, shell};
+use crate::{bpf, place, shell};
 
 /// Where the guest has it.
 pub const INJECTOR: &str = "/usr/bin/injector";
@@ -93,7 +93,8 @@ impl Injector {
         crate::module::load();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let output = std::env::temp_dir().join(format!("injector-{}-{number}.json", std::process::id()));
-        let child = Command::new(INJECTOR)
+        let program = place::injector();
+        let child = Command::new(&program)
             .args(["--format", "json", "--output"])
             .arg(&output)
             .args(arguments)
@@ -101,7 +102,7 @@ impl Injector {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn();
-        let mut child = child.unwrap_or_else(|e| panic!("{INJECTOR}: {e}"));
+        let mut child = child.unwrap_or_else(|e| panic!("{}: {e}", program.display()));
         let pipe = child.stderr.take().expect("asked for");
         // SAFETY: the descriptor is open.
         unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
@@ -147,6 +148,20 @@ impl Injector {
     pub fn stop(self) -> Report {
         self.signal(libc::SIGINT);
         self.finish_well()
+    }
+
+    /// As [`Self::stop`], but reads no more than the first and the last line; the others are for `look`, which gets the file.
+    pub fn stop_unread<T>(mut self, look: impl FnOnce(&Path) -> T) -> (Report, T) {
+        self.signal(libc::SIGINT);
+        let status = shell::wait(&mut self.child, STOP_LIMIT);
+        let stderr = self.stderr.text();
+        assert!(status.is_some_and(|status| status.success()), "{:?}: {status:?}\n{stderr}", self.arguments);
+        let file = File::open(&self.output).unwrap_or_else(|e| panic!("{}: {e}", self.output.display()));
+        let mut lines = BufReader::new(file).lines().map(|line| line.unwrap_or_else(|e| panic!("{e}")));
+        let first = lines.next().unwrap_or_default();
+        let last = lines.last().unwrap_or_default();
+        bpf::gone_within(Duration::from_secs(1), "after the injector's end");
+        (Report::parse(&format!("{first}\n{last}\n"), &stderr), look(&self.output))
     }
 
     /// Waits for its end, which must be a good one, and reads what it wrote.

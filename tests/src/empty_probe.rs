@@ -21,6 +21,8 @@ pub enum SmallProgram {
     Empty,
     /// It compares the process, and no more: less is not to be had with a target.
     Comparing,
+    /// It compares the task's cgroup at one level, and no more: less is not to be had with a cgroup.
+    ComparingCgroup,
     /// It takes the stack, and no more: less is not to be had with a filter on stacks, or a histogram of them.
     Walking,
     /// It keeps its CPU busy for milliseconds, interrupts allowed.
@@ -32,6 +34,7 @@ impl SmallProgram {
         match self {
             Self::Empty => &EMPTY,
             Self::Comparing => &COMPARING,
+            Self::ComparingCgroup => &COMPARING_CGROUP,
             Self::Walking => &WALKING,
             Self::Busy => &BUSY,
         }
@@ -67,6 +70,8 @@ struct LoadAttributes {
 const EMPTY: [u64; 2] = [0xb7, 0x95];
 /// `r0 = bpf_get_current_pid_tgid() >> 32; if r0 == 1 goto +0; r0 = 0; exit`.
 const COMPARING: [u64; 5] = [0x85 | 14 << 32, 0x077 | 32 << 32, 0x15 | 1 << 32, EMPTY[0], EMPTY[1]];
+/// `r1 = 1; r0 = bpf_get_current_ancestor_cgroup_id(r1); if r0 == 1 goto +0; r0 = 0; exit`.
+const COMPARING_CGROUP: [u64; 5] = [0x1b7 | 1 << 32, 0x85 | 123 << 32, 0x15 | 1 << 32, EMPTY[0], EMPTY[1]];
 /// `r4 = 0; r3 = 512; r2 = r10; r2 -= 512; bpf_get_stack(r1, r2, r3, r4); r0 = 0; exit`: 64 frames.
 const WALKING: [u64; 7] =
     [0x4b7, 0x3b7 | 512 << 32, 0xa2bf, 0x207 | 0xffff_fe00 << 32, 0x85 | 67 << 32, EMPTY[0], EMPTY[1]];

@@ -15,6 +15,7 @@ pub mod empty_probe;
 pub mod inventory;
 pub mod kernel_log;
 pub mod module;
+pub mod place;
 pub mod report;
 pub mod shell;
 pub mod steps;

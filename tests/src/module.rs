@@ -7,15 +7,15 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Once;
 
-/// Where the guest has it.
-const MODULE: &str = "/lib/modules/injector_test.ko";
+use crate::place;
+
 /// Its file.
 pub const RUN: &str = "/sys/kernel/debug/injector_test/run";
 
 /// Loads the module unless it is loaded; mounts debugfs unless it is mounted.
 pub fn load() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| load_file(MODULE, "injector_test", RUN));
+    ONCE.call_once(|| load_file(&place::module().to_string_lossy(), "injector_test", RUN));
 }
 
 /// Loads the module `name` from `file`, unless it is loaded; afterwards `made`, in debugfs, exists.
@@ -34,6 +34,13 @@ pub(crate) fn load_file(file: &str, name: &str, made: &str) {
         assert_eq!(result, 0, "loading {file}: {}", std::io::Error::last_os_error());
     }
     assert!(Path::new(made).exists(), "the module {name} is loaded and {made} does not exist");
+}
+
+/// Takes the module out of the kernel again, for machines that go on after this; no file of it may be open.
+pub fn unload() {
+    // SAFETY: a C string.
+    let result = unsafe { libc::syscall(libc::SYS_delete_module, c"injector_test".as_ptr(), libc::O_NONBLOCK) };
+    assert_eq!(result, 0, "removing the module injector_test: {}", std::io::Error::last_os_error());
 }
 
 /// Mounts a kernel file system without options.

@@ -1,4 +1,9 @@
-//! `cargo xtask bench`: what the injector costs, in a guest whose clock counts instructions and in one with two CPUs.
+//! `cargo xtask bench`: what the injector costs, in a guest whose clock counts instructions and in one with two CPUs, or on
+//! this machine.
+
+mod bcc;
+mod host;
+mod table;
 
 use std::sync::Arc;
 
@@ -9,118 +14,154 @@ use injector_guest::{Command, Streams, Verdict};
 use serde_json::Value;
 
 use crate::guest_root::{self, Contents};
+use crate::kernel::Kernel;
+use crate::module;
 use crate::static_build;
 use crate::tee::Tee;
 use crate::test::guests;
 use crate::vm::{self, Guest, KernelChoice};
-use crate::{module, process};
+pub use host::HostLacks;
 
 /// In the guest.
 const PROGRAM: &str = "/usr/bin/injector-bench";
 /// The test that has the peers in its guest.
 const PEERS: &str = "inventory";
-/// Enough for bpftrace and the workload's disk, which is in memory.
+/// Enough for bpftrace, and a million lines in memory.
 const MEMORY_MB: u32 = 3072;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Instructions per hooked call repeat to about 0.1 %; times depend on the machine that emulates."
+    after_help = "Instructions per hooked call repeat to about 0.1 %; times depend on the machine that emulates.\n\n\
+--host needs root, BTF, kprobes, the kernel's headers, and all that `injector check` asks for; what is missing is said \
+before anything is built or attached, with exit status 3. What is failed are calls of \
+the test module, which is loaded for it and unloaded again, and by the kernel's own injector, bpftrace and bcc (where they are \
+there) allocations of the measuring process: use a machine that you can afford to lose. It was tried in this project's guests \
+(the same program, by their own time and with other paths; the module built for their kernel) and, as far as saying what is \
+missing, on a machine without all that; not on real hardware."
 )]
 pub struct Bench {
     /// Guest kernel, as for vm
     #[arg(long, default_value_t)]
     kernel: KernelChoice,
+    /// On this machine and its own kernel: nanoseconds of its time instead of instructions
+    #[arg(long, conflicts_with = "kernel")]
+    host: bool,
+    /// Only this part; repeatable
+    #[arg(long = "part", value_name = "PART", value_parser = PARTS.map(|part| part.name))]
+    parts: Vec<String>,
     /// Only calls, and of them only rows with this in them, beside the empty programs
-    #[arg(long, value_name = "PART")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "parts")]
     only: Option<String>,
     /// JSON lines instead of tables
     #[arg(long)]
     json: bool,
 }
 
+/// What injector-bench measures at a time.
+struct Part {
+    name: &'static str,
+    /// The machine for it has so many CPUs, and its clock counts instructions.
+    counted: Option<u32>,
+    heading: &'static str,
+}
+
+/// How a hooked call's cost is told.
+const CALLS: &str = "calls";
+
+const PARTS: [Part; 5] = [
+    Part { name: CALLS, counted: Some(1), heading: "cost of a hooked call above the unhooked kernel" },
+    Part { name: "start", counted: Some(1), heading: "from the daemon's start until it is armed" },
+    Part { name: "workload", counted: Some(1), heading: "a file-system workload" },
+    Part { name: "workload-smp", counted: Some(2), heading: "a file-system workload; repeats to some percent only" },
+    Part { name: "daemon", counted: None, heading: "the daemon" },
+];
+
+impl Part {
+    /// Its heading in full.
+    fn title(&self, host: bool) -> String {
+        let machine = match (host, self.counted) {
+            (true, _) => "this machine's own time".to_owned(),
+            (false, Some(1)) => "one CPU, -icount".to_owned(),
+            (false, Some(cpus)) => format!("{cpus} CPUs, -icount"),
+            (false, None) => "two emulated CPUs, their own time".to_owned(),
+        };
+        format!("{} ({machine})", self.heading)
+    }
+}
+
 impl Bench {
     pub fn run(&self) -> Result<()> {
+        if self.host {
+            let host = host::Host::find()?;
+            return self.all(&host.name(), |part| host.measure(part.name, self.only.as_deref()));
+        }
         let (image, kernel) = self.kernel.find()?;
         let kernel = kernel.context("bench needs a guest kernel of the project's, for the test module: 6.12 or 6.1")?;
-        let bench = static_build::binary("injector-tests", "injector-bench")?;
         let contents = Contents {
             injector: Some(vm::injector()?),
             modules: module::build(&kernel)?,
-            added: vec![
-                (bench, PROGRAM.to_owned()),
-                (process::workspace().join("tests/workloads"), "/workloads".to_owned()),
-            ],
+            added: vec![(static_build::binary("injector-tests", "injector-bench")?, PROGRAM.to_owned())],
         };
         let guest = Guest::new(image, &guest_root::build(&contents)?)?;
-        let peers = guests::programs([PEERS].into_iter())?;
-        let calls = self.measure(&guest, "calls", Some(1), &peers)?;
-        let rest = self.only.is_none();
-        let workload = if rest { self.measure(&guest, "workload", Some(2), &[])? } else { Vec::new() };
-        let daemon = if rest { self.measure(&guest, "daemon", None, &[])? } else { Vec::new() };
-        if self.json {
-            for row in calls.iter().chain(&workload).chain(&daemon) {
-                println!("{row}");
+        self.all(&self.kernel.to_string(), |part| {
+            let peers = if part.name == CALLS { peers(&kernel)? } else { Vec::new() };
+            self.measure(&guest, part, &peers)
+        })
+    }
+
+    /// Measures all parts that are asked for, and prints each when it is there.
+    fn all(&self, kernel: &str, measure: impl Fn(&Part) -> Result<Vec<Value>>) -> Result<()> {
+        if !self.json {
+            println!("kernel {kernel}");
+        }
+        let wanted = |part: &&Part| match &self.only {
+            Some(_) => part.name == CALLS,
+            // A real machine has as many CPUs as it has.
+            None if self.host && part.name == "workload-smp" => false,
+            None => self.parts.is_empty() || self.parts.iter().any(|name| name == part.name),
+        };
+        for part in PARTS.iter().filter(wanted) {
+            let rows = measure(part)?;
+            if self.json {
+                for mut row in rows {
+                    row["part"] = part.name.into();
+                    row["kernel"] = kernel.into();
+                    println!("{row}");
+                }
+                continue;
             }
-            return Ok(());
+            println!("\n{}\n", part.title(self.host));
+            if part.name == CALLS { table::calls(&rows) } else { table::others(&rows) }
         }
-        println!("kernel {}: instructions per hooked call above the unhooked kernel (one CPU, -icount)\n", self.kernel);
-        println!("{:<6}{:<10}{:>14}{:>12}  what", "hook", "by", "instructions", "x empty");
-        for row in &calls {
-            let ratio = row["of_empty"].as_f64().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-            let instructions = row["instructions"].as_i64().unwrap_or_default();
-            println!(
-                "{:<6}{:<10}{instructions:>14}{ratio:>12}  {}",
-                text(row, "hook"),
-                text(row, "by"),
-                text(row, "what")
-            );
-        }
-        if !rest {
-            return Ok(());
-        }
-        println!("\na file-system workload (two CPUs, -icount: a millisecond is a million instructions)\n");
-        workload.iter().for_each(print);
-        println!("\nthe daemon (two emulated CPUs)\n");
-        daemon.iter().for_each(print);
         Ok(())
     }
 
-    /// `counted`: on a machine with so many CPUs whose clock counts instructions.
-    fn measure(
-        &self,
-        guest: &Guest,
-        what: &str,
-        counted: Option<u32>,
-        programs: &[(&str, Arc<Image>)],
-    ) -> Result<Vec<Value>> {
-        let mut machine = guest.machine(&format!("{}-bench-{what}", self.kernel))?;
-        machine.images.extend(programs.iter().map(|(_, image)| image.path().to_owned()));
-        machine.icount = counted.is_some();
-        machine.cpus = counted.unwrap_or(2);
+    fn measure(&self, guest: &Guest, part: &Part, programs: &[Arc<Image>]) -> Result<Vec<Value>> {
+        let mut machine = guest.machine(&format!("{}-bench-{}", self.kernel, part.name))?;
+        machine.images.extend(programs.iter().map(|image| image.path().to_owned()));
+        machine.icount = part.counted.is_some();
+        machine.cpus = part.counted.unwrap_or(2);
         machine.memory_mb = MEMORY_MB;
         let output = Tee::quiet();
         let streams = Streams { stdout: Box::new(output.clone()), ..Streams::inherit() };
-        let words = [PROGRAM, what].into_iter().chain(self.only.as_deref());
+        let words = [PROGRAM, part.name].into_iter().chain(self.only.as_deref());
         let outcome = machine.boot(&Command::new(words), streams)?;
         if outcome.verdict != Verdict::Exited(0) {
             vm::report(&machine, &outcome);
-            bail!("injector-bench {what} did not end well");
+            bail!("injector-bench {} did not end well", part.name);
         }
-        output
-            .text()
-            .lines()
-            .map(|line| serde_json::from_str(line).with_context(|| format!("injector-bench said {line}")))
-            .collect()
+        rows(&output.text())
     }
 }
 
-/// A row of which only its names say what is in it.
-fn print(row: &Value) {
-    let values = row.as_object().into_iter().flatten().filter(|(name, _)| *name != "what");
-    let values: Vec<String> = values.map(|(name, value)| format!("{name} {value}")).collect();
-    println!("{:<64}{}", text(row, "what"), values.join(", "));
+/// What else one could use, on top of a guest's root.
+fn peers(kernel: &Kernel) -> Result<Vec<Arc<Image>>> {
+    let mut peers: Vec<_> = guests::programs([PEERS].into_iter())?.into_iter().map(|(_, image)| image).collect();
+    peers.extend(bcc::overlay(kernel)?.map(Arc::new));
+    Ok(peers)
 }
 
-fn text<'a>(row: &'a Value, name: &str) -> &'a str {
-    row[name].as_str().unwrap_or_default()
+/// What injector-bench has printed.
+fn rows(text: &str) -> Result<Vec<Value>> {
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("injector-bench said {line}"))).collect()
 }

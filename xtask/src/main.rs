@@ -42,7 +42,7 @@ enum Verb {
     Run(run::Run),
     /// Format, lint, and run all tests, on this machine and in guests
     Test(test::Test),
-    /// Measure what the injector costs, in guests
+    /// Measure what the injector costs, in guests or on this machine
     Bench(bench::Bench),
     /// Measure how much work the programs are for the kernel's verifier, in guests
     Verify(verify::Verify),
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            let missing = error.downcast_ref::<setup::NeedsInstall>().is_some();
+            let missing = error.is::<setup::NeedsInstall>() || error.is::<bench::HostLacks>();
             if missing { ExitCode::from(setup::EXIT_MISSING as u8) } else { ExitCode::FAILURE }
         }
     }

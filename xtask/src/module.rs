@@ -16,6 +16,11 @@ const NAMES: [&str; 2] = ["injector_test.ko", "injector_defects.ko"];
 
 /// The modules for `kernel`, built if their sources changed.
 pub fn build(kernel: &Kernel) -> Result<Vec<PathBuf>> {
+    build_for(&kernel.tree(), kernel.directory())
+}
+
+/// The same for a kernel with this build tree, or these headers; they are kept below `kept`.
+pub fn build_for(tree: &Path, kept: &Path) -> Result<Vec<PathBuf>> {
     let source = process::workspace().join("tests/module");
     let files = sources(&source)?;
     let mut text = Vec::new();
@@ -24,22 +29,22 @@ pub fn build(kernel: &Kernel) -> Result<Vec<PathBuf>> {
         text.push(0);
         text.extend_from_slice(content);
     }
-    let directory = kernel.directory().join(format!("module-{:016x}", fnv1a(&text)));
+    let directory = kept.join(format!("module-{:016x}", fnv1a(&text)));
     let modules: Vec<PathBuf> = NAMES.iter().map(|name| directory.join(name)).collect();
     if modules.iter().all(|module| module.is_file()) {
         return Ok(modules);
     }
     setup::packages(&[Group::Module])?;
-    eprintln!("modules: building {} for {}", NAMES.join(" and "), kernel.directory().display());
+    eprintln!("modules: building {} for {}", NAMES.join(" and "), tree.display());
     let work = tempfile::Builder::new()
         .prefix("module-building-")
-        .tempdir_in(kernel.directory())
-        .with_context(|| format!("can't write to {}", kernel.directory().display()))?;
+        .tempdir_in(kept)
+        .with_context(|| format!("can't write to {}", kept.display()))?;
     for (name, content) in &files {
         fs::write(work.path().join(name), content).with_context(|| format!("can't copy {name}"))?;
     }
     let mut make = Command::new("make");
-    make.arg("-C").arg(kernel.tree()).arg(format!("M={}", work.path().display())).arg("modules");
+    make.arg("-C").arg(tree).arg(format!("M={}", work.path().display())).arg("modules");
     make.env("LC_ALL", "C").env_remove("MAKEFLAGS").env_remove("MFLAGS");
     let output =
         make.stdin(Stdio::null()).output().with_context(|| format!("can't start {}", process::shown(&make)))?;
