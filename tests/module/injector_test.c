@@ -26,6 +26,7 @@
  *                      of the writer: `current` is the writer.
  *   chain=a|b          the function that leads to injector_test_allocate(): injector_test_chain_a or _b
  *   depth=N            that many frames of injector_test_deeper() in between, up to 100
+ *   sleep=MS           from=task: the call sleeps that long before it returns
  *
  * Result: calls=N failed=M ns=… first_failed_ns=… last_failed_ns=… cpu=… context=task|softirq|hardirq pid=…
  * (times are CLOCK_MONOTONIC; cpu, context and pid are those of the last call). After an error of write(): error=REASON.
@@ -39,9 +40,11 @@
 #include <linux/gfp.h>
 #include <linux/interrupt.h>
 #include <linux/irq_work.h>
+#include <linux/jiffies.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
@@ -142,6 +145,7 @@ struct run {
 	int cpu;
 	unsigned int chain;
 	unsigned int depth;
+	unsigned int sleep_ms;
 
 	/* what came of it */
 	unsigned long calls;
@@ -467,6 +471,9 @@ static const char *parse_word(struct run *run, char *word)
 	} else if (!strcmp(word, "depth")) {
 		if (kstrtouint(value, 0, &run->depth) || run->depth > MAX_DEPTH)
 			return "bad depth";
+	} else if (!strcmp(word, "sleep")) {
+		if (kstrtouint(value, 0, &run->sleep_ms))
+			return "bad sleep";
 	} else if (!strcmp(word, "cpu")) {
 		if (kstrtoint(value, 0, &run->cpu) || run->cpu < 0 || run->cpu >= nr_cpu_ids || !cpu_online(run->cpu))
 			return "no such cpu";
@@ -488,6 +495,8 @@ static const char *check_request(const struct run *run)
 		return "NOFAIL needs direct reclaim and a small size";
 	if (atomic && ((run->gfp & __GFP_DIRECT_RECLAIM) || run->kind == KIND_CREATE_CACHE || run->scope != SCOPE_NONE))
 		return "may sleep, and that in an interrupt";
+	if (run->from != FROM_TASK && run->sleep_ms)
+		return "only from=task sleeps";
 	if (run->from == FROM_TASK && run->cpu >= 0)
 		return "from=task runs where the writer runs: pin the writer";
 	if (run->kind == KIND_SLAB_BULK && !run->cache)
@@ -513,6 +522,7 @@ static const char *parse_request(struct run *run)
 	run->cpu = -1;
 	run->chain = 0;
 	run->depth = 0;
+	run->sleep_ms = 0;
 	run->calls = 0;
 	run->failed = 0;
 	run->first_failed_ns = 0;
@@ -538,6 +548,8 @@ static own_frame int injector_test_run(struct run *run)
 	switch (run->from) {
 	case FROM_TASK:
 		injector_test_task(run);
+		if (run->sleep_ms)
+			schedule_timeout_killable(msecs_to_jiffies(run->sleep_ms));
 		break;
 	case FROM_WORKQUEUE:
 		if (run->cpu < 0)
