@@ -126,9 +126,9 @@ pub static NAMES: Array<Automaton> = Array::with_max_entries(GLOBS, 0);
 #[map]
 pub static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(HOOKS as u32, 0);
 
-/// What walks of stacks have found, by a hash of the raw frames that they look at: to look at each frame again costs more than to unwind the
-/// stack, and most allocations come by stacks that were there before. All that a walk finds depends on the frames, and on what
-/// does not change while the programs are loaded. Entries are only added, so that one that is read is not given to another
+/// What walks of stacks have found, by a hash of the raw frames that they look at: to look at each frame again costs thousands of
+/// instructions, and most allocations come by stacks that were there before. All that a walk finds depends on the frames, and on
+/// what does not change while the programs are loaded. Entries are only added, so that one that is read is not given to another
 /// stack meanwhile; when it is full, new stacks are walked each time.
 #[map]
 pub static WALKS: HashMap<u64, Walk> = HashMap::with_max_entries(MAX_WALKS, 0);

@@ -134,7 +134,7 @@ struct Hashing {
 }
 
 /// A hash of the raw frames in `scratch.site` that a walk looks at. It stays on the program's stack, where the verifier of 6.1
-/// may take a wrong number for it ([`maps::WALKS`]'s neighbour says why): it is a key, and nothing branches on it.
+/// may take a wrong number for it ([`maps::WALK`] says why): it is a key, and nothing branches on it.
 #[inline(always)]
 fn hash_of_raw(len: u32, start: u64, scratch: &mut Scratch) -> u64 {
     let mut hashing = Hashing { frames: scratch.site.frames.as_ptr(), hash: start };

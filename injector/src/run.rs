@@ -54,8 +54,6 @@ const TICK: Duration = Duration::from_millis(200);
 const TICKS_TO_LATE_MODULES: u32 = 10;
 /// How many records of a rule are handled before the heartbeat gets its turn.
 const BATCH: usize = 1024;
-/// How long records gather in the ring buffers before they are read: short to who looks on, and far from filling them.
-const GATHER: Duration = Duration::from_millis(10);
 /// How long an interrupted command may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -236,7 +234,6 @@ impl Run<'_> {
         let over = self.plan.limits.duration.map(|duration| tokio::time::Instant::from_std(self.armed + duration));
         let command = self.command.as_ref().map(watch_process).transpose().context("can't watch the command")?;
         let mut gone = Gone::default();
-        let mut rested = tokio::time::Instant::now();
         let mut ticks = 0_u32;
         let mut draw = interval(Live::DRAW);
         draw.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -268,12 +265,12 @@ impl Run<'_> {
                     }
                 }
                 _ = draw.tick(), if self.live.has_status() => self.draw(),
-                // The kernel wakes the reader for a record where there was none: a reader that lets them gather is woken less.
-                ready = async { sleep_until(rested).await; rings.ready().await } => {
+                ready = rings.ready() => {
                     ready.context("can't watch the ring buffers")?;
-                    if rings.drain(BATCH, |rule, record| self.take(rule, record)) {
-                        self.output_error = self.sink.flush().err().or(self.output_error.take());
-                        rested = tokio::time::Instant::now() + GATHER;
+                    if rings.drain(BATCH, |rule, record| self.take(rule, record))
+                        && let Err(error) = self.sink.flush()
+                    {
+                        self.output_error = Some(error);
                     }
                     if self.output_error.is_some() {
                         return Ok(End::Output);

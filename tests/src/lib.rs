@@ -11,13 +11,13 @@ pub mod bpftrace;
 pub mod cgroup;
 pub mod daemon;
 pub mod defects;
-pub mod empty_probe;
 pub mod inventory;
 pub mod kernel_log;
 pub mod module;
 pub mod place;
 pub mod report;
 pub mod shell;
+pub mod small_probe;
 pub mod steps;
 pub mod terminal;
 pub mod verifier;
@@ -25,10 +25,10 @@ pub mod worker;
 
 pub use cgroup::Cgroup;
 pub use daemon::{Finished, Injector, refused, run};
-pub use empty_probe::{EmptyProbe, SmallProgram};
 pub use kernel_log::KernelLog;
 pub use module::{Outcome, RunFile};
 pub use report::Report;
+pub use small_probe::{SmallProbe, SmallProgram};
 pub use steps::Steps;
 pub use worker::Worker;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use injector_tests::worker::Options;
-use injector_tests::{EmptyProbe, Injector, SmallProgram, Worker, module, refused};
+use injector_tests::{Injector, SmallProbe, SmallProgram, Worker, module, refused};
 
 const WAYS: [&str; 2] = ["kprobe", "fmod-ret"];
 
@@ -100,7 +100,7 @@ fn what_returns_null_is_refused() {
 
 /// Interrupts that allocate come to CPU 0 while a program on another kprobe runs there.
 fn missed_beside_a_busy_kprobe(backend: &str) -> u64 {
-    let _busy = EmptyProbe::attach("__x64_sys_getppid", SmallProgram::Busy);
+    let _busy = SmallProbe::attach("__x64_sys_getppid", SmallProgram::Busy);
     let (one, two) = (Worker::on_cpu(0), Worker::on_cpu(1));
     // Asks on CPU 1 for allocations in interrupts of CPU 0, while this thread keeps CPU 0 busy.
     pin_to(0);

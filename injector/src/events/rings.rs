@@ -1,13 +1,22 @@
 //! The ring buffers of a run's rules, watched together.
 
-use std::{future::poll_fn, io, task::Poll};
+use std::{future::poll_fn, io, task::Poll, time::Duration};
 
 use aya::maps::{MapData, RingBuf};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{Instant, sleep_until},
+};
+
+/// How long records gather before they are read: short to who looks on, and far from filling the rings. The kernel wakes the
+/// reader for a record where there was none, so a reader that lets them gather is woken less.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// One ring for each rule.
 pub struct Rings {
     rings: Vec<AsyncFd<RingBuf<MapData>>>,
+    /// Until then records gather.
+    rests_until: Instant,
 }
 
 impl Rings {
@@ -20,14 +29,15 @@ impl Rings {
             // SAFETY: a ring owns its one descriptor, and gives it up when it is dropped, not before.
             Ok(unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?)
         };
-        Ok(Self { rings: rings.into_iter().map(watch).collect::<io::Result<_>>()? })
+        Ok(Self { rings: rings.into_iter().map(watch).collect::<io::Result<_>>()?, rests_until: Instant::now() })
     }
 
-    /// Waits until a ring has something.
+    /// Waits until a ring has something, and lets it gather for a moment if all were empty just now.
     ///
     /// # Errors
     /// Those of epoll.
     pub async fn ready(&mut self) -> io::Result<()> {
+        sleep_until(self.rests_until).await;
         poll_fn(|context| {
             for ring in &self.rings {
                 if let Poll::Ready(ready) = ring.poll_read_ready(context) {
@@ -54,6 +64,9 @@ impl Rings {
                 Ok(())
             });
             empty &= drained.is_err();
+        }
+        if empty {
+            self.rests_until = Instant::now() + GATHER;
         }
         empty
     }

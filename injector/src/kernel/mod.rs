@@ -15,7 +15,7 @@ pub mod hooks;
 pub mod kallsyms;
 pub mod modules;
 pub mod options;
-pub mod preemption;
+mod preemption;
 
 use std::io;
 use std::path::PathBuf;

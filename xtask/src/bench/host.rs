@@ -96,10 +96,11 @@ fn missing(tree: &Path) -> Vec<String> {
     }
     for (file, word, what) in NEEDS {
         let has_word = |text: String| text.lines().any(|line| line.split('\t').next() == Some(word));
-        let there = match fs::read_to_string(file) {
-            Ok(text) if !word.is_empty() => has_word(text),
-            // The list itself is told of below.
-            _ => Path::new(file).exists() || !word.is_empty(),
+        let there = if word.is_empty() {
+            Path::new(file).exists()
+        } else {
+            // That there is no list is told of below.
+            fs::read_to_string(file).map_or(true, has_word)
         };
         if !there {
             missing.push(what.to_owned());

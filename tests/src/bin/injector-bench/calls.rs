@@ -6,7 +6,7 @@ use std::path::Path;
 
 use injector::kernel::KernelFiles;
 use injector::kernel::btf::{Btf, Wanted};
-use injector_tests::{Cgroup, EmptyProbe, Injector, RunFile, SmallProgram, Worker};
+use injector_tests::{Cgroup, Injector, RunFile, SmallProbe, SmallProgram, Worker};
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
@@ -39,10 +39,10 @@ pub const HOOKS: [Hook; 2] = [
 
 impl Hook {
     /// Puts a program on it.
-    pub fn attach(&self, backend: &str, program: SmallProgram) -> EmptyProbe {
+    pub fn attach(&self, backend: &str, program: SmallProgram) -> SmallProbe {
         match backend {
-            "kprobe" => EmptyProbe::attach(self.function, program),
-            _ => EmptyProbe::attach_fmod_ret(function_id(self.function), program),
+            "kprobe" => SmallProbe::attach(self.function, program),
+            _ => SmallProbe::attach_fmod_ret(function_id(self.function), program),
         }
     }
 }

@@ -43,7 +43,7 @@ impl SmallProgram {
 
 /// Attached as long as it lives.
 #[derive(Debug)]
-pub struct EmptyProbe {
+pub struct SmallProbe {
     _attached: OwnedFd,
     _program: OwnedFd,
 }
@@ -97,7 +97,7 @@ struct EventAttributes {
     probe_offset: u64,
 }
 
-impl EmptyProbe {
+impl SmallProbe {
     /// Puts a program on a kernel function, by a kprobe.
     pub fn attach(function: &str, program: SmallProgram) -> Self {
         Self::on_kprobe(function, program.instructions())
@@ -117,7 +117,7 @@ impl EmptyProbe {
         });
         let mut open = [0_u64, u64::from(program.as_raw_fd().unsigned_abs()), 0];
         // SAFETY: the attributes are numbers: no name, since the program knows its function.
-        let attached = owned("attaching the empty program", unsafe {
+        let attached = owned("attaching a small program", unsafe {
             libc::syscall(libc::SYS_bpf, RAW_TRACEPOINT_OPEN, &raw mut open, size_of_val(&open))
         });
         Self { _attached: attached, _program: program }
@@ -134,13 +134,13 @@ impl EmptyProbe {
             ..EventAttributes::default()
         };
         // SAFETY: as above. Any process, CPU 0, no group: a kprobe fires on all CPUs all the same.
-        let event = owned("attaching the empty program", unsafe {
+        let event = owned("attaching a small program", unsafe {
             libc::syscall(libc::SYS_perf_event_open, &raw const attributes, -1, 0, -1, PERF_FLAG_FD_CLOEXEC)
         });
         for (request, argument) in [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)] {
             // SAFETY: both descriptors are open; the requests take a number.
             let result = unsafe { libc::ioctl(event.as_raw_fd(), request, argument as *const c_void) };
-            assert_eq!(result, 0, "enabling the empty program: {}", io::Error::last_os_error());
+            assert_eq!(result, 0, "enabling a small program: {}", io::Error::last_os_error());
         }
         Self { _attached: event, _program: program }
     }
