@@ -33,7 +33,7 @@ use crate::{
     kernel::{Facts, KernelFiles, Survey, gfp::GfpBits},
     metrics,
     plan::{Hook, Limits, Plan, Policy},
-    session::{self, Attached, Loader, RuleArming, Session, Streams, Wire, monotonic_ns},
+    session::{self, Attached, RuleArming, Session, Streams, Wire, monotonic_ns},
     sinks::{self, Sink, Status},
     target::{Command, Outcome, Targets},
 };
@@ -69,7 +69,6 @@ pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32>
     let stage = |what| status.iter().for_each(|status| status.stage(what));
     stage("looking at the kernel");
     let files = KernelFiles::default();
-    let loader = Loader::prepare()?;
     let facts = prerequisites(&files, plan)?;
     debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
@@ -81,7 +80,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32>
     let mut sink = sinks::open(&plan.output, plan.target.command.is_some())?;
     let mut interrupts = Interrupts::new()?;
     stage("loading and attaching the programs");
-    let (session, streams) = Session::attach(loader, &wires, ebpf_log)?;
+    let (session, streams) = Session::attach(&wires, ebpf_log)?;
     let hooks = session.hooks();
 
     let start = Start {
@@ -142,7 +141,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32>
 
 /// Reads the kernel's facts and refuses to go on when something that the plan needs is missing.
 pub(crate) fn prerequisites(files: &KernelFiles, plan: &Plan) -> Result<Facts> {
-    let survey = Survey::take(files);
+    let survey = Survey::quick(files);
     let report = check::run(files, &survey, &Caller::this(files), &Needs::of(plan));
     if !report.is_ok() {
         return Err(MissingPrerequisites(report.complaint()).into());

@@ -2,7 +2,7 @@
 
 use injector::cli::{self, Command};
 use injector::kernel::{Facts, KernelFiles};
-use injector::session::{Loader, Verified, Wire, verify};
+use injector::session::{Verified, Wire, verify};
 use injector::target::Targets;
 
 /// Every hook, nothing but the call looked at.
@@ -108,8 +108,7 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
             };
             let targets = Targets::open(&plan.target).expect("no target needs no opening");
             let (wires, _) = Wire::resolve(&plan, &facts, &files, &targets).expect("a plan for this kernel");
-            let loader = Loader::prepare().expect("a thread");
-            let programs = verify(loader, &wires[0]).unwrap_or_else(|error| panic!("{size}: {error:#}"));
+            let programs = verify(&wires[0]).unwrap_or_else(|error| panic!("{size}: {error:#}"));
             // Those on tracepoints are the same for each hook and backend.
             let before: Vec<String> = all
                 .iter()

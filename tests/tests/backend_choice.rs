@@ -1,8 +1,11 @@
 //! Which way to attach is chosen, by what the kernel was built with and how it preempts. The same tests say different things in
 //! a guest with preempt=full, in one with preempt=voluntary, and on a kernel without overrides.
 
+use std::time::Duration;
+
 use injector::kernel::{KernelFiles, Options};
-use injector_tests::{Injector, Worker, module, refused};
+use injector_tests::daemon::INJECTOR;
+use injector_tests::{Injector, Worker, module, refused, shell};
 use serde_json::json;
 
 struct Kernel {
@@ -54,7 +57,10 @@ fn kprobes_need_overrides() {
         assert_eq!(by_fmod_ret("kprobe"), json!([]));
         return;
     }
-    refused(&["--backend", "kprobe", "--prob", "0.1"], 3, &["CONFIG_BPF_KPROBE_OVERRIDE"]);
+    let output = shell::output(INJECTOR, &["--backend", "kprobe", "--prob", "0.1"], Duration::from_secs(60));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("use a kernel with CONFIG_BPF_KPROBE_OVERRIDE=y"), "{stderr}");
     // A function that returns NULL when it fails can only be failed by a kprobe.
     refused(&["--hook", "page-pool", "--prob", "0.1"], 2, &["page-pool", "CONFIG_BPF_KPROBE_OVERRIDE"]);
 }

@@ -1,7 +1,9 @@
 //! `injector check`, and the same list before every run.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
+use injector::kernel::{Facts, KernelFiles, Survey};
+use injector::plan::Hook;
 use injector_tests::daemon::INJECTOR;
 use injector_tests::{bpf, shell};
 use serde_json::Value;
@@ -42,11 +44,9 @@ fn in_the_guest_everything_is_there() {
 /// exit code 3, and nothing is loaded.
 #[test]
 fn what_is_missing_is_named_with_its_remedy() {
-    for (prepare, missing) in [
-        ("umount -l /sys/kernel/debug", "debugfs"),
-        ("mount -t tmpfs none /sys/kernel/btf", "btf"),
-        ("mount --bind /dev/null /proc/kallsyms", "kallsyms"),
-    ] {
+    for (prepare, missing) in
+        [("umount -l /sys/kernel/debug", "debugfs"), ("mount -t tmpfs none /sys/kernel/btf", "btf")]
+    {
         let inside = |run: &str| {
             let script = format!("{prepare} || exit 99; {INJECTOR} {run}");
             shell::output("/bin/sh", &["-c", &format!("unshare -m sh -c '{script}'")], LIMIT)
@@ -66,6 +66,43 @@ fn what_is_missing_is_named_with_its_remedy() {
         assert!(stderr.to_lowercase().contains(missing), "{stderr}");
         assert!(bpf::ours().is_empty());
     }
+}
+
+/// The kernel tells addresses neither in the file nor to a program that asks for them.
+#[test]
+fn hidden_addresses_are_said() {
+    const SETTING: &str = "/proc/sys/kernel/kptr_restrict";
+    let before = fs::read_to_string(SETTING).expect("readable");
+    fs::write(SETTING, "2").expect("writable");
+    let outputs = ["check", "--prob 0 --duration 1s"]
+        .map(|arguments| shell::output(INJECTOR, &arguments.split(' ').collect::<Vec<_>>(), LIMIT));
+    fs::write(SETTING, before).expect("writable");
+    for output in outputs {
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert!(text.contains("/proc/kallsyms hides the addresses (kernel.kptr_restrict)"), "{text}");
+    }
+    assert!(bpf::ours().is_empty());
+}
+
+/// A run asks the kernel for the few addresses that it needs, `injector check` reads all that the kernel has.
+#[test]
+fn addresses_that_are_asked_for_are_those_of_the_file() {
+    let files = KernelFiles::default();
+    let [read, asked] = [Survey::take(&files), Survey::quick(&files)]
+        .map(|survey| survey.into_facts().expect("a kernel that can be injected into"));
+    let of = |facts: &Facts| {
+        let hooks = Hook::NAMED.map(|hook| facts.addresses.get(hook.function()));
+        (facts.text, facts.irq_entry, facts.per_cpu_offsets, facts.preempt_count, hooks)
+    };
+    assert_eq!(of(&asked), of(&read));
+    assert!(asked.per_cpu_offsets.is_some() && asked.preempt_count.is_some());
+    // Where it is quicker, and only there, the file is not read for it: without it a run has no names, and works.
+    let by_bisection = files.release().expect("proc").version() >= Some((6, 2));
+    let run = format!("mount --bind /dev/null /proc/kallsyms || exit 99; {INJECTOR} --prob 0 --duration 1s");
+    let output = shell::output("unshare", &["-m", "sh", "-c", &run], LIMIT);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(if by_bisection { 0 } else { 3 }), "{stderr}");
 }
 
 #[test]

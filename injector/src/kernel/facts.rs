@@ -86,6 +86,9 @@ fn enough(found: &Addresses) -> bool {
     has("_etext") && has(PER_CPU_OFFSETS) && (has("pcpu_hot") || has("__preempt_count"))
 }
 
+/// How addresses are had: names, functions whose copies are wanted too, and when it is enough.
+type AddressesBy = fn(&KernelFiles, &[&str], &[&str], fn(&Addresses) -> bool) -> Result<Addresses, KernelError>;
+
 impl Types {
     fn of(btf: &Btf) -> Self {
         let offsets = Offsets {
@@ -111,9 +114,19 @@ impl Types {
 }
 
 impl Survey {
-    /// Reads everything.
+    /// Reads everything, thoroughly.
     #[must_use]
     pub fn take(files: &KernelFiles) -> Self {
+        Self::with(files, Addresses::read)
+    }
+
+    /// Reads what a run needs, in the quickest way: of copies of hooks only those with usual names are found.
+    #[must_use]
+    pub fn quick(files: &KernelFiles) -> Self {
+        Self::with(files, Addresses::ask)
+    }
+
+    fn with(files: &KernelFiles, addresses: AddressesBy) -> Self {
         let functions = Hook::NAMED.map(Hook::function);
         let btf = Btf::read(
             files,
@@ -128,7 +141,7 @@ impl Survey {
             release: files.release(),
             gfp: GfpBits::read(files, btf.as_ref().ok()),
             types: btf.map(|btf| Types::of(&btf)),
-            addresses: Addresses::read(files, &SYMBOLS, &functions, enough),
+            addresses: addresses(files, &SYMBOLS, &functions, enough),
             injectable: Injectable::read(files),
             modules: Modules::read(files),
             ways: Ways::read(files, options.as_ref().ok()),
@@ -204,6 +217,6 @@ impl Facts {
     /// # Errors
     /// Something that every run needs is missing.
     pub fn read(files: &KernelFiles) -> Result<Self, KernelError> {
-        Survey::take(files).into_facts()
+        Survey::quick(files).into_facts()
     }
 }

@@ -34,6 +34,12 @@ impl KernelFiles {
         Self { root: root.into() }
     }
 
+    /// Whether they are of the kernel that this process runs on, which can then be asked other things too.
+    #[must_use]
+    pub fn are_of_running_kernel(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
     /// Where `path` (`proc/modules`) really lies.
     #[must_use]
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {

@@ -1,11 +1,15 @@
 //! The kernel's symbols: `/proc/kallsyms`.
 //!
-//! Making the text of that file is what costs (the kernel unpacks every name), so it is read at most twice: once only
-//! as far as needed for a few [`Addresses`], and once whole when somebody must be told names ([`Kallsyms`]).
+//! Making the text of that file is what costs (the kernel unpacks every name), so it is read once, when somebody must be told
+//! names ([`Kallsyms`]). A few [`Addresses`] the kernel is asked for; where that is no cheaper, the file is read as far as needed.
+
+mod ask;
 
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::ops::Range;
+
+use tracing::debug;
 
 use super::{KernelError, KernelFiles};
 use crate::plan::{StackPattern, StackPatternKind, suggest};
@@ -13,6 +17,9 @@ use crate::plan::{StackPattern, StackPatternKind, suggest};
 const FILE: &str = "proc/kallsyms";
 /// Longer symbols don't exist (KSYM_NAME_LEN is 512 since 6.1).
 const MAX_LINE: usize = 1024;
+/// What GCC calls its first copy of a function: without a result that nobody wants, and for constant arguments. Others there
+/// can be only beside these, so who can't read all names looks for these.
+const CLONES: [&str; 2] = ["isra.0", "constprop.0"];
 
 /// Addresses of a few symbols.
 #[derive(Clone, Debug, Default)]
@@ -182,6 +189,35 @@ pub fn count(files: &KernelFiles, names: &[&str]) -> Result<Vec<usize>, KernelEr
 }
 
 impl Addresses {
+    /// Of the running kernel, without reading the file where that can be had: [`Addresses::read`] does it else. Of copies only
+    /// those with usual names are found.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn ask(
+        files: &KernelFiles,
+        names: &[&str],
+        cloned: &[&str],
+        enough: impl Fn(&Self) -> bool,
+    ) -> Result<Self, KernelError> {
+        let by_bisection = files.release().ok().and_then(|release| release.version()) >= Some(ask::BY_BISECTION);
+        if !files.are_of_running_kernel() || !by_bisection {
+            return Self::read(files, names, cloned, enough);
+        }
+        let clones = cloned.iter().flat_map(|function| CLONES.map(|copy| format!("{function}.{copy}")));
+        let all: Vec<String> = names.iter().map(|name| (*name).to_owned()).chain(clones).collect();
+        let answers = match ask::ask(&all) {
+            Ok(answers) => answers,
+            Err(error) => {
+                debug!("the kernel does not tell addresses by name, so /{FILE} is read: {error}");
+                return Self::read(files, names, cloned, enough);
+            }
+        };
+        let known = all.into_iter().zip(answers).filter_map(|(name, address)| Some((name, address?)));
+        let (found, clones): (Vec<_>, Vec<_>) = known.partition(|(name, _)| names.contains(&name.as_str()));
+        Ok(Self { found, clones: clones.into_iter().map(|(name, _)| name).collect(), all_zero: false })
+    }
+
     /// Finds `names` in the kernel proper, and the compiler's copies (`name.constprop.0`) of `cloned`. Reads until what
     /// was found is `enough`, or to the end of the kernel proper.
     ///

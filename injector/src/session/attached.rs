@@ -1,18 +1,10 @@
 //! The programs of one rule, and what they share with us.
 
-use std::{
-    collections::BTreeMap,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
-use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap, RingBuf},
-    programs::{KProbe, Program, ProgramError, RawTracePoint},
-};
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, MapData, RingBuf};
 use aya_log::EbpfLogger;
-use aya_obj::generated::bpf_prog_info;
 use injector_common::{
     HOOKS,
     config::{
@@ -22,53 +14,57 @@ use injector_common::{
     counters::{Counters, DESCRIPTIONS},
     record::Site,
 };
-use tracing::debug;
 
 use super::{
-    Attempts, Hooks, Streams, Wire, bpf, hooks, monotonic_ns, object,
-    programs::{self, Kind, Programs},
+    Attempts, Hooks, Streams, Wire, hooks, monotonic_ns, object,
+    programs::{Kind, Program},
     shared::Shared,
 };
 use crate::{kernel::hooks::Attach, plan::Hook};
 
 /// Programs on tracepoints, for what hooks on allocations don't see.
-pub(super) const OF_OUTCOMES: [(&str, &str); 2] = [("syscall_exit", "sys_exit"), ("task_exit", "sched_process_exit")];
-pub(super) const OF_FAMILIES: [(&str, &str); 2] =
-    [("task_fork", "sched_process_fork"), ("task_free", "sched_process_free")];
+const OF_OUTCOMES: [(&str, &str); 2] = [("syscall_exit", "sys_exit"), ("task_exit", "sched_process_exit")];
+const OF_FAMILIES: [(&str, &str); 2] = [("task_fork", "sched_process_fork"), ("task_free", "sched_process_free")];
 
 /// Programs that are loaded, attached, and detached when this is dropped.
 pub struct Attached {
-    ebpf: Option<Ebpf>,
     live: Shared,
     state: Shared,
     counters: Shared,
     cpus: u32,
-    sites: HashMap<aya::maps::MapData, u64, Site>,
-    targets: HashMap<aya::maps::MapData, u32, u32>,
-    wanted: Vec<Wanted>,
-    /// Programs that aya can't load, by hook.
-    fmod_rets: Vec<(Hook, OwnedFd)>,
-    /// What they are attached by.
-    links: Vec<OwnedFd>,
-    /// Ids of the links of kprobes, by hook.
-    kprobes: Vec<(Hook, u32)>,
+    sites: HashMap<MapData, u64, Site>,
+    targets: HashMap<MapData, u32, u32>,
+    /// What is attached to, and how.
+    wanted: Vec<(Hook, Attach)>,
+    /// The programs there, until they are detached.
+    on_hooks: Vec<(Hook, Program)>,
+    on_tracepoints: Vec<Program>,
     /// How often hooks were missed, when they were detached.
     missed: BTreeMap<Hook, u64>,
     hooks: Hooks,
-    tracepoints: Vec<(&'static str, &'static str)>,
     budget: Option<u64>,
     /// What was counted before arming: whoever allocated then, the canaries too if they are looked at.
     before: BTreeMap<Hook, Counters>,
 }
 
-/// A hook to attach to.
-#[derive(Clone, Debug)]
-struct Wanted {
-    hook: Hook,
-    function: &'static str,
-    /// The name of its program.
-    program: String,
-    attach: Attach,
+/// The names of a rule's programs and what they are: one for each of its hooks in their order, then those on tracepoints.
+pub(super) fn programs_of(wire: &Wire) -> Result<Vec<(String, Kind)>> {
+    let numbers = Hooks::new(wire.hooks.iter().map(|(point, _)| point.hook));
+    let mut programs = Vec::with_capacity(wire.hooks.len());
+    for (point, attach) in &wire.hooks {
+        let name = hooks::program(numbers.number(point.hook).context("a hook without a number")?, *attach);
+        let kind = match *attach {
+            Attach::FmodRet { function } => Kind::FmodRet(function),
+            Attach::Kprobe => Kind::Kprobe(point.function),
+        };
+        programs.push((name, kind));
+    }
+    for (on, tracepoints) in [(wire.config.outcome, OF_OUTCOMES), (wire.config.follow, OF_FAMILIES)] {
+        if on == ON {
+            programs.extend(tracepoints.map(|(name, at)| (name.to_owned(), Kind::RawTracepoint(at))));
+        }
+    }
+    Ok(programs)
 }
 
 /// How a rule fails matches.
@@ -95,61 +91,40 @@ pub struct Arming {
 
 impl Attached {
     /// Has the kernel verify the programs. `rules`: how many rules the run has.
-    pub(super) fn load<'a>(
-        loader: &mut EbpfLoader<'a>,
-        wire: &'a Wire,
-        rules: usize,
-        ebpf_log: bool,
-    ) -> Result<(Self, Streams)> {
+    pub(super) fn load(wire: &Wire, rules: usize, ebpf_log: bool) -> Result<(Self, Streams)> {
         let config = &wire.config;
-        let sites_on = config.sites_on == ON;
-        object::configure(loader, wire, rules, ebpf_log)?;
-        let hooks = Hooks::new(wire.hooks.iter().map(|(point, _)| point.hook));
-        let mut wanted = Vec::with_capacity(wire.hooks.len());
-        for (point, attach) in &wire.hooks {
-            let number = hooks.number(point.hook).context("a hook without a number")?;
-            let program = hooks::program(number, *attach);
-            wanted.push(Wanted { hook: point.hook, function: point.function, program, attach: *attach });
-        }
-        let mut tracepoints = Vec::new();
-        if config.outcome == ON {
-            tracepoints.extend(OF_OUTCOMES);
-        }
-        if config.follow == ON {
-            tracepoints.extend(OF_FAMILIES);
-        }
-        let by_aya =
-            wanted.iter().filter(|wanted| wanted.attach == Attach::Kprobe).map(|wanted| wanted.program.as_str());
-        let by_aya: Vec<&str> = by_aya.chain(tracepoints.iter().map(|(program, _)| *program)).collect();
-        let mut ebpf = match object::load(loader, &by_aya, wire) {
-            Err(error) if error.is::<ProgramError>() => {
-                debug!("refused, and again for the verifier's reasons: {error:#}");
-                object::load(loader.verifier_log_level(VerifierLogLevel::default()), &by_aya, wire)?
+        let all = programs_of(wire)?;
+        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+        let (programs, mut maps) = object::prepare(wire, rules, ebpf_log, &names)?;
+        let mut loaded = all.iter().map(|(name, kind)| programs.load(name, *kind));
+        let wanted: Vec<_> = wire.hooks.iter().map(|(point, attach)| (point.hook, *attach)).collect();
+        let on_hooks = wanted.iter().zip(loaded.by_ref()).map(|((hook, _), program)| Ok((*hook, program?)));
+        let on_hooks = on_hooks.collect::<Result<Vec<_>>>()?;
+        let on_tracepoints = loaded.collect::<Result<Vec<_>>>()?;
+        let log = match on_hooks.first().filter(|_| ebpf_log) {
+            Some((_, program)) => {
+                Some(EbpfLogger::init_from_id(program.info()?.id).context("can't read the eBPF log")?)
             }
-            loaded => loaded?,
+            None => None,
         };
-        let fmod_rets = load_fmod_rets(&wanted, &ebpf)?;
         let streams = Streams {
-            events: RingBuf::try_from(object::take(&mut ebpf, "EVENTS")?)?,
-            attempts: sites_on.then(|| Attempts::new(object::map(&mut ebpf, "ATTEMPTS")?)).transpose()?,
-            log: ebpf_log.then(|| EbpfLogger::init(&mut ebpf)).transpose().context("can't read the eBPF log")?,
+            events: RingBuf::try_from(maps.take("EVENTS")?)?,
+            attempts: (config.sites_on == ON).then(|| Attempts::new(maps.get("ATTEMPTS")?)).transpose()?,
+            log,
         };
         let rows = config.cpus * HOOKS as u32;
         let attached = Self {
-            live: Shared::new(object::map(&mut ebpf, "LIVE")?, LIVE_KNOBS)?,
-            state: Shared::new(object::map(&mut ebpf, "STATE")?, STATES)?,
-            counters: Shared::new(object::map(&mut ebpf, "COUNTERS")?, rows * WORDS)?,
+            live: Shared::new(maps.get("LIVE")?, LIVE_KNOBS)?,
+            state: Shared::new(maps.get("STATE")?, STATES)?,
+            counters: Shared::new(maps.get("COUNTERS")?, rows * WORDS)?,
             cpus: config.cpus,
-            sites: HashMap::try_from(object::take(&mut ebpf, "SITES")?)?,
-            targets: HashMap::try_from(object::take(&mut ebpf, "PIDS")?)?,
-            ebpf: Some(ebpf),
+            sites: HashMap::try_from(maps.take("SITES")?)?,
+            targets: HashMap::try_from(maps.take("PIDS")?)?,
+            hooks: Hooks::new(wanted.iter().map(|(hook, _)| *hook)),
             wanted,
-            fmod_rets,
-            links: Vec::new(),
-            kprobes: Vec::new(),
+            on_hooks,
+            on_tracepoints,
             missed: BTreeMap::new(),
-            hooks,
-            tracepoints,
             budget: None,
             before: BTreeMap::new(),
         };
@@ -158,30 +133,9 @@ impl Attached {
 
     /// Attaches the programs, unarmed.
     pub(super) fn attach(&mut self) -> Result<()> {
-        let ebpf = self.ebpf.as_mut().context("detached already")?;
         // What a failure leads to is seen before there are failures.
-        for (name, tracepoint) in &self.tracepoints {
-            let program: &mut RawTracePoint = object::program(ebpf, name)?.try_into()?;
-            program.attach(tracepoint).with_context(|| format!("can't attach to the tracepoint {tracepoint}"))?;
-        }
-        for Wanted { hook, function, program: name, attach } in &self.wanted {
-            let loaded = self.fmod_rets.iter().find(|(loaded, _)| loaded == hook);
-            match (attach, loaded) {
-                (Attach::FmodRet { .. }, Some((_, program))) => {
-                    let link = programs::attach(program.as_fd());
-                    let refused = || format!("can't attach to {function} by fmod_ret; --backend kprobe may do");
-                    self.links.push(link.with_context(refused)?);
-                }
-                _ => {
-                    let program: &mut KProbe = object::program(ebpf, name)?.try_into()?;
-                    program.attach(function, 0).with_context(|| format!("can't attach to {function}"))?;
-                    let id = bpf::program_info(program.fd()?.as_fd()).map(|info| info.id);
-                    let links = id.and_then(bpf::links_of).unwrap_or_default();
-                    self.kprobes.extend(links.into_iter().map(|link| (*hook, link)));
-                }
-            }
-        }
-        Ok(())
+        let on_hooks = self.on_hooks.iter_mut().map(|(_, program)| program);
+        self.on_tracepoints.iter_mut().chain(on_hooks).try_for_each(Program::attach)
     }
 
     /// Lets failures happen, none after `deadline_ns` (CLOCK_MONOTONIC) unless [`Attached::heartbeat`] moves it on.
@@ -267,23 +221,21 @@ impl Attached {
     /// Ends the failures and detaches; what was counted stays readable.
     pub fn detach(&mut self) {
         self.disarm();
-        if self.ebpf.is_some() {
-            self.missed = self.hooks().map(|hook| (hook, self.missed(hook))).collect();
-        }
-        self.links.clear();
-        self.fmod_rets.clear();
-        self.ebpf = None;
+        let missed = self.on_hooks.iter().map(|(hook, program)| (*hook, program.missed()));
+        self.missed.extend(missed);
+        self.on_hooks.clear();
+        self.on_tracepoints.clear();
     }
 
     /// The attached hooks.
     pub fn hooks(&self) -> impl Iterator<Item = Hook> {
-        self.wanted.iter().map(|wanted| wanted.hook)
+        self.wanted.iter().map(|(hook, _)| *hook)
     }
 
     /// The hooks that are attached by fmod_ret, not by a kprobe.
     pub fn by_fmod_ret(&self) -> impl Iterator<Item = Hook> {
-        let by = |wanted: &&Wanted| matches!(wanted.attach, Attach::FmodRet { .. });
-        self.wanted.iter().filter(by).map(|wanted| wanted.hook)
+        let by = |(_, attach): &&(Hook, Attach)| matches!(attach, Attach::FmodRet { .. });
+        self.wanted.iter().filter(by).map(|(hook, _)| *hook)
     }
 
     /// The hook that the eBPF side has this number for.
@@ -298,32 +250,22 @@ impl Attached {
         self.budget.is_some_and(|budget| self.state.get(STATE_SPENT) >= budget)
     }
 
-    /// How often a hook was called and its program was not, as far as the kernel tells: because it, or for a kprobe any other
-    /// program on a kprobe, ran on that CPU already.
+    /// How often a hook was called and its program was not: [`Program::missed`].
     fn missed(&self, hook: Hook) -> u64 {
-        if let Some(missed) = self.missed.get(&hook) {
-            return *missed;
+        match self.program(hook) {
+            Some(program) => program.missed(),
+            None => self.missed.get(&hook).copied().unwrap_or_default(),
         }
-        let by_program = self.program_info(hook).map_or(0, |info| info.recursion_misses);
-        let by_kprobe: u64 =
-            self.kprobes.iter().filter(|(of, _)| *of == hook).map(|(_, link)| bpf::missed_by_kprobe(*link)).sum();
-        by_program + by_kprobe
     }
 
-    /// How often a hook's program has run while the kernel counted it ([`bpf::count_runs`]).
+    /// How often a hook's program has run while the kernel counted it ([`crate::bpf::count_runs`]).
     pub(super) fn runs(&self, hook: Hook) -> Result<u64> {
-        Ok(self.program_info(hook)?.run_cnt)
+        let program = self.program(hook).with_context(|| format!("{hook} is not attached"))?;
+        Ok(program.info()?.run_cnt)
     }
 
-    /// What the kernel knows of a hook's program, while it is attached.
-    fn program_info(&self, hook: Hook) -> Result<bpf_prog_info> {
-        if let Some((_, program)) = self.fmod_rets.iter().find(|(loaded, _)| *loaded == hook) {
-            return Ok(bpf::program_info(program.as_fd())?);
-        }
-        let wanted = self.wanted.iter().find(|wanted| wanted.hook == hook).context("no such hook")?;
-        let program = self.ebpf.as_ref().and_then(|ebpf| ebpf.program(&wanted.program));
-        let Some(Program::KProbe(program)) = program else { bail!("{} is not attached", wanted.program) };
-        Ok(bpf::program_info(program.fd()?.as_fd())?)
+    fn program(&self, hook: Hook) -> Option<&Program> {
+        self.on_hooks.iter().find(|(of, _)| *of == hook).map(|(_, program)| program)
     }
 
     /// A hook's counters since it was armed, summed over the CPUs. No system call on a map: it can be asked at any time.
@@ -370,22 +312,4 @@ impl Drop for Attached {
     fn drop(&mut self) {
         self.detach();
     }
-}
-
-/// Has the kernel verify the programs that aya can't load, by hook.
-fn load_fmod_rets(wanted: &[Wanted], ebpf: &Ebpf) -> Result<Vec<(Hook, OwnedFd)>> {
-    let mut loaded = Vec::new();
-    let mut programs = None;
-    for Wanted { hook, program, attach, .. } in wanted {
-        let Attach::FmodRet { function } = *attach else { continue };
-        let programs = match &mut programs {
-            Some(programs) => programs,
-            none => none.insert(Programs::new(ebpf)?),
-        };
-        let fd = programs.load(program, Kind::FmodRet { function })?;
-        let verified = bpf::program_info(fd.as_fd()).map_or(0, |info| info.verified_insns);
-        debug!(verified, "the verifier accepted program {program}");
-        loaded.push((*hook, fd));
-    }
-    Ok(loaded)
 }

@@ -7,8 +7,8 @@ use anyhow::Result;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use tracing::warn;
 
-use super::{Attached, bpf};
-use crate::plan::Hook;
+use super::Attached;
+use crate::{bpf, plan::Hook};
 
 /// A hook that is attached and never called.
 #[derive(Debug, thiserror::Error)]

@@ -3,9 +3,9 @@
 
 mod attached;
 mod attempts;
-mod bpf;
 mod canary;
 mod hooks;
+mod maps;
 mod names;
 mod object;
 mod programs;
@@ -13,17 +13,10 @@ mod shared;
 mod verify;
 mod wire;
 
-use std::{
-    collections::BTreeSet,
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result};
-use aya::{
-    EbpfLoader,
-    maps::{MapData, RingBuf},
-};
+use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use nix::time::{ClockId, clock_gettime};
 use tracing::debug;
@@ -66,34 +59,17 @@ pub fn deadline_in(left: Duration) -> u64 {
     monotonic_ns().saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// aya's loader, being made ready beside other work: it reads all of the kernel's types, whether it will need them or
-/// not (aya 0.14, `EbpfLoader::new`), and that takes as long as finding out everything else about the kernel.
-#[derive(Debug)]
-pub struct Loader(JoinHandle<EbpfLoader<'static>>);
-
-impl Loader {
-    /// Begins to make it ready.
-    ///
-    /// # Errors
-    /// When no thread can be started.
-    pub fn prepare() -> Result<Self> {
-        let thread = thread::Builder::new().name("loader".into()).spawn(EbpfLoader::new);
-        Ok(Self(thread.context("can't start a thread for the eBPF loader")?))
-    }
-}
-
 impl Session {
     /// Loads the programs of each rule, specialised to it, attaches them to their hooks unarmed, and proves by canary
     /// allocations that they are called.
     ///
     /// # Errors
     /// When the kernel refuses a program, or a hook is attached and never called.
-    pub fn attach(loader: Loader, wires: &[Wire], ebpf_log: bool) -> Result<(Self, Vec<Streams>)> {
-        let mut loader = loader.0.join().map_err(|_| anyhow::anyhow!("the eBPF loader panicked"))?;
+    pub fn attach(wires: &[Wire], ebpf_log: bool) -> Result<(Self, Vec<Streams>)> {
         let mut rules = Vec::with_capacity(wires.len());
         let mut streams = Vec::with_capacity(wires.len());
         for wire in wires {
-            let (rule, stream) = Attached::load(&mut loader, wire, wires.len(), ebpf_log)?;
+            let (rule, stream) = Attached::load(wire, wires.len(), ebpf_log)?;
             rules.push(rule);
             streams.push(stream);
         }

@@ -1,23 +1,26 @@
-//! The eBPF object: made ready for a rule, loaded, and its maps filled.
+//! The eBPF object: made ready for a rule, and its maps made and filled.
 
-use anyhow::{Context as _, Result, anyhow};
-use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, HashMap, Map},
-    programs::{KProbe, Program},
-};
+use std::os::fd::AsFd;
+
+use anyhow::{Context as _, Result};
+use aya::maps::{Array, HashMap};
+use aya_obj::Object;
 use injector_common::{
     HOOKS,
     attempt::MAX_ATTEMPTS,
     automaton::Automaton,
-    config::{AddressRange, GLOB_CACHE, GLOB_COMM, MAX_WALKS, Module, ON},
+    config::{AddressRange, Config, GLOB_CACHE, GLOB_COMM, MAX_WALKS, Module, ON},
 };
 use tracing::debug;
 
-use super::Wire;
+use super::{
+    Wire,
+    maps::Maps,
+    programs::{Programs, Types},
+};
 
 /// The eBPF object, compiled by the build script.
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("INJECTOR_EBPF_OBJECT"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("INJECTOR_EBPF_OBJECT"));
 
 /// aya-log's level for everything.
 const LOG_ALL: u8 = 5;
@@ -27,82 +30,72 @@ const MAX_SITES: u32 = 16384;
 /// Tasks whose matches are counted, and system calls with failures in them, at a time.
 const MAX_TASKS: u32 = 16384;
 
-/// Tells the loader what the programs are told, and how large the maps are. `rules`: how many rules the run has.
-pub(super) fn configure<'a>(loader: &mut EbpfLoader<'a>, wire: &'a Wire, rules: usize, ebpf_log: bool) -> Result<()> {
-    let log_level: &'static u8 = if ebpf_log { &LOG_ALL } else { &0 };
+/// Makes a rule's maps, and those of its programs that are `wanted` ready for the verifier. `rules`: how many rules the run has.
+pub(super) fn prepare(wire: &Wire, rules: usize, ebpf_log: bool, wanted: &[&str]) -> Result<(Programs, Maps)> {
+    let mut object = Object::parse(OBJECT)?;
+    // What is said to all programs is said to those that are loaded: the object has two for each hook.
+    let others: Vec<_> =
+        object.programs.extract_if(|name, _| !wanted.contains(&name.as_str())).map(|(_, other)| other).collect();
+    others.iter().for_each(|other| {
+        object.functions.remove(&other.function_key());
+    });
+    let log_level = if ebpf_log { LOG_ALL } else { 0 };
+    let globals = [("CONFIG", bytes(&wire.config)), (aya_log::LEVEL, std::slice::from_ref(&log_level))];
+    object.patch_map_data(globals.map(|(name, value)| (name, (value, name == "CONFIG"))).into())?;
+    for (name, entries) in sizes(wire, rules)? {
+        let map = object.maps.get_mut(name).with_context(|| format!("the eBPF object has no map {name}"))?;
+        map.set_max_entries(entries);
+    }
+    let types = Types::load(&mut object)?;
+    let mut maps = Maps::make(&object.maps, types.as_fd())?;
+    fill(&mut maps, wire)?;
+    let programs = Programs::new(object, types, &maps)?;
+    debug!("the object is relocated, its maps are filled");
+    Ok((programs, maps))
+}
+
+/// How many entries the maps have where a plan says it.
+fn sizes(wire: &Wire, rules: usize) -> Result<[(&'static str, u32); 8]> {
     let config = &wire.config;
     let ranges = u32::try_from(wire.stack_ranges.len()).context("too many address ranges")?.max(1);
     let share = u32::try_from(rules.next_power_of_two()).context("too many rules")?;
     let only_if = |condition, entries| if condition { entries } else { 1 };
-    loader
-        // Only needed for CO-RE relocations, which Rust eBPF has none of.
-        .btf(None)
-        .override_global("CONFIG", config, true)
-        .override_global(aya_log::LEVEL, log_level, false)
-        .map_max_entries("STACK_RANGES", ranges)
-        .map_max_entries("ATTEMPTS", only_if(config.sites_on == ON, MAX_ATTEMPTS))
-        .map_max_entries("TASKS", only_if(config.nth_per_task == ON, MAX_TASKS))
-        .map_max_entries("WALKS", MAX_WALKS / share)
-        .map_max_entries("PENDING", only_if(config.outcome == ON, MAX_TASKS))
-        .map_max_entries("COUNTERS", config.cpus * HOOKS as u32)
-        .map_max_entries("EVENTS", RING_BYTES / share)
-        .map_max_entries("SITES", MAX_SITES / share)
-        // Writing its log takes the verifier longer than verifying; a refusal is repeated with the log on.
-        .verifier_log_level(VerifierLogLevel::DISABLE);
-    Ok(())
+    Ok([
+        ("STACK_RANGES", ranges),
+        ("ATTEMPTS", only_if(config.sites_on == ON, MAX_ATTEMPTS)),
+        ("TASKS", only_if(config.nth_per_task == ON, MAX_TASKS)),
+        ("WALKS", MAX_WALKS / share),
+        ("PENDING", only_if(config.outcome == ON, MAX_TASKS)),
+        ("COUNTERS", config.cpus * HOOKS as u32),
+        ("EVENTS", RING_BYTES / share),
+        ("SITES", MAX_SITES / share),
+    ])
 }
 
-/// Makes the maps, fills them, and has the kernel verify the programs.
-pub(super) fn load(loader: &mut EbpfLoader<'_>, programs: &[&str], wire: &Wire) -> Result<Ebpf> {
-    let mut ebpf = loader.load(OBJECT).context("can't load the eBPF object")?;
-    fill(&mut ebpf, wire)?;
-    debug!("the object is relocated, its maps are filled");
-    for name in programs {
-        let refused = || format!("the kernel refused program {name}");
-        let info = match program(&mut ebpf, name)? {
-            Program::RawTracePoint(program) => program.load().map(|()| program.info()),
-            program => {
-                let program: &mut KProbe = program.try_into()?;
-                program.load().map(|()| program.info())
-            }
-        };
-        let verified = info.with_context(refused)?.ok().and_then(|info| info.verified_instruction_count());
-        debug!(verified, "the verifier accepted program {name}");
-    }
-    Ok(ebpf)
-}
-
-pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
-    ebpf.program_mut(name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))
+fn bytes(config: &Config) -> &[u8] {
+    // SAFETY: plain numbers without padding (`Config` is `Pod`), readable for its size as long as it is borrowed.
+    unsafe { std::slice::from_raw_parts((&raw const *config).cast(), size_of::<Config>()) }
 }
 
 /// Puts into the maps what the programs look up.
-fn fill(ebpf: &mut Ebpf, wire: &Wire) -> Result<()> {
-    let mut pids: HashMap<_, u32, u32> = HashMap::try_from(map(ebpf, "PIDS")?)?;
+fn fill(maps: &mut Maps, wire: &Wire) -> Result<()> {
+    let mut pids: HashMap<_, u32, u32> = HashMap::try_from(maps.get("PIDS")?)?;
     for pid in &wire.pids {
         pids.insert(pid, 0, 0).with_context(|| format!("can't make process {pid} a target"))?;
     }
-    let mut modules: Array<_, Module> = Array::try_from(map(ebpf, "MODULES")?)?;
+    let mut modules: Array<_, Module> = Array::try_from(maps.get("MODULES")?)?;
     for (i, module) in (0..).zip(&wire.modules) {
         modules.set(i, module, 0).context("can't hand over the module table")?;
     }
-    let mut ranges: Array<_, AddressRange> = Array::try_from(map(ebpf, "STACK_RANGES")?)?;
+    let mut ranges: Array<_, AddressRange> = Array::try_from(maps.get("STACK_RANGES")?)?;
     for (i, range) in (0..).zip(&wire.stack_ranges) {
         ranges.set(i, range, 0).context("can't hand over the stack filter")?;
     }
-    let mut names: Array<_, Automaton> = Array::try_from(map(ebpf, "NAMES")?)?;
+    let mut names: Array<_, Automaton> = Array::try_from(maps.get("NAMES")?)?;
     for (which, automaton) in [(GLOB_COMM, &wire.comms), (GLOB_CACHE, &wire.caches)] {
         if let Some(automaton) = automaton {
             names.set(which, **automaton, 0).context("can't hand over the filter on names")?;
         }
     }
     Ok(())
-}
-
-pub(super) fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {
-    ebpf.map_mut(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
-}
-
-pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
 }

@@ -3,15 +3,9 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Context as _, Result};
-use injector_common::config::ON;
 
-use super::{
-    Hooks, Loader, Wire,
-    attached::{OF_FAMILIES, OF_OUTCOMES},
-    bpf, hooks, object,
-    programs::{Kind, Programs},
-};
-use crate::kernel::hooks::Attach;
+use super::{Wire, attached, object, programs::Kind};
+use crate::bpf;
 
 /// What one program took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,27 +24,10 @@ pub struct Verified {
 ///
 /// # Errors
 /// The kernel refuses one.
-pub fn verify(loader: Loader, wire: &Wire) -> Result<Vec<Verified>> {
-    let mut loader = loader.0.join().map_err(|_| anyhow::anyhow!("the eBPF loader panicked"))?;
-    object::configure(&mut loader, wire, 1, false)?;
-    let ebpf = object::load(&mut loader, &[], wire)?;
-    let programs = Programs::new(&ebpf)?;
-    let numbers = Hooks::new(wire.hooks.iter().map(|(point, _)| point.hook));
-    let mut all = Vec::new();
-    for (point, attach) in &wire.hooks {
-        let name = hooks::program(numbers.number(point.hook).context("a hook without a number")?, *attach);
-        let kind = match *attach {
-            Attach::FmodRet { function } => Kind::FmodRet { function },
-            Attach::Kprobe => Kind::Kprobe,
-        };
-        all.push((name, kind));
-    }
-    let config = &wire.config;
-    for (on, tracepoints) in [(config.outcome == ON, OF_OUTCOMES), (config.follow == ON, OF_FAMILIES)] {
-        if on {
-            all.extend(tracepoints.map(|(name, _)| (name.to_owned(), Kind::RawTracepoint)));
-        }
-    }
+pub fn verify(wire: &Wire) -> Result<Vec<Verified>> {
+    let all = attached::programs_of(wire)?;
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    let (programs, _maps) = object::prepare(wire, 1, false, &names)?;
     let measure = |(program, kind): (String, Kind)| {
         let (fd, log) = programs.measure(&program, kind)?;
         let info = bpf::program_info(fd.as_fd())?;

@@ -150,6 +150,14 @@ impl Wire {
             wire.config.whose = wire.config.whose();
             wires.push(wire);
         }
+        let by_fmod_ret = |wire: &Self| wire.hooks.iter().any(|(_, attach)| matches!(attach, Attach::FmodRet { .. }));
+        if facts.ways.preemptible && wires.iter().any(by_fmod_ret) {
+            let kprobe = if facts.ways.kprobe { "--backend kprobe, or " } else { "" };
+            warn!(
+                "this kernel preempts tasks in the kernel: while a program that is attached by fmod_ret is preempted, calls on \
+                 its CPU pass it by (`missed` counts them); {kprobe}booting with preempt=voluntary avoids that"
+            );
+        }
         Ok((wires, symbols))
     }
 

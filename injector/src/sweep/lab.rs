@@ -22,7 +22,7 @@ use crate::{
     kernel::{Facts, KernelFiles, gfp::GfpBits, kallsyms::Kallsyms},
     plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, Target, sweep::SweepPlan},
     run,
-    session::{Arming, Attached, Attempts, Hooks, Loader, Session, Sites, Streams, Wire, deadline_in},
+    session::{Arming, Attached, Attempts, Hooks, Session, Sites, Streams, Wire, deadline_in},
     target::{OwnCgroup, Targets},
 };
 
@@ -87,7 +87,6 @@ impl Lab {
     /// As those of a run: see [`run::run`].
     pub fn attach(plan: &SweepPlan, ground: Ground) -> Result<(Self, Attempts, OwnCgroup)> {
         let files = KernelFiles::default();
-        let loader = Loader::prepare()?;
         let Ground { plan: run_plan, mut targets } = ground;
         // Again: the workload may have loaded modules since the prerequisites were checked.
         let facts = Facts::read(&files)?;
@@ -100,7 +99,7 @@ impl Lab {
         for wire in &mut wires {
             wire.choose_sites(sites, &symbols)?;
         }
-        let (session, mut streams) = Session::attach(loader, &wires, false)?;
+        let (session, mut streams) = Session::attach(&wires, false)?;
         let session = session.only()?;
         let streams = streams.pop().context("no streams: a defect of the injector")?;
         let Streams { events, attempts, log: _ } = streams;

@@ -50,9 +50,10 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// What the guest has on its command line for it (Documentation/admin-guide/kernel-parameters.txt).
-    fn word(self) -> Option<&'static str> {
-        (self == Self::FmodRet).then_some("preempt=voluntary")
+    /// What the guest has on its command line for it (Documentation/admin-guide/kernel-parameters.txt). Without overrides
+    /// there is nothing but fmod_ret, which misses calls where tasks are preempted in the kernel.
+    fn word(self, kernel: &str) -> Option<&'static str> {
+        (self == Self::FmodRet || kernel.ends_with("-no-override")).then_some("preempt=voluntary")
     }
 
     /// What the injector is told.
@@ -143,7 +144,7 @@ impl Job {
         println!("guest {kernel} {backend}: {binary} starts");
         let mut machine = guest.machine(&format!("{kernel}-{backend}-{binary}"))?;
         machine.images.extend(programs.iter().map(|image| image.path().to_owned()));
-        machine.append = words(binary).chain(backend.word()).map(str::to_owned).collect();
+        machine.append = words(binary).chain(backend.word(kernel)).map(str::to_owned).collect();
         machine.memory_mb = MEMORY_MB;
         machine.timeout = Some(TIMEOUT);
         let mut arguments = vec![format!("/tests/{binary}"), "--test-threads=1".to_owned()];

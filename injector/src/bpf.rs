@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use aya_obj::generated::{
@@ -10,7 +10,7 @@ use aya_obj::generated::{
 };
 
 /// An attribute of which nothing is set.
-pub(super) fn attribute() -> bpf_attr {
+pub(crate) fn attribute() -> bpf_attr {
     // SAFETY: a union of plain numbers; the kernel takes zeros for what is not said.
     unsafe { std::mem::zeroed() }
 }
@@ -19,7 +19,7 @@ pub(super) fn attribute() -> bpf_attr {
 ///
 /// # Safety
 /// What the attribute points to must be as the command says.
-unsafe fn call(command: bpf_cmd, attribute: &mut bpf_attr) -> io::Result<i64> {
+pub(crate) unsafe fn call(command: bpf_cmd, attribute: &mut bpf_attr) -> io::Result<i64> {
     let size = size_of::<bpf_attr>();
     // SAFETY: the attribute is valid for that size; its pointers are the caller's.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attribute, size) };
@@ -30,11 +30,21 @@ unsafe fn call(command: bpf_cmd, attribute: &mut bpf_attr) -> io::Result<i64> {
 ///
 /// # Safety
 /// As [`call`].
-pub(super) unsafe fn call_for_fd(command: bpf_cmd, attribute: &mut bpf_attr) -> io::Result<OwnedFd> {
+pub(crate) unsafe fn call_for_fd(command: bpf_cmd, attribute: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's; what such a command returns is fresh, and nobody else's.
+    unsafe { owned(call(command, attribute)?) }
+}
+
+/// What a system call returned: a file descriptor, or -1 and the reason in `errno`.
+///
+/// # Safety
+/// The descriptor is nobody else's.
+pub(crate) unsafe fn owned(result: i64) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = i32::try_from(result).map_err(io::Error::other)?;
     // SAFETY: the caller's.
-    let fd = unsafe { call(command, attribute)? };
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: fresh, and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -52,52 +62,22 @@ fn info<T>(fd: BorrowedFd<'_>) -> io::Result<T> {
 }
 
 /// What the kernel knows of a program.
-pub(super) fn program_info(fd: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
+pub(crate) fn program_info(fd: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
     info(fd)
 }
 
 /// Has the kernel count how often programs run, [`bpf_prog_info::run_cnt`], for as long as it is kept open.
-pub(super) fn count_runs() -> io::Result<OwnedFd> {
+pub(crate) fn count_runs() -> io::Result<OwnedFd> {
     let mut attribute = attribute();
     attribute.enable_stats.type_ = bpf_stats_type::BPF_STATS_RUN_TIME as u32;
     // SAFETY: nothing is pointed to.
     unsafe { call_for_fd(bpf_cmd::BPF_ENABLE_STATS, &mut attribute) }
 }
 
-/// Ids of the links that attach a program.
-pub(super) fn links_of(program: u32) -> io::Result<Vec<u32>> {
-    let mut found = Vec::new();
-    let mut id = 0;
-    loop {
-        let mut attribute = attribute();
-        attribute.__bindgen_anon_6.__bindgen_anon_1.start_id = id;
-        // SAFETY: nothing is pointed to.
-        match unsafe { call(bpf_cmd::BPF_LINK_GET_NEXT_ID, &mut attribute) } {
-            Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(found),
-            Err(error) => return Err(error),
-        }
-        // SAFETY: what the command writes.
-        id = unsafe { attribute.__bindgen_anon_6.next_id };
-        // It may be gone by now.
-        if link_info(id).is_ok_and(|info| info.prog_id == program) {
-            found.push(id);
-        }
-    }
-}
-
-fn link_info(id: u32) -> io::Result<bpf_link_info> {
-    let mut attribute = attribute();
-    attribute.__bindgen_anon_6.__bindgen_anon_1.link_id = id;
-    // SAFETY: nothing is pointed to.
-    let link = unsafe { call_for_fd(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attribute)? };
-    info(link.as_fd())
-}
-
 /// How often a kprobe was hit and its program was not called, since something else was in a kprobe on that CPU. 0 where the
 /// kernel does not tell: before 6.7 (`bpf_perf_link_fill_kprobe()`, kernel/bpf/syscall.c).
-pub(super) fn missed_by_kprobe(link: u32) -> u64 {
-    let Ok(info) = link_info(link) else { return 0 };
+pub(crate) fn missed_by_kprobe(link: BorrowedFd<'_>) -> u64 {
+    let Ok(info) = info::<bpf_link_info>(link) else { return 0 };
     if info.type_ != bpf_link_type::BPF_LINK_TYPE_PERF_EVENT as u32 {
         return 0;
     }
