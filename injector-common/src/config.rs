@@ -316,36 +316,36 @@ pub struct Config {
     pub gfp: [GfpAlternative; MAX_GFP_ALTERNATIVES],
     /// Whose calls.
     pub target: Target,
-    /// Whose calls are looked at: `WHOSE_*`.
-    pub whose: u32,
-    /// Explicit padding.
-    pub _pad_whose: u32,
 }
 
-/// `Config::whose`: anyone's, or it is found out later.
-pub const WHOSE_ANYONES: u32 = 0;
-/// `Config::whose`: one process', the first of `target.pids`.
-pub const WHOSE_PID: u32 = 1;
-/// `Config::whose`: those in one cgroup, the first of `target.cgroups`.
-pub const WHOSE_CGROUP: u32 = 2;
-/// `Config::whose`: whatever `target` says.
-pub const WHOSE_TARGET: u32 = 3;
+/// Whose calls a hook's program looks at: there is one for each answer. To ask a constant costs an instruction or two even if the
+/// verifier knows it and removes what depends on it, and every allocation of the machine comes that way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Anyone's, or it is found out later.
+    Anyones,
+    /// One process', the first of `target.pids`.
+    Pid,
+    /// Those in one cgroup, the first of `target.cgroups`.
+    Cgroup,
+    /// Whatever `target` says.
+    Target,
+}
 
 impl Config {
-    /// Whose calls a program looks at, in one number. A constant that the verifier knows costs an instruction or two wherever it
-    /// is looked at, although what depends on it is removed, and every allocation of the machine comes that way.
+    /// Whose calls are looked at.
     #[must_use]
-    pub fn whose(&self) -> u32 {
+    pub fn whose(&self) -> Whose {
         let Self { kthreads, softirqs, target, .. } = self;
         let one_pid = target.pids.iter().all(|pid| *pid == target.pids[0]);
         match (target.kinds, target.cgroups_len) {
             // In what context a call is made is found out later.
-            _ if *softirqs == ON => WHOSE_ANYONES,
-            (0, ..) => WHOSE_ANYONES,
-            _ if *kthreads == ON => WHOSE_TARGET,
-            (TARGET_FEW_PIDS, _) if one_pid => WHOSE_PID,
-            (TARGET_CGROUPS, 1) => WHOSE_CGROUP,
-            _ => WHOSE_TARGET,
+            _ if *softirqs == ON => Whose::Anyones,
+            (0, ..) => Whose::Anyones,
+            _ if *kthreads == ON => Whose::Target,
+            (TARGET_FEW_PIDS, _) if one_pid => Whose::Pid,
+            (TARGET_CGROUPS, 1) => Whose::Cgroup,
+            _ => Whose::Target,
         }
     }
 }
@@ -492,8 +492,6 @@ impl Config {
             pids: [0; FEW_PIDS],
             cgroups: [Cgroup { id: 0, level: 0, _pad: 0 }; MAX_CGROUPS],
         },
-        whose: WHOSE_ANYONES,
-        _pad_whose: 0,
     };
 }
 
@@ -511,7 +509,6 @@ const _: () = {
                 + 744
                 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES
                 + size_of::<Target>()
-                + 8
     );
     assert!(size_of::<Path>() == 8 + 8 * MAX_PATH_LEN && MAX_PATH_LEN.is_power_of_two() && MAX_PATHS.is_power_of_two());
     assert!(MAX_MODULES.is_power_of_two() && MAX_STACK_RANGES.is_power_of_two());
@@ -532,7 +529,7 @@ mod pod {
 mod tests {
     use super::*;
 
-    fn whose(target: Target, change: impl Fn(&mut Config)) -> u32 {
+    fn whose(target: Target, change: impl Fn(&mut Config)) -> Whose {
         let mut config = Config { target, ..Config::ZERO };
         change(&mut config);
         config.whose()
@@ -547,20 +544,20 @@ mod tests {
         let mut two = [7; FEW_PIDS];
         two[1] = 8;
         let plainly = |target| whose(target, |_| ());
-        assert_eq!(plainly(Target::default()), WHOSE_ANYONES);
-        assert_eq!(plainly(pids([7; FEW_PIDS])), WHOSE_PID);
-        assert_eq!(plainly(cgroups(1)), WHOSE_CGROUP);
+        assert_eq!(plainly(Target::default()), Whose::Anyones);
+        assert_eq!(plainly(pids([7; FEW_PIDS])), Whose::Pid);
+        assert_eq!(plainly(cgroups(1)), Whose::Cgroup);
         for target in [pids(two), cgroups(2), both, many] {
-            assert_eq!(plainly(target), WHOSE_TARGET);
+            assert_eq!(plainly(target), Whose::Target);
         }
     }
 
     #[test]
     fn whoever_else_is_in_scope_is_not_left_out() {
         let target = Target { kinds: TARGET_CGROUPS, cgroups_len: 1, ..Target::default() };
-        assert_eq!(whose(target, |config| config.kthreads = ON), WHOSE_TARGET);
+        assert_eq!(whose(target, |config| config.kthreads = ON), Whose::Target);
         // On top of whom a softirq runs does not matter.
         let softirqs = |config: &mut Config| (config.kthreads, config.softirqs) = (ON, ON);
-        assert_eq!(whose(target, softirqs), WHOSE_ANYONES);
+        assert_eq!(whose(target, softirqs), Whose::Anyones);
     }
 }

@@ -9,7 +9,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext, helpers::generated, programs::ProbeContext};
 
-use crate::hook::{self, Call};
+use crate::hook::{self, Signature};
 
 /// What the kernel hands to a program, as far as both ways to attach have it: helpers take the pointer.
 pub struct Context {
@@ -49,9 +49,8 @@ impl Arguments for Saved {
 
 /// At a kprobe, of a call that is looked at.
 #[inline(always)]
-pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) {
-    let Some(call) = call(ctx) else { return };
-    if let Some(error) = hook::verdict(&Context { pointer: ctx.as_ptr() }, &call) {
+pub fn kprobe(ctx: &ProbeContext, signature: &Signature<ProbeContext>) {
+    if let Some(error) = hook::verdict(&Context { pointer: ctx.as_ptr() }, ctx, signature) {
         // SAFETY: a kprobe's registers, at the entry of a function that the kernel lists as injectable.
         unsafe { generated::bpf_override_return(ctx.regs, i64::from(error) as u64) };
     }
@@ -59,46 +58,80 @@ pub fn kprobe(ctx: &ProbeContext, call: impl Fn(&ProbeContext) -> Option<Call>) 
 
 /// In a trampoline, of a call that is looked at: what the call returns, or 0 if it is to be made.
 #[inline(always)]
-pub fn fmod_ret(arguments: *mut u64, call: impl Fn(&Saved) -> Option<Call>) -> i64 {
-    let Some(call) = call(&Saved(arguments)) else { return 0 };
-    hook::verdict(&Context { pointer: arguments.cast() }, &call).map_or(0, i64::from)
+pub fn fmod_ret(arguments: *mut u64, signature: &Signature<Saved>) -> i64 {
+    hook::verdict(&Context { pointer: arguments.cast() }, &Saved(arguments), signature).map_or(0, i64::from)
 }
 
-/// The programs of a hook, by their names, and the function that makes a [`Call`] of the hooked function's [`Arguments`].
+/// The programs of a hook, by its name, and what makes a [`Call`](crate::hook::Call) of the hooked function's [`Arguments`]: an
+/// expression that is a [`Signature`] of either kind of them. One program for each answer to
+/// [`Whose`](injector_common::config::Whose), by each way to attach; the user side knows them by their names.
 ///
-/// What comes of a target's call is in a function of its own: the kernel saves the registers that a program uses whenever it is
-/// called, and most calls are not the target's. Without a target each call is looked at, and a function more is what would cost.
-///
-/// The section of an fmod_ret program is one that aya can parse; the user side loads it by itself, as what it is.
+/// Most calls of the machine are somebody else's than a target's: they are not looked at, and not counted. So what comes of a
+/// target's is in a function of its own: the kernel saves the registers that a program uses whenever it is called. Without a
+/// target each call is looked at, and a function more is what would cost.
 macro_rules! programs {
-    ($kprobe:ident, $fmod_ret:ident, $call:expr) => {
-        #[aya_ebpf::macros::kprobe]
-        pub fn $kprobe(ctx: aya_ebpf::programs::ProbeContext) -> u32 {
-            #[inline(never)]
-            fn of_target(regs: *mut aya_ebpf::bindings::pt_regs) {
-                $crate::attach::kprobe(&aya_ebpf::programs::ProbeContext { regs }, $call);
-            }
-            match $crate::hook::is_looked_at() {
-                None => $crate::attach::kprobe(&ctx, $call),
-                Some(true) => of_target(ctx.regs),
-                Some(false) => {}
-            }
-            0
-        }
+    ($name:expr, $signature:expr) => {
+        const _: () = {
+            use $crate::attach::{self, fmod_ret_program, kprobe_program};
+            use $crate::task;
 
-        #[unsafe(no_mangle)]
-        #[unsafe(link_section = "fentry/fmod_ret")]
-        pub extern "C" fn $fmod_ret(arguments: *mut u64) -> i64 {
+            #[inline(always)]
+            fn at_kprobe(regs: *mut aya_ebpf::bindings::pt_regs) {
+                attach::kprobe(&aya_ebpf::programs::ProbeContext { regs }, &$signature);
+            }
             #[inline(never)]
-            fn of_target(arguments: *mut u64) -> i64 {
-                $crate::attach::fmod_ret(arguments, $call)
+            fn of_target_at_kprobe(regs: *mut aya_ebpf::bindings::pt_regs) {
+                at_kprobe(regs);
             }
-            match $crate::hook::is_looked_at() {
-                None => $crate::attach::fmod_ret(arguments, $call),
-                Some(true) => of_target(arguments),
-                Some(false) => 0,
+            kprobe_program!($name, at_kprobe, true);
+            kprobe_program!(concat!($name, "_pid"), of_target_at_kprobe, task::is_first_pid());
+            kprobe_program!(concat!($name, "_cgroup"), of_target_at_kprobe, task::is_in_cgroup(0));
+            kprobe_program!(concat!($name, "_target"), of_target_at_kprobe, task::is_in_scope());
+
+            #[inline(always)]
+            fn in_trampoline(arguments: *mut u64) -> i64 {
+                attach::fmod_ret(arguments, &$signature)
             }
-        }
+            #[inline(never)]
+            fn of_target_in_trampoline(arguments: *mut u64) -> i64 {
+                in_trampoline(arguments)
+            }
+            fmod_ret_program!(concat!($name, "_fmod_ret"), in_trampoline, true);
+            fmod_ret_program!(concat!($name, "_pid_fmod_ret"), of_target_in_trampoline, task::is_first_pid());
+            fmod_ret_program!(concat!($name, "_cgroup_fmod_ret"), of_target_in_trampoline, task::is_in_cgroup(0));
+            fmod_ret_program!(concat!($name, "_target_fmod_ret"), of_target_in_trampoline, task::is_in_scope());
+        };
     };
 }
 pub(crate) use programs;
+
+/// A program for kprobes.
+macro_rules! kprobe_program {
+    ($name:expr, $run:ident, $is_looked_at:expr) => {
+        const _: () = {
+            #[unsafe(export_name = $name)]
+            #[unsafe(link_section = "kprobe")]
+            extern "C" fn program(regs: *mut aya_ebpf::bindings::pt_regs) -> u32 {
+                if $is_looked_at {
+                    $run(regs);
+                }
+                0
+            }
+        };
+    };
+}
+pub(crate) use kprobe_program;
+
+/// A program for trampolines. Its section is one that aya can parse; the user side loads it as what it is.
+macro_rules! fmod_ret_program {
+    ($name:expr, $run:ident, $is_looked_at:expr) => {
+        const _: () = {
+            #[unsafe(export_name = $name)]
+            #[unsafe(link_section = "fentry/fmod_ret")]
+            extern "C" fn program(arguments: *mut u64) -> i64 {
+                if $is_looked_at { $run(arguments) } else { 0 }
+            }
+        };
+    };
+}
+pub(crate) use fmod_ret_program;

@@ -4,7 +4,7 @@ use injector_common::HOOK_BIO;
 
 use crate::{
     attach::{Arguments, programs},
-    hook::Call,
+    hook::{Call, Signature},
 };
 
 /// match-proto:v6.1:block/blk-core.c: int should_fail_bio(struct bio *bio)
@@ -14,4 +14,4 @@ fn call(_: &impl Arguments) -> Option<Call> {
     Some(Call { hook: HOOK_BIO, gfp: 0, cache: 0, order: 0 })
 }
 
-programs!(bio, bio_fmod_ret, call);
+programs!("bio", Signature { hook: HOOK_BIO, gfp: None, call });

@@ -5,10 +5,10 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_log_ebpf::{debug, warn};
 use injector_common::{
-    HOOK_BIO, HOOK_FUNCTION, HOOK_PAGE, HOOK_SLAB, HOOKS,
+    HOOK_PAGE, HOOK_SLAB, HOOKS,
     config::{
         CONTEXTS_ALL, GLOB_CACHE, GfpTest, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, MAX_GFP_ALTERNATIVES,
-        MAX_GFP_NEGATED, MAX_SYSCALLS, ON, WHOSE_ANYONES, WHOSE_CGROUP, WHOSE_PID,
+        MAX_GFP_NEGATED, MAX_SYSCALLS, ON,
     },
     counters::Counters,
     decide::{self, PAGE_SHIFT},
@@ -16,7 +16,7 @@ use injector_common::{
 };
 
 use crate::{
-    attach::Context,
+    attach::{Arguments, Context},
     kernel_memory,
     maps::{self, Scratch, config},
     outcome, policy, record,
@@ -37,6 +37,16 @@ pub struct Call {
     pub cache: u64,
     /// Order asked for; not known yet for a slab call, 0 for hooks that have none.
     pub order: u32,
+}
+
+/// How a [`Call`] is made of the hooked function's arguments.
+pub struct Signature<A> {
+    /// `HOOK_*`.
+    pub hook: u32,
+    /// The flags that are asked for, of functions that are given some: what is looked at first.
+    pub gfp: Option<fn(&A) -> Option<u32>>,
+    /// All of it.
+    pub call: fn(&A) -> Option<Call>,
 }
 
 /// What else is known of a call that will be failed.
@@ -60,45 +70,34 @@ pub struct Facts {
 /// What a call that is looked at returns instead of being made, if it is to be failed. This is the same for
 /// every way to attach.
 #[inline(always)]
-pub fn verdict(ctx: &Context, call: &Call) -> Option<i32> {
-    screen(call)?;
+pub fn verdict<A: Arguments>(ctx: &Context, arguments: &A, signature: &Signature<A>) -> Option<i32> {
+    let call = screen(arguments, signature)?;
     let fails = decide(ctx.pointer, call.hook, call.gfp, call.order, call.cache) != 0;
     (fails && config!(dry_run) != ON).then(|| config!(hooks[call.hook as usize].error))
 }
 
-/// Whether calls of the current task are looked at; `None`: each call is, whoever makes it. Most calls of the machine are
-/// somebody else's than the target's: this is all that runs for them, and they are not counted.
+/// The call, when the cheap filters accept it: no kernel memory is read but the current task's flags, and nothing needs the
+/// stack, so it stays in registers. An argument is read where it is needed: each that is kept across a helper is in a register
+/// that the kernel saves and restores for every call.
 #[inline(always)]
-pub fn is_looked_at() -> Option<bool> {
-    match config!(whose) {
-        WHOSE_ANYONES => None,
-        WHOSE_PID => Some(task::pid() == config!(target.pids[0])),
-        WHOSE_CGROUP => Some(task::is_in_cgroup(0)),
-        _ => Some(task::is_in_scope(config!(target.kinds))),
-    }
-}
-
-/// Some when the cheap filters accept the call: no kernel memory is read but the current task's flags, and nothing needs the
-/// stack, so it stays in registers.
-#[inline(always)]
-fn screen(call: &Call) -> Option<()> {
-    let counters = maps::counters(call.hook)?;
+fn screen<A: Arguments>(arguments: &A, signature: &Signature<A>) -> Option<Call> {
+    let hook = signature.hook;
+    let counters = maps::counters(hook)?;
     counters.calls += 1;
-    // A filter on what a call does not have never accepts it.
-    let sized = call.hook == HOOK_SLAB || call.hook == HOOK_PAGE;
-    if call.hook == HOOK_PAGE && !is_order_accepted(call.order) {
+    match &signature.gfp {
+        Some(gfp) => match_gfp(gfp(arguments)?, counters)?,
+        // A filter on what a call does not have never accepts it.
+        None if config!(gfp_len) != 0 => return None,
+        None => {}
+    }
+    if hook != HOOK_SLAB && config!(cache_on) == ON {
         return None;
     }
-    if !sized && (config!(order_on) == ON || config!(size_on) == ON) {
+    if hook != HOOK_SLAB && hook != HOOK_PAGE && (config!(order_on) == ON || config!(size_on) == ON) {
         return None;
     }
-    if call.hook != HOOK_SLAB && config!(cache_on) == ON {
-        return None;
-    }
-    if call.hook == HOOK_BIO || call.hook >= HOOK_FUNCTION {
-        return (config!(gfp_len) == 0).then_some(());
-    }
-    match_gfp(call.gfp, counters)
+    let call = (signature.call)(arguments)?;
+    (hook != HOOK_PAGE || is_order_accepted(call.order)).then_some(call)
 }
 
 /// Whether the call fails, which the cheap filters have accepted; then it is recorded as a failure. A function of its own, so
@@ -297,7 +296,7 @@ fn match_context(ctx: &Context, scratch: &mut Scratch, counters: &mut Counters) 
         counters.bystander += 1;
         return None;
     }
-    if config!(softirqs) == ON && context == CONTEXT_TASK && !task::is_in_scope(config!(target.kinds)) {
+    if config!(softirqs) == ON && context == CONTEXT_TASK && !task::is_in_scope() {
         return None;
     }
     Some(context)

@@ -57,7 +57,7 @@ pub static ATTEMPTS: Array<Attempt> = Array::with_max_entries(MAX_ATTEMPTS, MMAP
 /// For each CPU, one row per hook. Not a per-CPU map: those can't be mapped into memory. The user side makes it as large as
 /// there are CPUs.
 #[map]
-pub static COUNTERS: Array<Counters> = Array::with_max_entries(HOOKS as u32, MMAPABLE);
+pub static COUNTERS: Array<[Counters; HOOKS]> = Array::with_max_entries(1, MMAPABLE);
 
 /// Per-CPU memory that is too large for the stack, a row for each hook. A program does not nest in itself on one CPU: the
 /// kernel skips one that is hit while it runs there, interrupted or preempted (`prog->active`, kernel/bpf/trampoline.c, 6.12),
@@ -158,9 +158,9 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 pub fn counters(hook: u32) -> Option<&'static mut Counters> {
     // SAFETY: returns a number.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let counters = COUNTERS.get_ptr_mut(cpu * HOOKS as u32 + hook)?;
-    // SAFETY: this CPU's row, and a hook's program does not nest in itself.
-    Some(unsafe { &mut *counters })
+    let rows = COUNTERS.get_ptr_mut(cpu)?;
+    // SAFETY: this CPU's rows, of which nobody else has this one: a hook's program does not nest in itself.
+    unsafe { (&raw mut (*rows)[hook as usize]).as_mut() }
 }
 
 /// This CPU's memory for a hook's walk.

@@ -158,15 +158,15 @@ extern "C" fn hash_frame(i: u32, context: *mut c_void) -> i64 {
         (*hashing).hash = site::add((*hashing).hash, frame);
         frame
     };
-    is_entry_of_interrupt(frame.wrapping_sub(1))
+    i64::from(is_entry_of_interrupt(frame.wrapping_sub(1)))
 }
 
 /// Whether an interrupt entered here: what is further down the stack is not the caller.
 #[inline(always)]
-fn is_entry_of_interrupt(call: u64) -> i64 {
+fn is_entry_of_interrupt(call: u64) -> bool {
     let irq = AddressRange { start: config!(irq_entry[0].start), end: config!(irq_entry[0].end) };
     let softirq = AddressRange { start: config!(irq_entry[1].start), end: config!(irq_entry[1].end) };
-    i64::from(contains(&irq, call) || contains(&softirq, call))
+    contains(&irq, call) || contains(&softirq, call)
 }
 
 /// Writes at most `len` frames of the stack to `scratch.site`, without the first `skip`. How many bytes, or an error.
@@ -247,7 +247,7 @@ extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
         }
     }
 
-    is_entry_of_interrupt(call)
+    i64::from(is_entry_of_interrupt(call))
 }
 
 /// Whether the filters look at a frame at all; the first that is not the allocator's is the caller.

@@ -62,10 +62,17 @@ pub fn is_in_cgroup(i: usize) -> bool {
     ancestor == config!(target.cgroups[i].id)
 }
 
+/// Whether the current task belongs to the first of the target processes.
+#[inline(always)]
+pub fn is_first_pid() -> bool {
+    pid() == config!(target.pids[0])
+}
+
 /// Whether the current task is one of the targets, or one of the kernel's own threads where those are in scope.
 #[inline(always)]
-pub fn is_in_scope(kinds: u32) -> bool {
-    is_target(kinds) || (config!(kthreads) == ON && flags().is_some_and(|flags| flags & decide::PF_KTHREAD != 0))
+pub fn is_in_scope() -> bool {
+    is_target(config!(target.kinds))
+        || (config!(kthreads) == ON && flags().is_some_and(|flags| flags & decide::PF_KTHREAD != 0))
 }
 
 /// Whether the filters on tasks accept the current one.

@@ -63,10 +63,11 @@ const OURS: [&str; 10] =
     ["slab", "page", "filemap", "bio", "page_pool", "function0", "syscall_exit", "task_exit", "task_fork", "task_free"];
 
 impl Program {
-    /// The injector's program `name`, attached in whatever way. The kernel keeps 15 bytes of a name.
+    /// The injector's program `name`, whosever calls it looks at, attached in whatever way. The kernel keeps 15 bytes of a name.
     pub fn is(&self, name: &str) -> bool {
-        let by_fmod_ret = format!("{name}_fmod_ret");
-        self.name == name || self.name == by_fmod_ret[..by_fmod_ret.len().min(15)]
+        let whose = ["", "_pid", "_cgroup", "_target"];
+        let names = whose.iter().flat_map(|whose| ["", "_fmod_ret"].map(|attach| format!("{name}{whose}{attach}")));
+        names.into_iter().any(|name| self.name == name[..name.len().min(15)])
     }
 }
 

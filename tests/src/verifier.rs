@@ -88,13 +88,18 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
     let every = [&every[..], &["--function", "openat=ENOMEM"]].concat();
     // Only slab calls have a cache.
     let of_page: Vec<&str> = LARGE.iter().copied().filter(|word| !["--cache", "*-64"].contains(word)).collect();
-    // The programs that follow the children of a target.
+    // A hook has programs of its own for one process, for one cgroup, and for other targets.
     let me = std::process::id().to_string();
+    let of_pid = ["--pid", &me];
+    let cgroup = crate::Cgroup::new("injector-verify");
+    let of_cgroup = ["--cgroup", cgroup.arg(), "--prob", "1"];
+    // And with them those that follow the children of a target.
     let follow = ["--pid", &me, "--follow", "--prob", "1"];
-    let plans: [(&str, &[&str], &[&str]); 4] = [
+    let plans: [(&str, &[&str], &[&str]); 5] = [
         ("small", &every, SMALL),
         ("large", &["--hook", "slab"], LARGE),
-        ("large", &["--hook", "page"], &of_page),
+        ("large", &["--hook", "page"], &[&of_page, &of_pid[..]].concat()),
+        ("cgroup", &["--hook", "slab"], &of_cgroup),
         ("follow", &["--hook", "slab"], &follow),
     ];
     for (size, hooks, options) in plans {

@@ -52,7 +52,8 @@ pub(super) fn programs_of(wire: &Wire) -> Result<Vec<(String, Kind)>> {
     let numbers = Hooks::new(wire.hooks.iter().map(|(point, _)| point.hook));
     let mut programs = Vec::with_capacity(wire.hooks.len());
     for (point, attach) in &wire.hooks {
-        let name = hooks::program(numbers.number(point.hook).context("a hook without a number")?, *attach);
+        let number = numbers.number(point.hook).context("a hook without a number")?;
+        let name = hooks::program(number, *attach, wire.config.whose());
         let kind = match *attach {
             Attach::FmodRet { function } => Kind::FmodRet(function),
             Attach::Kprobe => Kind::Kprobe(point.function),

@@ -1,6 +1,6 @@
 //! Hooks by the numbers that the eBPF side has for them.
 
-use injector_common::{HOOK_BIO, HOOK_FILEMAP, HOOK_FUNCTION, HOOK_PAGE, HOOK_PAGE_POOL, HOOK_SLAB};
+use injector_common::{HOOK_BIO, HOOK_FILEMAP, HOOK_FUNCTION, HOOK_PAGE, HOOK_PAGE_POOL, HOOK_SLAB, config::Whose};
 
 use crate::kernel::hooks::Attach;
 use crate::plan::{FunctionName, Hook};
@@ -71,9 +71,9 @@ pub fn id(hook: Hook) -> u32 {
     }
 }
 
-/// The name of a hook's program in the eBPF object, which has one for each way to attach.
+/// The name of a hook's program in the eBPF object, which has one for each way to attach, and for whose calls are looked at.
 #[must_use]
-pub fn program(number: u32, attach: Attach) -> String {
+pub fn program(number: u32, attach: Attach, whose: Whose) -> String {
     let hook = match number {
         HOOK_SLAB => "slab".to_owned(),
         HOOK_PAGE => "page".to_owned(),
@@ -82,10 +82,17 @@ pub fn program(number: u32, attach: Attach) -> String {
         HOOK_PAGE_POOL => "page_pool".to_owned(),
         function => format!("function{}", function - HOOK_FUNCTION),
     };
-    match attach {
-        Attach::Kprobe => hook,
-        Attach::FmodRet { .. } => format!("{hook}_fmod_ret"),
-    }
+    let whose = match whose {
+        Whose::Anyones => "",
+        Whose::Pid => "_pid",
+        Whose::Cgroup => "_cgroup",
+        Whose::Target => "_target",
+    };
+    let attach = match attach {
+        Attach::Kprobe => "",
+        Attach::FmodRet { .. } => "_fmod_ret",
+    };
+    format!("{hook}{whose}{attach}")
 }
 
 #[cfg(test)]
@@ -102,8 +109,8 @@ mod tests {
             assert_eq!(hooks.number(hook).and_then(|number| hooks.get(number)), Some(hook));
         }
         let number = hooks.number(function("__x64_sys_openat")).unwrap();
-        assert_eq!(program(number, Attach::Kprobe), "function1");
-        assert_eq!(program(number, Attach::FmodRet { function: 7 }), "function1_fmod_ret");
+        assert_eq!(program(number, Attach::Kprobe, Whose::Anyones), "function1");
+        assert_eq!(program(number, Attach::FmodRet { function: 7 }, Whose::Pid), "function1_pid_fmod_ret");
         assert_eq!((hooks.get(99), hooks.number(function("f"))), (None, None));
     }
 

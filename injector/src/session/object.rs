@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap};
 use aya_obj::Object;
 use injector_common::{
-    HOOKS,
     attempt::MAX_ATTEMPTS,
     automaton::Automaton,
     config::{AddressRange, Config, GLOB_CACHE, GLOB_COMM, MAX_WALKS, Module, ON},
@@ -66,7 +65,7 @@ fn sizes(wire: &Wire, rules: usize) -> Result<[(&'static str, u32); 8]> {
         ("TASKS", only_if(config.nth_per_task == ON, MAX_TASKS)),
         ("WALKS", MAX_WALKS / share),
         ("PENDING", only_if(config.outcome == ON, MAX_TASKS)),
-        ("COUNTERS", config.cpus * HOOKS as u32),
+        ("COUNTERS", config.cpus),
         ("EVENTS", RING_BYTES / share),
         ("SITES", MAX_SITES / share),
     ])

@@ -147,7 +147,6 @@ impl Wire {
                 wire.tell_stacks(&rule.filter, plan.outcome, symbols)?;
             }
             tell_policy(&mut wire.config, &rule.policy);
-            wire.config.whose = wire.config.whose();
             wires.push(wire);
         }
         let by_fmod_ret = |wire: &Self| wire.hooks.iter().any(|(_, attach)| matches!(attach, Attach::FmodRet { .. }));
@@ -419,7 +418,6 @@ impl Wire {
         config.softirqs = on(kthreads);
         config.contexts |= if kthreads { 1 << CONTEXT_SOFTIRQ } else { 0 };
         config.persistent = on(persistent);
-        config.whose = config.whose();
         (config.shard_index, config.shard_count) = shard.map_or((0, 0), |shard| (shard.index, shard.count));
         config.page_fault = AddressRange { start: page_fault.start, end: page_fault.end };
         Ok(())
