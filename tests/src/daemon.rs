@@ -153,9 +153,8 @@ impl Injector {
     /// As [`Self::stop`], but reads no more than the first and the last line; the others are for `look`, which gets the file.
     pub fn stop_unread<T>(mut self, look: impl FnOnce(&Path) -> T) -> (Report, T) {
         self.signal(libc::SIGINT);
-        let status = shell::wait(&mut self.child, STOP_LIMIT);
-        let stderr = self.stderr.text();
-        assert!(status.is_some_and(|status| status.success()), "{:?}: {status:?}\n{stderr}", self.arguments);
+        let (status, stderr) = self.ended();
+        assert!(status.success(), "{:?}: {status}\n{stderr}", self.arguments);
         let file = File::open(&self.output).unwrap_or_else(|e| panic!("{}: {e}", self.output.display()));
         let mut lines = BufReader::new(file).lines().map(|line| line.unwrap_or_else(|e| panic!("{e}")));
         let first = lines.next().unwrap_or_default();
@@ -181,15 +180,21 @@ impl Injector {
 
     /// As [`Self::finish`], while another run goes on.
     pub fn finish_unchecked(mut self) -> Finished {
+        let (status, stderr) = self.ended();
+        let text = std::fs::read_to_string(&self.output)
+            .unwrap_or_else(|e| panic!("{}: {e}; it ended with {status}\n{stderr}", self.output.display()));
+        let report = Report::parse(&text, &stderr);
+        Finished { status, stderr, report }
+    }
+
+    /// Waits for its end: the status, and what it said.
+    fn ended(&mut self) -> (ExitStatus, String) {
         let status = shell::wait(&mut self.child, STOP_LIMIT);
         let stderr = self.stderr.text();
         let Some(status) = status else {
             panic!("injector {:?} does not end within {STOP_LIMIT:?}\n{stderr}", self.arguments);
         };
-        let text = std::fs::read_to_string(&self.output)
-            .unwrap_or_else(|e| panic!("{}: {e}; it ended with {status}\n{stderr}", self.output.display()));
-        let report = Report::parse(&text, &stderr);
-        Finished { status, stderr, report }
+        (status, stderr)
     }
 
     /// Kills it and waits until the process is gone. What is in the kernel is not looked at.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use injector_tests::worker::Options;
-use injector_tests::{Injector, SmallProbe, SmallProgram, Worker, module, refused};
+use injector_tests::{Injector, OnOneCpu, SmallProbe, SmallProgram, Worker, module, refused};
 
 const WAYS: [&str; 2] = ["kprobe", "fmod-ret"];
 
@@ -103,7 +103,7 @@ fn missed_beside_a_busy_kprobe(backend: &str) -> u64 {
     let _busy = SmallProbe::attach("__x64_sys_getppid", SmallProgram::Busy);
     let (one, two) = (Worker::on_cpu(0), Worker::on_cpu(1));
     // Asks on CPU 1 for allocations in interrupts of CPU 0, while this thread keeps CPU 0 busy.
-    pin_to(0);
+    let _here = OnOneCpu::at(0);
     let injector =
         Injector::start(&["--backend", backend, "--hook", "slab", "--stack", "injector_test_allocate", "--prob", "0"]);
     two.send("kind=slab count=4000 gfp=ATOMIC from=hardirq cpu=0");
@@ -172,13 +172,4 @@ fn what_fmod_ret_misses_is_counted() {
     let missed = report.hook("slab").get("missed");
     println!("{interrupts} allocations in interrupts, {missed} missed");
     assert!(missed > 0 && missed <= interrupts + report.total("calls"), "{missed} of {interrupts}");
-}
-
-fn pin_to(cpu: usize) {
-    // SAFETY: a set of CPUs on the stack.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set), 0);
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use injector_tests::{Outcome, RunFile};
+use injector_tests::{OnOneCpu, Outcome, RunFile};
 use serde_json::Value;
 
 /// What a clock counts, and how often one must look.
@@ -68,35 +68,5 @@ impl Clock {
         let runs = (0..self.runs()).map(|_| file.run(&format!("{request} count={calls}")));
         let Outcome { ns, failed, .. } = runs.min_by_key(|outcome| outcome.ns).expect("some runs");
         (ns as f64 / calls as f64, failed)
-    }
-}
-
-/// Keeps this thread on a CPU.
-pub struct OnOneCpu(libc::cpu_set_t);
-
-impl OnOneCpu {
-    /// On the one where it is.
-    fn here() -> Self {
-        // SAFETY: returns a number.
-        Self::at(unsafe { libc::sched_getcpu() }.unsigned_abs() as usize)
-    }
-
-    /// On this one.
-    pub fn at(cpu: usize) -> Self {
-        // SAFETY: a set is an array of bits, for which zero is valid; the calls work on this thread and these sets.
-        unsafe {
-            let (mut before, mut one): (libc::cpu_set_t, libc::cpu_set_t) = (std::mem::zeroed(), std::mem::zeroed());
-            assert_eq!(libc::sched_getaffinity(0, size_of_val(&before), &raw mut before), 0);
-            libc::CPU_SET(cpu, &mut one);
-            assert_eq!(libc::sched_setaffinity(0, size_of_val(&one), &raw const one), 0);
-            Self(before)
-        }
-    }
-}
-
-impl Drop for OnOneCpu {
-    fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe { libc::sched_setaffinity(0, size_of_val(&self.0), &raw const self.0) };
     }
 }

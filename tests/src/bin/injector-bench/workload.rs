@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use injector_tests::{Injector, SmallProgram, Worker, place};
+use injector_tests::{Injector, OnOneCpu, SmallProgram, Worker, place};
 use serde_json::{Value, json};
 
 use crate::BACKENDS;
 use crate::calls::HOOKS;
-use crate::clock::{Clock, OnOneCpu};
+use crate::clock::Clock;
 use crate::daemon::cpu_time;
 
 /// Rounds in which the workload runs by itself, beside empty programs, and beside the injector: in turn, so that what the machine
