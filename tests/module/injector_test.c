@@ -26,6 +26,8 @@
  *                      of the writer: `current` is the writer.
  *   chain=a|b          the function that leads to injector_test_allocate(): injector_test_chain_a or _b
  *   depth=N            that many frames of injector_test_deeper() in between, up to 100
+ *   turns=yes          each call has a stack of its own: the bits of its number say by which of two calls
+ *                      injector_test_deeper() comes to itself, so of depth=N there are 2^(N-1)
  *   sleep=MS           from=task: the call sleeps that long before it returns
  *
  * Result: calls=N failed=M ns=… first_failed_ns=… last_failed_ns=… cpu=… context=task|softirq|hardirq pid=…
@@ -144,6 +146,8 @@ struct run {
 	enum from from;
 	int cpu;
 	unsigned int chain;
+	bool turns;
+	unsigned long way;
 	unsigned int depth;
 	unsigned int sleep_ms;
 
@@ -226,10 +230,14 @@ static own_frame bool injector_test_deeper(struct run *run, unsigned int depth)
 {
 	bool ok;
 
-	if (depth)
-		ok = injector_test_deeper(run, depth - 1);
-	else
+	if (!depth) {
 		ok = injector_test_allocate(run);
+	} else if (depth <= BITS_PER_LONG && run->way >> (depth - 1) & 1) {
+		ok = injector_test_deeper(run, depth - 1);
+		asm volatile("# the other call" : : : "memory");
+	} else {
+		ok = injector_test_deeper(run, depth - 1);
+	}
 	no_tail_call();
 	return ok;
 }
@@ -256,8 +264,10 @@ static own_frame void injector_test_loop(struct run *run, unsigned long count)
 	unsigned long i;
 
 	for (i = 0; i < count; i++) {
-		bool ok = run->chain ? injector_test_chain_b(run) : injector_test_chain_a(run);
+		bool ok;
 
+		run->way = run->turns ? i : 0;
+		ok = run->chain ? injector_test_chain_b(run) : injector_test_chain_a(run);
 		run->calls++;
 		if (!ok) {
 			u64 now = ktime_get_ns();
@@ -448,6 +458,9 @@ static const char *parse_word(struct run *run, char *word)
 		if (at < 0)
 			return "unknown chain";
 		run->chain = at;
+	} else if (!strcmp(word, "turns")) {
+		if (kstrtobool(value, &run->turns))
+			return "turns is neither yes nor no";
 	} else if (!strcmp(word, "cache")) {
 		for (i = 0; i < ARRAY_SIZE(caches); i++)
 			if (!strcmp(value, caches[i].name))
@@ -521,6 +534,7 @@ static const char *parse_request(struct run *run)
 	run->from = FROM_TASK;
 	run->cpu = -1;
 	run->chain = 0;
+	run->turns = false;
 	run->depth = 0;
 	run->sleep_ms = 0;
 	run->calls = 0;

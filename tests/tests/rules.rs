@@ -122,3 +122,27 @@ fn bad_files_are_refused_with_line_and_column() {
     let good = plan("good.toml", "[[rule]]\nname = \"a\"\nprob = 1\n");
     refused(&["--pid", &pid, "--plan", &good, "--gfp", "NOFS"], 2, &["--plan", "--gfp"]);
 }
+
+/// Of several rules each has smaller tables. A site that finds no room is not failed, and counted; known ones go on being failed,
+/// whether what their stacks are is remembered or, with that table full too, found out each time.
+#[test]
+fn tables_that_are_full_miscount_nothing() {
+    const STACKS: u64 = 4096;
+    const ROOM: u64 = 2048;
+    let worker = Worker::start();
+    let nobodys: String =
+        (1..8).map(|i| format!("[[rule]]\nname = \"nobodys-{i}\"\ncomm = [\"nobody\"]\nprob = 1\n")).collect();
+    let all = "[[rule]]\nname = \"all\"\nhook = [\"slab\"]\nstack = [\"injector_test_loop\"]\nprob = 1\n";
+    let path = plan("full.toml", &format!("{all}{nobodys}"));
+    let injector = Injector::start(&["--pid", &worker.pid_arg(), "--plan", &path, "--quiet"]);
+    let request = format!("kind=slab depth=13 turns=yes count={STACKS}");
+    for _ in 0..2 {
+        assert_eq!(worker.run(&request).failed, ROOM);
+    }
+    let report = injector.stop();
+    report.assert_accounts();
+    let counts = ["matches", "failures", "sites_full"].map(|name| counter(&report, "all", "slab", name));
+    assert_eq!(counts, [2 * STACKS, 2 * ROOM, 2 * (STACKS - ROOM)], "{}", report.summary);
+    assert_eq!(report.sites().len() as u64, ROOM);
+    assert!(report.sites().iter().all(|site| site.count == 2), "{}", report.summary);
+}
