@@ -1,5 +1,5 @@
-//! Hooks on any function that the kernel lists, by the name that the run gives: nothing is known of its arguments. One pair of
-//! programs for each: what it was attached to a program can only ask at the cost of a call (bpf_get_attach_cookie()).
+//! Hooks on any function that the kernel lists, by the name that the run gives: nothing is known of its arguments. Programs for
+//! each: what it was attached to a program can only ask at the cost of a call (bpf_get_attach_cookie()).
 
 use injector_common::{HOOK_FUNCTION, MAX_FUNCTIONS};
 

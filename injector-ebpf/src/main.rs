@@ -1,4 +1,4 @@
-//! The eBPF side of the injector: one program per hook, one path that all of them take ([`hook`]).
+//! The eBPF side of the injector: programs for each hook, one path that all of them take ([`hook`]).
 //!
 //! Everything here fails open: what can't be read, recorded or proven lets the allocation succeed, and is counted.
 #![no_std]

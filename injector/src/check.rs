@@ -294,7 +294,7 @@ fn symbols(survey: &Survey) -> Check {
     match text.into_iter().find(|symbol| addresses.get(symbol).is_none()) {
         Some(symbol) => {
             let remedy = format!("use a kernel with CONFIG_KALLSYMS_ALL=y, {GUEST}");
-            Check::missing(name, format!("/proc/kallsyms has no {symbol}"), remedy)
+            Check::missing(name, format!("this kernel has no symbol {symbol}"), remedy)
         }
         None => Check::found(name, "/proc/kallsyms"),
     }

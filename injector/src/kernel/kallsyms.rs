@@ -1,7 +1,7 @@
 //! The kernel's symbols: `/proc/kallsyms`.
 //!
-//! Making the text of that file is what costs (the kernel unpacks every name), so it is read once, when somebody must be told
-//! names ([`Kallsyms`]). A few [`Addresses`] the kernel is asked for; where that is no cheaper, the file is read as far as needed.
+//! Making the text of that file is what costs (the kernel unpacks every name), so it is read when somebody must be told names
+//! ([`Kallsyms`]). A few [`Addresses`] the kernel is asked for; where it does not tell, the file is read as far as needed.
 
 mod ask;
 
@@ -17,9 +17,9 @@ use crate::plan::{StackPattern, StackPatternKind, suggest};
 const FILE: &str = "proc/kallsyms";
 /// Longer symbols don't exist (KSYM_NAME_LEN is 512 since 6.1).
 const MAX_LINE: usize = 1024;
-/// What GCC calls its first copy of a function: without a result that nobody wants, and for constant arguments. Others there
-/// can be only beside these, so who can't read all names looks for these.
-const CLONES: [&str; 2] = ["isra.0", "constprop.0"];
+/// What GCC calls its first copy of a function, with other arguments, for constant ones, or both: who can't read all names
+/// looks for these. (Of 6.12.117's functions, all that have copies have one of these.)
+const CLONES: [&str; 3] = ["isra.0", "constprop.0", "constprop.0.isra.0"];
 
 /// Addresses of a few symbols.
 #[derive(Clone, Debug, Default)]
@@ -188,6 +188,12 @@ pub fn count(files: &KernelFiles, names: &[&str]) -> Result<Vec<usize>, KernelEr
     Ok(counts)
 }
 
+/// The names, and those that copies of `cloned` usually have.
+fn with_clones(names: &[&str], cloned: &[&str]) -> Vec<String> {
+    let clones = cloned.iter().flat_map(|function| CLONES.map(|copy| format!("{function}.{copy}")));
+    names.iter().map(|name| (*name).to_owned()).chain(clones).collect()
+}
+
 impl Addresses {
     /// Of the running kernel, without reading the file where that can be had: [`Addresses::read`] does it else. Of copies only
     /// those with usual names are found.
@@ -200,12 +206,10 @@ impl Addresses {
         cloned: &[&str],
         enough: impl Fn(&Self) -> bool,
     ) -> Result<Self, KernelError> {
-        let by_bisection = files.release().ok().and_then(|release| release.version()) >= Some(ask::BY_BISECTION);
-        if !files.are_of_running_kernel() || !by_bisection {
+        if !files.are_of_running_kernel() {
             return Self::read(files, names, cloned, enough);
         }
-        let clones = cloned.iter().flat_map(|function| CLONES.map(|copy| format!("{function}.{copy}")));
-        let all: Vec<String> = names.iter().map(|name| (*name).to_owned()).chain(clones).collect();
+        let all = with_clones(names, cloned);
         let answers = match ask::ask(&all) {
             Ok(answers) => answers,
             Err(error) => {
@@ -215,7 +219,13 @@ impl Addresses {
         };
         let known = all.into_iter().zip(answers).filter_map(|(name, address)| Some((name, address?)));
         let (found, clones): (Vec<_>, Vec<_>) = known.partition(|(name, _)| names.contains(&name.as_str()));
-        Ok(Self { found, clones: clones.into_iter().map(|(name, _)| name).collect(), all_zero: false })
+        let mut this = Self { found, clones: Vec::new(), all_zero: false };
+        if let (Some(start), Some(end)) = (this.get("_stext"), this.get("_etext")) {
+            // A module's are of functions of its own.
+            let in_text = |(name, address)| (start..end).contains(&address).then_some(name);
+            this.clones = clones.into_iter().filter_map(in_text).collect();
+        }
+        Ok(this)
     }
 
     /// Finds `names` in the kernel proper, and the compiler's copies (`name.constprop.0`) of `cloned`. Reads until what

@@ -135,8 +135,10 @@ impl Attached {
     /// Attaches the programs, unarmed.
     pub(super) fn attach(&mut self) -> Result<()> {
         // What a failure leads to is seen before there are failures.
-        let on_hooks = self.on_hooks.iter_mut().map(|(_, program)| program);
-        self.on_tracepoints.iter_mut().chain(on_hooks).try_for_each(Program::attach)
+        self.on_tracepoints.iter_mut().try_for_each(Program::attach)?;
+        self.on_hooks
+            .iter_mut()
+            .try_for_each(|(hook, program)| program.attach().with_context(|| format!("hook {hook}")))
     }
 
     /// Lets failures happen, none after `deadline_ns` (CLOCK_MONOTONIC) unless [`Attached::heartbeat`] moves it on.

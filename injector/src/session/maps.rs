@@ -23,8 +23,10 @@ impl Maps {
         for (name, object) in objects {
             let data = MapData::create(object.clone(), name, Some(types));
             let data = data.with_context(|| format!("can't make the eBPF map {name}"))?;
-            if object.section_kind() == EbpfSectionKind::Rodata {
-                freeze(data.fd().as_fd(), object.data()).with_context(|| format!("can't fill the eBPF map {name}"))?;
+            let constant = object.section_kind() == EbpfSectionKind::Rodata;
+            if !object.data().is_empty() {
+                let filled = fill(data.fd().as_fd(), object.data(), constant);
+                filled.with_context(|| format!("can't fill the eBPF map {name}"))?;
             }
             maps.insert(name.clone(), Map::from_map_data(data)?);
         }
@@ -47,17 +49,20 @@ impl Maps {
     }
 }
 
-/// Fills a map of constants, which can't be changed from then on: the verifier takes them for what they are.
-fn freeze(map: BorrowedFd<'_>, constants: &[u8]) -> io::Result<()> {
+/// Fills a map of globals. Constants can't be changed from then on: the verifier takes them for what they are.
+fn fill(map: BorrowedFd<'_>, globals: &[u8], constant: bool) -> io::Result<()> {
     let key = 0_u32;
     let mut attribute = bpf::attribute();
     // SAFETY: all of it is zero, which is valid for each member of the union.
     let of = unsafe { &mut attribute.__bindgen_anon_2 };
     of.map_fd = map.as_raw_fd().unsigned_abs();
     of.key = (&raw const key) as u64;
-    of.__bindgen_anon_1.value = constants.as_ptr() as u64;
+    of.__bindgen_anon_1.value = globals.as_ptr() as u64;
     // SAFETY: the key is readable, and the value for the size of the map's, which was made for it.
     unsafe { bpf::call(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attribute)? };
+    if !constant {
+        return Ok(());
+    }
     let mut attribute = bpf::attribute();
     attribute.__bindgen_anon_2.map_fd = map.as_raw_fd().unsigned_abs();
     // SAFETY: nothing is pointed to.

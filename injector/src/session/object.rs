@@ -32,7 +32,7 @@ const MAX_TASKS: u32 = 16384;
 /// Makes a rule's maps, and those of its programs that are `wanted` ready for the verifier. `rules`: how many rules the run has.
 pub(super) fn prepare(wire: &Wire, rules: usize, ebpf_log: bool, wanted: &[&str]) -> Result<(Programs, Maps)> {
     let mut object = Object::parse(OBJECT)?;
-    // What is said to all programs is said to those that are loaded: the object has two for each hook.
+    // What is said to all programs is said to those that are loaded: the object has eight for each hook.
     let others: Vec<_> =
         object.programs.extract_if(|name, _| !wanted.contains(&name.as_str())).map(|(_, other)| other).collect();
     others.iter().for_each(|other| {
@@ -97,4 +97,25 @@ fn fill(maps: &mut Maps, wire: &Wire) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use injector_common::{HOOKS, config::Whose};
+
+    use super::*;
+    use crate::{kernel::hooks::Attach, session::hooks};
+
+    #[test]
+    fn the_object_has_every_program() {
+        let object = Object::parse(OBJECT).expect("the build script's own");
+        for number in 0..HOOKS as u32 {
+            for attach in [Attach::Kprobe, Attach::FmodRet { function: 1 }] {
+                for whose in [Whose::Anyones, Whose::Pid, Whose::Cgroup, Whose::Target] {
+                    let name = hooks::program(number, attach, whose);
+                    assert!(object.programs.contains_key(&name), "{name}");
+                }
+            }
+        }
+    }
 }

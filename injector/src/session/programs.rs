@@ -92,11 +92,12 @@ impl Programs {
             Err(error) => {
                 // Writing the log takes the verifier longer than verifying, so it is asked for only now.
                 let mut log = vec![0; LOG_BYTES];
-                let _ = self.try_load(name, kind, Some((1, &mut log)));
+                let again = self.try_load(name, kind, Some((1, &mut log)));
                 let log = text(&log);
                 let lines: Vec<&str> = log.lines().collect();
                 let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-                Err(anyhow!("{error}: {end}"))
+                // The verifier gives up when a signal comes.
+                again.map_err(|_| anyhow!("{error}: {end}"))
             }
         };
         let hint = if matches!(kind, Kind::FmodRet(_)) { "; --backend kprobe may do" } else { "" };

@@ -154,7 +154,7 @@ impl Wire {
             let kprobe = if facts.ways.kprobe { "--backend kprobe, or " } else { "" };
             warn!(
                 "this kernel preempts tasks in the kernel: while a program that is attached by fmod_ret is preempted, calls on \
-                 its CPU pass it by (`missed` counts them); {kprobe}booting with preempt=voluntary avoids that"
+                 its CPU pass it by (`missed` counts them); {kprobe}booting with preempt=voluntary (CONFIG_PREEMPT_DYNAMIC) avoids that"
             );
         }
         Ok((wires, symbols))

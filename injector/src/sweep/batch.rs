@@ -15,7 +15,7 @@ use super::{
         record::{Ended, Level, Outcome, RunEnd, Trouble},
     },
     oracle::Complaint,
-    search::{Choice, Search, Stopped},
+    search::{Choice, Ill, Search, Stopped},
     workload,
 };
 use crate::target;
@@ -24,8 +24,11 @@ use crate::target;
 const BATCH: usize = 512;
 /// So often what is left is looked up anew.
 const ROUNDS: u32 = 2;
-/// So many runs in a row may reach none of their sites, before those are given up.
-const BARREN: u32 = 2;
+/// So many runs in a row may reach few of their sites, before those are given up: slab refills come up by chance, one or two a
+/// run, for as long as one likes to look.
+const POOR: u32 = 2;
+/// Few are fewer than one in so many.
+const FEW: usize = 20;
 
 impl Search<'_> {
     /// Runs until every site that is left was failed, or does not come up any more.
@@ -43,7 +46,7 @@ impl Search<'_> {
 
     fn round(&mut self) -> Result<Option<Stopped>> {
         let mut left = self.left();
-        let mut barren = 0;
+        let mut poor = 0;
         while !left.is_empty() {
             if self.experiment.is_over() {
                 self.give_up(left, "the time was up")?;
@@ -55,19 +58,23 @@ impl Search<'_> {
                 return Ok(Some(stopped));
             }
             if end == RunEnd::Finished
-                && let Some(stopped) = self.check_up(status, fired == 0)?
+                && let Some(stopped) = self.check_up(status, if fired == 0 { Ill::Surely } else { Ill::Perhaps })?
             {
                 return Ok(Some(stopped));
             }
-            barren = if fired == 0 { barren + 1 } else { 0 };
-            if barren >= BARREN {
-                let batch: BTreeSet<Signature> = batch.into_iter().collect();
-                left.retain(|site| !batch.contains(site));
-                self.give_up(batch.into_iter().collect(), "did not come up again")?;
-                barren = 0;
-            }
             let finished: BTreeSet<Signature> = self.experiment.notebook.finished_sites().into_iter().collect();
             left.retain(|site| !finished.contains(site));
+            poor = if fired * FEW < batch.len() { poor + 1 } else { 0 };
+            if poor >= POOR {
+                // One that was there when something went wrong is looked for until it does not come up at all.
+                let notebook = &self.experiment.notebook;
+                let hopeless =
+                    |site: &Signature| batch.contains(site) && (fired == 0 || notebook.batch_limit(*site).is_none());
+                let (given_up, others) = left.into_iter().partition(hopeless);
+                left = others;
+                self.give_up(given_up, "did not come up again")?;
+                poor = 0;
+            }
         }
         Ok(None)
     }

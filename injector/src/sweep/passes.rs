@@ -12,7 +12,7 @@ use super::{
     },
     pass::{Terms, Yield},
     runs::{CROWD, Ran},
-    search::{Choice, Search, Stopped},
+    search::{Choice, Ill, Search, Stopped},
     tracer::Manner,
     workload,
 };
@@ -160,7 +160,7 @@ impl Search<'_> {
         debug!(failures = found.failures, ?end, "pass");
         let mut stopped = self.stopped(end)?;
         if stopped.is_none() && end == RunEnd::Finished {
-            stopped = self.check_up(status, true)?;
+            stopped = self.check_up(status, if found.failures < WORTH { Ill::Surely } else { Ill::Untidy })?;
         }
         Ok(Passed { stopped, found, well: status == Some(workload::STATUS) })
     }

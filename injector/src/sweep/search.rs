@@ -51,6 +51,17 @@ pub(super) enum Choice {
     Named,
 }
 
+/// What it means when a workload ends badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ill {
+    /// As good as nothing was failed in it: something is broken.
+    Surely,
+    /// Much was: it may have left something behind.
+    Untidy,
+    /// Something was.
+    Perhaps,
+}
+
 /// Everything that a sweep works with.
 pub struct Search<'a> {
     pub(super) plan: &'a SweepPlan,
@@ -226,25 +237,29 @@ impl<'a> Search<'a> {
     }
 
     /// Takes note of how a run ended. A workload that ends badly has met a failure, or something that an earlier one broke (a
-    /// server that is gone, a mount that stays): `at_once`, or after a few such runs, it is reset and has to work
+    /// server that is gone, a mount that stays): when it is `ill`, or after a few such runs, it is reset and has to work
     /// again by itself, or what follows would reach nothing, and say nothing.
     ///
     /// # Errors
     /// When the journal can't be written.
-    pub(super) fn check_up(&mut self, status: Option<i32>, at_once: bool) -> Result<Option<Stopped>> {
+    pub(super) fn check_up(&mut self, status: Option<i32>, ill: Ill) -> Result<Option<Stopped>> {
         const PATIENCE: u32 = 4;
         if status == Some(workload::STATUS) {
             self.ailing = 0;
             return Ok(None);
         }
         self.ailing += 1;
-        if !at_once && self.ailing < PATIENCE {
+        let patient = self.ailing < PATIENCE;
+        if patient && ill == Ill::Perhaps {
             return Ok(None);
         }
-        self.ailing = 0;
         if !self.reset()? {
             return Ok(Some(Stopped::Damaged));
         }
+        if patient && ill == Ill::Untidy {
+            return Ok(None);
+        }
+        self.ailing = 0;
         let interrupted = self.experiment.interrupt_flag();
         let is_interrupted = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
         match self.workload.by_itself(&self.cgroup, self.deadline(), is_interrupted) {

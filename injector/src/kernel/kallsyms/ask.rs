@@ -13,12 +13,11 @@ use crate::bpf;
 /// `BPF_PROG_TYPE_SYSCALL`, which aya does not know: a program that runs once, when it is told to.
 const SYSCALL: u32 = bpf_prog_type::BPF_PROG_TYPE_SYSCALL as u32;
 
-/// Where the kernel finds a name by bisection: before 6.2 it unpacks all names for each that it is asked for, which takes
-/// longer than reading them (`kallsyms_lookup_name()`, kernel/kallsyms.c, 6.1 and 6.2).
-pub(in crate::kernel) const BY_BISECTION: (u32, u32) = (6, 2);
-
 /// The addresses of these names, in their order; none where the kernel has no such symbol. Those of variables that each CPU
-/// has are offsets, as in the file.
+/// has are offsets, as in the file. What the kernel proper does not have, modules are asked for.
+///
+/// The kernel finds a name by bisection (`kallsyms_lookup_name()`, kernel/kallsyms.c, 6.12, and 6.1.192 by a backport; the first
+/// releases of 6.1 unpacked all names for each).
 ///
 /// # Errors
 /// The kernel does not tell them (kernel.kptr_restrict), or does not take the program.

@@ -56,6 +56,12 @@ fn addresses() {
 }
 
 #[test]
+fn copies_are_asked_for_by_their_usual_names() {
+    let all = with_clones(&["_stext"], &["f"]);
+    assert_eq!(all, ["_stext", "f.isra.0", "f.constprop.0", "f.constprop.0.isra.0"]);
+}
+
+#[test]
 fn reading_ends_when_enough_is_found() {
     let (_root, files) = files(TEXT);
     let enough = |found: &Addresses| found.get("_etext").is_some();
