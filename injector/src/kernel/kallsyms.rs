@@ -18,7 +18,8 @@ const FILE: &str = "proc/kallsyms";
 /// Longer symbols don't exist (KSYM_NAME_LEN is 512 since 6.1).
 const MAX_LINE: usize = 1024;
 /// What GCC calls its first copy of a function, with other arguments, for constant ones, or both: who can't read all names
-/// looks for these. (Of 6.12.117's functions, all that have copies have one of these.)
+/// looks for these. (Of 6.12.117's functions, all that have copies, but for parts, have
+/// one of these.)
 const CLONES: [&str; 3] = ["isra.0", "constprop.0", "constprop.0.isra.0"];
 
 /// Addresses of a few symbols.

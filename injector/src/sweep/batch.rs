@@ -24,11 +24,17 @@ use crate::target;
 const BATCH: usize = 512;
 /// So often what is left is looked up anew.
 const ROUNDS: u32 = 2;
-/// So many runs in a row may reach few of their sites, before those are given up: slab refills come up by chance, one or two a
-/// run, for as long as one likes to look.
-const POOR: u32 = 2;
+/// So many runs in a row a site may not come up in, before it is given up: runs that say something of it ([`is_poor`]).
+const MISSES: u32 = 2;
 /// Few are fewer than one in so many.
 const FEW: usize = 20;
+
+/// Whether a run that reached `fired` of its sites says that the others don't come up any more: it reached none, or, when it came to
+/// its end as the workload does by itself, few. Slab refills come up by chance, one or two a run, for as long as one likes to look;
+/// but a failure that ends the workload early hides what would have come after it.
+fn is_poor(fired: usize, sites: usize, well: bool) -> bool {
+    fired == 0 || (well && fired * FEW < sites)
+}
 
 impl Search<'_> {
     /// Runs until every site that is left was failed, or does not come up any more.
@@ -46,7 +52,7 @@ impl Search<'_> {
 
     fn round(&mut self) -> Result<Option<Stopped>> {
         let mut left = self.left();
-        let mut poor = 0;
+        let mut misses: BTreeMap<Signature, u32> = BTreeMap::new();
         while !left.is_empty() {
             if self.experiment.is_over() {
                 self.give_up(left, "the time was up")?;
@@ -58,23 +64,26 @@ impl Search<'_> {
                 return Ok(Some(stopped));
             }
             if end == RunEnd::Finished
-                && let Some(stopped) = self.check_up(status, if fired == 0 { Ill::Surely } else { Ill::Perhaps })?
+                && let Some(stopped) =
+                    self.check_up(status, if fired.is_empty() { Ill::Surely } else { Ill::Perhaps })?
             {
                 return Ok(Some(stopped));
             }
             let finished: BTreeSet<Signature> = self.experiment.notebook.finished_sites().into_iter().collect();
             left.retain(|site| !finished.contains(site));
-            poor = if fired * FEW < batch.len() { poor + 1 } else { 0 };
-            if poor >= POOR {
+            let well = end == RunEnd::Finished && status == Some(workload::STATUS);
+            let poor = is_poor(fired.len(), batch.len(), well);
+            for site in &batch {
                 // One that was there when something went wrong is looked for until it does not come up at all.
-                let notebook = &self.experiment.notebook;
-                let hopeless =
-                    |site: &Signature| batch.contains(site) && (fired == 0 || notebook.batch_limit(*site).is_none());
-                let (given_up, others) = left.into_iter().partition(hopeless);
-                left = others;
-                self.give_up(given_up, "did not come up again")?;
-                poor = 0;
+                let suspect = self.experiment.notebook.batch_limit(*site).is_some();
+                let missed = if suspect { fired.is_empty() } else { poor && !fired.contains(site) };
+                let misses = misses.entry(*site).or_default();
+                *misses = if missed { *misses + 1 } else { 0 };
             }
+            let (given_up, others) =
+                left.into_iter().partition(|site| misses.get(site).is_some_and(|misses| *misses >= MISSES));
+            left = others;
+            self.give_up(given_up, "did not come up again")?;
         }
         Ok(None)
     }
@@ -86,8 +95,8 @@ impl Search<'_> {
         left.iter().copied().filter(|site| limit(*site) == smallest).take(smallest).collect()
     }
 
-    /// A run in which these sites are failed, each once. Says how many were, and with what status it ended.
-    pub(super) fn batch(&mut self, sites: &[Signature]) -> Result<(RunEnd, usize, Option<i32>)> {
+    /// A run in which these sites are failed, each once. Says which were, and with what status it ended.
+    pub(super) fn batch(&mut self, sites: &[Signature]) -> Result<(RunEnd, BTreeSet<Signature>, Option<i32>)> {
         self.choose(Choice::Named)?;
         for site in sites {
             self.experiment.lab.allow(*site, u64::from(self.plan.persistent.unwrap_or(1)))?;
@@ -170,6 +179,10 @@ impl Search<'_> {
             }))?;
         }
         // Of several, nobody knows which it was: they come again, fewer at a time.
+        let reached: BTreeSet<Signature> = fired.iter().map(|(site, _)| *site).collect();
+        if bad && !alone {
+            self.experiment.notebook.suspect(&reached.iter().copied().collect::<Vec<_>>());
+        }
         if (!bad || alone) && end != RunEnd::Interrupted {
             for (site, times) in &fired {
                 let outcome =
@@ -181,6 +194,20 @@ impl Search<'_> {
         let hits = BTreeMap::new();
         self.experiment.sync(Record::Ended(Ended { run, end, elapsed, status, hits }))?;
         self.experiment.progress();
-        Ok((end, fired.len(), status))
+        Ok((end, reached, status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_ended_early_says_nothing_of_what_it_did_not_reach() {
+        assert!(!is_poor(1, 512, false));
+        assert!(is_poor(1, 512, true) && is_poor(25, 512, true));
+        assert!(!is_poor(26, 512, true));
+        assert!(is_poor(0, 1, true) && is_poor(0, 1, false));
+        assert!(!is_poor(1, 20, true) && is_poor(1, 21, true));
     }
 }

@@ -267,6 +267,11 @@ impl Notebook {
         self.known.limits.get(&site).copied()
     }
 
+    /// Has these sites come up in fewer and fewer at a time: one of them did something, and nobody knows which.
+    pub fn suspect(&mut self, sites: &[Signature]) {
+        self.known.suspect(sites);
+    }
+
     /// Sites that may be the cause of a complaint and were not failed by themselves yet, with its title.
     #[must_use]
     pub fn suspects(&self) -> Vec<(String, Vec<Signature>)> {

@@ -58,7 +58,7 @@ pub(super) enum Ill {
     Surely,
     /// Much was: it may have left something behind.
     Untidy,
-    /// Something was.
+    /// Something was: it is not reset yet.
     Perhaps,
 }
 
@@ -237,7 +237,7 @@ impl<'a> Search<'a> {
     }
 
     /// Takes note of how a run ended. A workload that ends badly has met a failure, or something that an earlier one broke (a
-    /// server that is gone, a mount that stays): when it is `ill`, or after a few such runs, it is reset and has to work
+    /// server that is gone, a mount that stays): at once if `ill` says so, or after a few such runs, it is reset and has to work
     /// again by itself, or what follows would reach nothing, and say nothing.
     ///
     /// # Errors
