@@ -9,7 +9,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext, helpers::generated, programs::ProbeContext};
 
-use crate::hook::{self, Signature};
+use crate::hook::{self, Prototype};
 
 /// What the kernel hands to a program, as far as both ways to attach have it: helpers take the pointer.
 pub struct Context {
@@ -49,8 +49,8 @@ impl Arguments for Saved {
 
 /// At a kprobe, of a call that is looked at.
 #[inline(always)]
-pub fn kprobe(ctx: &ProbeContext, signature: &Signature<ProbeContext>) {
-    if let Some(error) = hook::verdict(&Context { pointer: ctx.as_ptr() }, ctx, signature) {
+pub fn kprobe(ctx: &ProbeContext, prototype: &Prototype) {
+    if let Some(error) = hook::verdict(&Context { pointer: ctx.as_ptr() }, ctx, prototype) {
         // SAFETY: a kprobe's registers, at the entry of a function that the kernel lists as injectable.
         unsafe { generated::bpf_override_return(ctx.regs, i64::from(error) as u64) };
     }
@@ -58,26 +58,25 @@ pub fn kprobe(ctx: &ProbeContext, signature: &Signature<ProbeContext>) {
 
 /// In a trampoline, of a call that is looked at: what the call returns, or 0 if it is to be made.
 #[inline(always)]
-pub fn fmod_ret(arguments: *mut u64, signature: &Signature<Saved>) -> i64 {
-    hook::verdict(&Context { pointer: arguments.cast() }, &Saved(arguments), signature).map_or(0, i64::from)
+pub fn fmod_ret(arguments: *mut u64, prototype: &Prototype) -> i64 {
+    hook::verdict(&Context { pointer: arguments.cast() }, &Saved(arguments), prototype).map_or(0, i64::from)
 }
 
-/// The programs of a hook, by its name, and what makes a [`Call`](crate::hook::Call) of the hooked function's [`Arguments`]: an
-/// expression that is a [`Signature`] of either kind of them. One program for each answer to
+/// The programs of a hook, by its name and its function's [`Prototype`]. One program for each answer to
 /// [`Whose`](injector_common::config::Whose), by each way to attach; the user side knows them by their names.
 ///
 /// Most calls of the machine are somebody else's than a target's: they are not looked at, and not counted. So what comes of a
 /// target's is in a function of its own: the kernel saves the registers that a program uses whenever it is called. Without a
 /// target each call is looked at, and a function more is what would cost.
 macro_rules! programs {
-    ($name:expr, $signature:expr) => {
+    ($name:expr, $prototype:expr) => {
         const _: () = {
             use $crate::attach::{self, fmod_ret_program, kprobe_program};
             use $crate::task;
 
             #[inline(always)]
             fn at_kprobe(regs: *mut aya_ebpf::bindings::pt_regs) {
-                attach::kprobe(&aya_ebpf::programs::ProbeContext { regs }, &$signature);
+                attach::kprobe(&aya_ebpf::programs::ProbeContext { regs }, &$prototype);
             }
             #[inline(never)]
             fn of_target_at_kprobe(regs: *mut aya_ebpf::bindings::pt_regs) {
@@ -90,7 +89,7 @@ macro_rules! programs {
 
             #[inline(always)]
             fn in_trampoline(arguments: *mut u64) -> i64 {
-                attach::fmod_ret(arguments, &$signature)
+                attach::fmod_ret(arguments, &$prototype)
             }
             #[inline(never)]
             fn of_target_in_trampoline(arguments: *mut u64) -> i64 {

@@ -2,16 +2,10 @@
 
 use injector_common::HOOK_BIO;
 
-use crate::{
-    attach::{Arguments, programs},
-    hook::{Call, Signature},
-};
+use crate::{attach::programs, hook::Prototype};
 
 /// match-proto:v6.1:block/blk-core.c: int should_fail_bio(struct bio *bio)
 /// match-proto:v6.12:block/blk-core.c: int should_fail_bio(struct bio *bio)
-#[inline(always)]
-fn call(_: &impl Arguments) -> Option<Call> {
-    Some(Call { hook: HOOK_BIO, gfp: 0, cache: 0, order: 0 })
-}
+const PROTOTYPE: Prototype = Prototype { hook: HOOK_BIO, gfp: None, cache: None, order: None };
 
-programs!("bio", Signature { hook: HOOK_BIO, gfp: None, call });
+programs!("bio", PROTOTYPE);

@@ -3,21 +3,13 @@
 
 use injector_common::{HOOK_FUNCTION, MAX_FUNCTIONS};
 
-use crate::{
-    attach::{Arguments, programs},
-    hook::{Call, Signature},
-};
-
-#[inline(always)]
-fn call<const NUMBER: u32, A: Arguments>(_: &A) -> Option<Call> {
-    Some(Call { hook: HOOK_FUNCTION + NUMBER, gfp: 0, cache: 0, order: 0 })
-}
+use crate::{attach::programs, hook::Prototype};
 
 macro_rules! functions {
     ($($number:literal)*) => {
         $(programs!(
             concat!("function", $number),
-            Signature { hook: HOOK_FUNCTION + $number, gfp: None, call: call::<$number, _> }
+            Prototype { hook: HOOK_FUNCTION + $number, gfp: None, cache: None, order: None }
         );)*
 
         const _: () = assert!([$($number),*].len() == MAX_FUNCTIONS);

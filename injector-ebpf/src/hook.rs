@@ -39,14 +39,16 @@ pub struct Call {
     pub order: u32,
 }
 
-/// How a [`Call`] is made of the hooked function's arguments.
-pub struct Signature<A> {
+/// Which of the hooked function's arguments are what, from 0; none where it has no such argument.
+pub struct Prototype {
     /// `HOOK_*`.
     pub hook: u32,
-    /// The flags that are asked for, of functions that are given some: what is looked at first.
-    pub gfp: Option<fn(&A) -> Option<u32>>,
-    /// All of it.
-    pub call: fn(&A) -> Option<Call>,
+    /// The flags that are asked for.
+    pub gfp: Option<usize>,
+    /// The slab cache.
+    pub cache: Option<usize>,
+    /// The order.
+    pub order: Option<usize>,
 }
 
 /// What else is known of a call that will be failed.
@@ -70,8 +72,8 @@ pub struct Facts {
 /// What a call that is looked at returns instead of being made, if it is to be failed. This is the same for
 /// every way to attach.
 #[inline(always)]
-pub fn verdict<A: Arguments>(ctx: &Context, arguments: &A, signature: &Signature<A>) -> Option<i32> {
-    let call = screen(arguments, signature)?;
+pub fn verdict<A: Arguments>(ctx: &Context, arguments: &A, prototype: &Prototype) -> Option<i32> {
+    let call = screen(arguments, prototype)?;
     let fails = decide(ctx.pointer, call.hook, call.gfp, call.order, call.cache) != 0;
     (fails && config!(dry_run) != ON).then(|| config!(hooks[call.hook as usize].error))
 }
@@ -80,15 +82,16 @@ pub fn verdict<A: Arguments>(ctx: &Context, arguments: &A, signature: &Signature
 /// stack, so it stays in registers. An argument is read where it is needed: each that is kept across a helper is in a register
 /// that the kernel saves and restores for every call.
 #[inline(always)]
-fn screen<A: Arguments>(arguments: &A, signature: &Signature<A>) -> Option<Call> {
-    let hook = signature.hook;
+fn screen<A: Arguments>(arguments: &A, prototype: &Prototype) -> Option<Call> {
+    let &Prototype { hook, gfp, cache, order } = prototype;
+    let read = |argument: Option<usize>| argument.map_or(Some(0), |n| arguments.argument(n));
     let counters = maps::counters(hook)?;
     counters.calls += 1;
-    match &signature.gfp {
-        Some(gfp) => match_gfp(gfp(arguments)?, counters)?,
+    if gfp.is_some() {
+        match_gfp(read(gfp)? as u32, counters)?;
+    } else if config!(gfp_len) != 0 {
         // A filter on what a call does not have never accepts it.
-        None if config!(gfp_len) != 0 => return None,
-        None => {}
+        return None;
     }
     if hook != HOOK_SLAB && config!(cache_on) == ON {
         return None;
@@ -96,7 +99,7 @@ fn screen<A: Arguments>(arguments: &A, signature: &Signature<A>) -> Option<Call>
     if hook != HOOK_SLAB && hook != HOOK_PAGE && (config!(order_on) == ON || config!(size_on) == ON) {
         return None;
     }
-    let call = (signature.call)(arguments)?;
+    let call = Call { hook, gfp: read(gfp)? as u32, cache: read(cache)?, order: read(order)? as u32 };
     (hook != HOOK_PAGE || is_order_accepted(call.order)).then_some(call)
 }
 

@@ -2,21 +2,10 @@
 
 use injector_common::HOOK_PAGE;
 
-use crate::{
-    attach::{Arguments, programs},
-    hook::{Call, Signature},
-};
+use crate::{attach::programs, hook::Prototype};
 
 /// match-proto:v6.1:mm/page_alloc.c: bool should_fail_alloc_page(gfp_t gfp_mask, unsigned int order)
 /// match-proto:v6.12:mm/fail_page_alloc.c: bool should_fail_alloc_page(gfp_t gfp_mask, unsigned int order)
-#[inline(always)]
-fn gfp(arguments: &impl Arguments) -> Option<u32> {
-    Some(arguments.argument(0)? as u32)
-}
+const PROTOTYPE: Prototype = Prototype { hook: HOOK_PAGE, gfp: Some(0), cache: None, order: Some(1) };
 
-#[inline(always)]
-fn call(arguments: &impl Arguments) -> Option<Call> {
-    Some(Call { hook: HOOK_PAGE, gfp: gfp(arguments)?, cache: 0, order: arguments.argument(1)? as u32 })
-}
-
-programs!("page", Signature { hook: HOOK_PAGE, gfp: Some(gfp), call });
+programs!("page", PROTOTYPE);

@@ -39,8 +39,10 @@ pub(super) fn prepare(wire: &Wire, rules: usize, ebpf_log: bool, wanted: &[&str]
         object.functions.remove(&other.function_key());
     });
     let log_level = if ebpf_log { LOG_ALL } else { 0 };
-    let globals = [("CONFIG", bytes(&wire.config)), (aya_log::LEVEL, std::slice::from_ref(&log_level))];
-    object.patch_map_data(globals.map(|(name, value)| (name, (value, name == "CONFIG"))).into())?;
+    // Of each, whether the object must have it.
+    let globals =
+        [("CONFIG", (bytes(&wire.config), true)), (aya_log::LEVEL, (std::slice::from_ref(&log_level), false))];
+    object.patch_map_data(globals.into())?;
     for (name, entries) in sizes(wire, rules)? {
         let map = object.maps.get_mut(name).with_context(|| format!("the eBPF object has no map {name}"))?;
         map.set_max_entries(entries);
