@@ -1,18 +1,32 @@
 //! Attempts: executions of a system call (or what a task does between two of them) within which a sweep lets failures
-//! happen. The tracer opens and closes them in memory that both sides see; the hook counts in it.
+//! happen. Programs on the kernel's tracepoints for system calls open and close them; the hook counts in them; the tracer says what
+//! may happen in them, and has the task stop after a call that it must see.
 
-/// How many tasks can have an attempt at a time: the slot of a task is its tid modulo this. A power of two.
+/// How many tasks can have attempts at a time: the slot of a task is its tid modulo this. A power of two.
 pub const MAX_ATTEMPTS: u32 = 1 << 13;
 /// How many failures of an attempt are named. A power of two.
 pub const MAX_NAMED: usize = 32;
 
-/// The attempt of a task. Only the task itself and, while it is stopped, its tracer write to it: nothing here is atomic.
+/// [`Slot::phase`]: the task is in a system call. Also the index of that attempt.
+pub const IN_CALL: u32 = 0;
+/// [`Slot::phase`]: the task is on its way back from one, or in user space. Also the index of that attempt.
+pub const AFTER_CALL: u32 = 1;
+/// [`Slot::phase`]: nothing is failed in what the task does.
+pub const NOWHERE: u32 = 2;
+/// How many attempts a task has.
+pub const PHASES: usize = 2;
+
+/// [`Attempt::call`]: none.
+pub const NO_CALL: u64 = u64::MAX;
+
+/// The attempt of a task in one phase. Only the task itself and, while it is stopped, its tracer write to it: nothing here is
+/// atomic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Attempt {
     /// Whose it is; 0: nobody's.
     pub tid: u32,
-    /// How many failures it may have; 0: it is over.
+    /// How many failures it may have; 0: it is over. Unless it is a crowd, more than one only where the first is a repeated one.
     pub limit: u32,
     /// How many it has had.
     pub failed: u32,
@@ -22,18 +36,105 @@ pub struct Attempt {
     pub number: u64,
     /// The site to fail first, however often it was failed before; 0: any that may still be failed.
     pub repeat: u64,
+    /// The number of the system call that it is in, or comes after; [`NO_CALL`]: none that was seen.
+    pub call: u64,
     /// At which hit of the first site it was failed.
     pub hit: u32,
     /// 1: whatever may be failed is, up to the limit; else only what a failure leads to is failed after it.
     pub crowd: u32,
+    /// 1: its first failure was of a site that was failed before: it is there for what it leads to.
+    pub repeated: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The sites of the first failures, in order.
     pub sites: [u64; MAX_NAMED],
 }
 
+/// What a task may have failed, and where it is. The tracer writes to it while the task is stopped, but for `limit`, which it
+/// may lower at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slot {
+    /// Whose it is; 0: nobody's.
+    pub tid: u32,
+    /// [`IN_CALL`], [`AFTER_CALL`] or [`NOWHERE`].
+    pub phase: u32,
+    /// How many failures an attempt may have; 0: the task is only watched.
+    pub limit: u32,
+    /// See [`Attempt::crowd`].
+    pub crowd: u32,
+    /// 1: in execve(), too.
+    pub exec: u32,
+    /// 1: a signal has the task stop after a call that its tracer must see; 0: it stops at every call.
+    pub signals: u32,
+    /// 1: it has been sent that signal, and the tracer has not looked yet.
+    pub stopping: u32,
+    /// 1: it is to stop after the next call, whatever comes of it.
+    pub awaited: u32,
+    /// See [`Attempt::repeat`], of the next attempt.
+    pub repeat: u64,
+    /// How many attempts this slot has had, whosever they were.
+    pub opened: u64,
+    /// What the last call returned.
+    pub result: i64,
+    /// The attempts by phase.
+    pub attempts: [Attempt; PHASES],
+}
+
+impl Slot {
+    /// Nobody's.
+    pub const NONE: Self = Self {
+        tid: 0,
+        phase: NOWHERE,
+        limit: 0,
+        crowd: 0,
+        exec: 0,
+        signals: 0,
+        stopping: 0,
+        awaited: 0,
+        repeat: 0,
+        opened: 0,
+        result: 0,
+        attempts: [Attempt::NONE; PHASES],
+    };
+
+    /// The number of the slot's next attempt: no other attempt has it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn next_number(&mut self) -> u64 {
+        self.opened += 1;
+        self.opened * MAX_ATTEMPTS as u64 + (self.tid % MAX_ATTEMPTS) as u64
+    }
+}
+
+/// Whether what a system call returned is an error. One that is to be restarted after a signal has not failed, nor has a connect()
+/// that goes on by itself.
+#[must_use]
+#[inline(always)]
+pub const fn is_error(result: i64) -> bool {
+    const MAX_ERRNO: i64 = 4095; // include/linux/err.h, 6.12
+    const EINPROGRESS: i64 = 115;
+    // ERESTARTSYS… (include/linux/errno.h, 6.12)
+    let restarts = result >= -516 && result <= -512;
+    result < 0 && result >= -MAX_ERRNO && !restarts && result != -EINPROGRESS
+}
+
 impl Attempt {
     /// Nobody's.
-    pub const NONE: Self =
-        Self { tid: 0, limit: 0, failed: 0, fresh: 0, number: 0, repeat: 0, hit: 0, crowd: 0, sites: [0; MAX_NAMED] };
+    pub const NONE: Self = Self {
+        tid: 0,
+        limit: 0,
+        failed: 0,
+        fresh: 0,
+        number: 0,
+        repeat: 0,
+        call: NO_CALL,
+        hit: 0,
+        crowd: 0,
+        repeated: 0,
+        reserved: 0,
+        sites: [0; MAX_NAMED],
+    };
 }
 
 /// What the choice needs to know of the site that an attempt has come to, this hit counted.
@@ -47,6 +148,8 @@ pub struct Candidate {
     pub attempt_hits: u32,
     /// How often it was come to with no failure before, in any attempt.
     pub clean: u32,
+    /// It was failed before, and may be failed again for what that leads to.
+    pub known: bool,
 }
 
 /// What a hook makes of a site within an attempt.
@@ -60,6 +163,8 @@ pub enum Choice {
     Repeat,
     /// The call fails, and the site has one failure less.
     Fail,
+    /// The same of a site that was failed before, as the first of an attempt: for what it leads to.
+    FailAgain,
 }
 
 impl Attempt {
@@ -74,7 +179,7 @@ impl Attempt {
             } else if self.repeat != 0 {
                 if self.repeat == site.signature { Choice::Repeat } else { Choice::Pass }
             } else if site.allowed > 0 {
-                Choice::Fail
+                if site.known { Choice::FailAgain } else { Choice::Fail }
             } else {
                 Choice::Pass
             }
@@ -86,7 +191,7 @@ impl Attempt {
             if self.failed < self.limit { Choice::Fail } else { Choice::Pass }
         } else if site.clean > 0 {
             Choice::Pass
-        } else if self.failed < self.limit {
+        } else if self.repeated != 0 && self.failed < self.limit {
             Choice::Fail
         } else {
             Choice::Fresh
@@ -95,7 +200,8 @@ impl Attempt {
 }
 
 const _: () = {
-    assert!(size_of::<Attempt>() == 40 + 8 * MAX_NAMED);
+    assert!(size_of::<Attempt>() == 56 + 8 * MAX_NAMED);
+    assert!(size_of::<Slot>() == 56 + PHASES * size_of::<Attempt>());
     assert!(MAX_ATTEMPTS.is_power_of_two() && MAX_NAMED.is_power_of_two());
 };
 
@@ -103,13 +209,17 @@ const _: () = {
 // SAFETY: repr(C), integers only, no padding that is not a field (asserted above), any bit pattern is valid.
 unsafe impl aya::Pod for Attempt {}
 
+#[cfg(feature = "user")]
+// SAFETY: as above.
+unsafe impl aya::Pod for Slot {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     const OPEN: Attempt = Attempt { tid: 7, limit: 1, number: 1, ..Attempt::NONE };
-    const NEW: Candidate = Candidate { signature: 5, allowed: 1, attempt_hits: 1, clean: 1 };
+    const NEW: Candidate = Candidate { signature: 5, allowed: 1, attempt_hits: 1, clean: 1, known: false };
 
     fn named(sites: &[u64]) -> [u64; MAX_NAMED] {
         let mut named = [0; MAX_NAMED];
@@ -145,8 +255,15 @@ mod tests {
         let repeat = Attempt { repeat: 9, limit: 2, ..OPEN };
         assert_eq!(repeat.choose(&NEW, 1, false), Choice::Pass, "not before the first");
         assert_eq!(repeat.choose(&Candidate { signature: 9, allowed: 0, ..NEW }, 1, false), Choice::Repeat);
-        assert_eq!(after(9, 2).choose(&Candidate { clean: 0, ..NEW }, 1, false), Choice::Fail);
-        assert_eq!(after(9, 2).choose(&NEW, 1, false), Choice::Pass, "it needs no failure to be reached");
+        let repeated = Attempt { repeated: 1, ..after(9, 2) };
+        assert_eq!(repeated.choose(&Candidate { clean: 0, ..NEW }, 1, false), Choice::Fail);
+        assert_eq!(repeated.choose(&NEW, 1, false), Choice::Pass, "it needs no failure to be reached");
+    }
+
+    #[test]
+    fn what_lies_behind_a_site_waits_until_that_has_a_verdict_of_its_own() {
+        assert_eq!(OPEN.choose(&Candidate { known: true, ..NEW }, 1, false), Choice::FailAgain);
+        assert_eq!(after(9, 2).choose(&Candidate { clean: 0, ..NEW }, 1, false), Choice::Fresh);
     }
 
     #[test]
@@ -164,19 +281,33 @@ mod tests {
         assert_eq!(Attempt { failed: 100, ..after(5, 100) }.choose(&NEW, 1, true), Choice::Pass, "capped");
     }
 
+    #[test]
+    fn what_is_an_error() {
+        assert!([-1, -12, -117, -511, -517, -4095].into_iter().all(is_error));
+        assert!(![0, 7, i64::MIN, -4096, -512, -516, -115].into_iter().any(is_error));
+    }
+
+    #[test]
+    fn numbers_are_unlike_each_other() {
+        let (mut one, mut other) = (Slot { tid: 1, ..Slot::NONE }, Slot { tid: 2 + MAX_ATTEMPTS, ..Slot::NONE });
+        let numbers = [one.next_number(), one.next_number(), other.next_number(), other.next_number(), 0];
+        let all: std::collections::BTreeSet<u64> = numbers.into_iter().collect();
+        assert_eq!(all.len(), numbers.len());
+    }
+
     proptest! {
         #[test]
         fn never_more_than_the_limit(
             failed in 0u32..4, limit in 0u32..4, repeat in 0u64..3, signature in 0u64..3, allowed in 0u64..2,
-            attempt_hits in 0u32..3, clean in 0u32..2, hit in 1u32..3, persistent: bool, crowd in 0u32..2,
+            attempt_hits in 0u32..3, clean in 0u32..2, hit in 1u32..3, persistent: bool, crowd in 0u32..2, repeated in 0u32..2, known: bool,
         ) {
-            let attempt = Attempt { failed, limit, repeat, sites: named(&[1, 2]), crowd, ..OPEN };
-            let site = Candidate { signature, allowed, attempt_hits, clean };
+            let attempt = Attempt { failed, limit, repeat, sites: named(&[1, 2]), crowd, repeated, ..OPEN };
+            let site = Candidate { signature, allowed, attempt_hits, clean, known };
             let choice = attempt.choose(&site, hit, persistent);
             if failed >= limit {
-                prop_assert!(!matches!(choice, Choice::Fail | Choice::Repeat));
+                prop_assert!(!matches!(choice, Choice::Fail | Choice::FailAgain | Choice::Repeat));
             }
-            if choice == Choice::Fail {
+            if matches!(choice, Choice::Fail | Choice::FailAgain) {
                 prop_assert!(allowed > 0);
             }
         }

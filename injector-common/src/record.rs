@@ -46,6 +46,8 @@ pub const SITE_KTHREAD: u32 = 1;
 pub const SITE_PAGE_FAULT: u32 = 2;
 /// `Site::flags`: first reached after a failure in the same attempt.
 pub const SITE_AFTER_FAILURE: u32 = 4;
+/// [`Site::flags`]: it may be failed again as the first of an attempt, for what that leads to.
+pub const SITE_AGAIN: u32 = 8;
 
 impl Site {
     /// No frames, no failures.

@@ -8,6 +8,7 @@
 
 mod attach;
 mod bio;
+mod calls;
 mod family;
 mod filemap;
 mod function;

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use injector_common::{
     HOOKS,
-    attempt::{Attempt, MAX_ATTEMPTS},
+    attempt::{MAX_ATTEMPTS, Slot},
     automaton::Automaton,
     config::{
         AddressRange, Config, GLOBS, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, MAX_WALKS, Module, STATES,
@@ -52,7 +52,7 @@ pub static STATE: Array<u64> = Array::with_max_entries(STATES, MMAPABLE);
 
 /// The attempts of a sweep's tasks, by tid modulo its size. The user side shrinks it to one where there is no sweep.
 #[map]
-pub static ATTEMPTS: Array<Attempt> = Array::with_max_entries(MAX_ATTEMPTS, MMAPABLE);
+pub static ATTEMPTS: Array<Slot> = Array::with_max_entries(MAX_ATTEMPTS, MMAPABLE);
 
 /// For each CPU, one row per hook. Not a per-CPU map: those can't be mapped into memory. The user side makes it as large as
 /// there are CPUs.

@@ -1,16 +1,16 @@
 //! Which sites fail, one by one: the policy of a sweep. Every call in scope counts at its site, whether it is failed or not.
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use injector_common::{
-    attempt::{Attempt, Candidate, Choice, MAX_ATTEMPTS, MAX_NAMED},
+    attempt::{Attempt, Candidate, Choice, MAX_NAMED, PHASES},
     config::{LEVEL_ATTEMPT, LEVEL_CROWD, LEVEL_RUN, LIVE_ALLOWED, LIVE_HIT, LIVE_LEVEL, ON},
     counters::Counters,
     decide,
-    record::{CONTEXT_TASK, SITE_AFTER_FAILURE, SITE_KTHREAD, SITE_PAGE_FAULT, Site},
+    record::{CONTEXT_TASK, SITE_AFTER_FAILURE, SITE_AGAIN, SITE_KTHREAD, SITE_PAGE_FAULT, Site},
 };
 
 use crate::{
-    maps::{self, ATTEMPTS, SITES, Scratch, config},
+    calls,
+    maps::{self, SITES, Scratch, config},
     record,
     site::Walk,
 };
@@ -72,19 +72,22 @@ pub fn choose(
         allowed: site.allowed,
         attempt_hits: site.attempt_hits,
         clean: site.clean,
+        known: site.flags & SITE_AGAIN != 0,
     };
-    let fails = match attempt.choose(&candidate, hit, config!(persistent) == ON) {
+    let choice = attempt.choose(&candidate, hit, config!(persistent) == ON);
+    let fails = match choice {
         Choice::Pass => false,
         Choice::Fresh => {
             attempt.fresh += 1;
             false
         }
         Choice::Repeat => true,
-        Choice::Fail => take(site),
+        Choice::Fail | Choice::FailAgain => take(site),
     };
     if fails {
         if attempt.failed == 0 {
             attempt.hit = site.attempt_hits;
+            attempt.repeated = u32::from(matches!(choice, Choice::Repeat | Choice::FailAgain));
         }
         if (attempt.failed as usize) < MAX_NAMED {
             attempt.sites[attempt.failed as usize & (MAX_NAMED - 1)] = walk.signature;
@@ -136,9 +139,11 @@ pub fn take(site: &mut Site) -> bool {
 /// The open attempt of the current task.
 #[inline(always)]
 fn attempt_of_current() -> Option<&'static mut Attempt> {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    let attempt = ATTEMPTS.get_ptr_mut(tid & (MAX_ATTEMPTS - 1))?;
-    // SAFETY: a valid entry, which nobody else writes to while this task runs.
-    let attempt = unsafe { &mut *attempt };
-    (attempt.tid == tid && attempt.limit > 0).then_some(attempt)
+    let slot = calls::slot_of_current()?;
+    let phase = slot.phase as usize;
+    if phase >= PHASES {
+        return None;
+    }
+    let attempt = &mut slot.attempts[phase & (PHASES - 1)];
+    (attempt.limit > 0).then_some(attempt)
 }

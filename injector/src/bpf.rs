@@ -5,8 +5,9 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
+use aya::Pod;
 use aya_obj::generated::{
-    bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_perf_event_type, bpf_prog_info, bpf_stats_type,
+    bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info, bpf_perf_event_type, bpf_prog_info, bpf_stats_type,
 };
 
 /// An attribute of which nothing is set.
@@ -64,6 +65,51 @@ fn info<T>(fd: BorrowedFd<'_>) -> io::Result<T> {
 /// What the kernel knows of a program.
 pub(crate) fn program_info(fd: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
     info(fd)
+}
+
+/// All entries of a hash map, in no order. One by one each would cost two system calls.
+///
+/// # Errors
+/// The map can't be read, or its keys and values are not of these sizes.
+pub(crate) fn entries<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
+    /// More than any bucket of a map has.
+    const BATCH: usize = 1024;
+    const ENOENT: Option<i32> = Some(libc::ENOENT);
+    let about: bpf_map_info = info(map)?;
+    if (about.key_size as usize, about.value_size as usize) != (size_of::<K>(), size_of::<V>()) {
+        return Err(io::Error::other(format!("{} bytes of key and {} of value", about.key_size, about.value_size)));
+    }
+    let (mut keys, mut values) = (Vec::<K>::with_capacity(BATCH), Vec::<V>::with_capacity(BATCH));
+    let mut all = Vec::new();
+    let mut position = 0u32;
+    let mut begun = false;
+    loop {
+        let mut attribute = attribute();
+        attribute.batch.in_batch = if begun { (&raw const position) as u64 } else { 0 };
+        attribute.batch.out_batch = (&raw mut position) as u64;
+        attribute.batch.keys = keys.as_mut_ptr() as u64;
+        attribute.batch.values = values.as_mut_ptr() as u64;
+        attribute.batch.count = BATCH as u32;
+        attribute.batch.map_fd = map.as_raw_fd().unsigned_abs();
+        // SAFETY: there is room for that many keys and values of the map's sizes, and for a position.
+        let result = unsafe { call(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attribute) };
+        let is_last = match result {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == ENOENT => true,
+            Err(error) => return Err(error),
+        };
+        // SAFETY: the kernel has written so many of each, and any bytes are valid for what is `Pod`.
+        unsafe {
+            let count = attribute.batch.count as usize;
+            keys.set_len(count);
+            values.set_len(count);
+        }
+        all.extend(keys.drain(..).zip(values.drain(..)));
+        if is_last {
+            return Ok(all);
+        }
+        begun = true;
+    }
 }
 
 /// Has the kernel count how often programs run, [`bpf_prog_info::run_cnt`], for as long as it is kept open.

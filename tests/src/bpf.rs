@@ -59,8 +59,20 @@ pub fn programs() -> Vec<Program> {
     }
 }
 
-const OURS: [&str; 10] =
-    ["slab", "page", "filemap", "bio", "page_pool", "function0", "syscall_exit", "task_exit", "task_fork", "task_free"];
+const OURS: [&str; 12] = [
+    "slab",
+    "page",
+    "filemap",
+    "bio",
+    "page_pool",
+    "function0",
+    "syscall_exit",
+    "task_exit",
+    "task_fork",
+    "task_free",
+    "call_begins",
+    "call_ends",
+];
 
 impl Program {
     /// The injector's program `name`, whosever calls it looks at, attached in whatever way. The kernel keeps 15 bytes of a name.

@@ -1,8 +1,9 @@
 //! What the injector's programs take of the kernel's verifier, for the smallest and the largest plan that there can be.
 
 use injector::cli::{self, Command};
+use injector::kernel::kallsyms::Kallsyms;
 use injector::kernel::{Facts, KernelFiles};
-use injector::session::{Verified, Wire, verify};
+use injector::session::{Sites, Verified, Wire, verify};
 use injector::target::Targets;
 
 /// Every hook, nothing but the call looked at.
@@ -77,6 +78,11 @@ const LARGE: &[&str] = &[
     "--outcome",
 ];
 
+/// The plan whose sites are chosen one by one.
+const SWEEP: &str = "sweep";
+/// The plan with a hook that has no program for trampolines.
+const KPROBE_ONLY: &str = "page-pool";
+
 /// Loads all programs by both backends, attaches none, and says what each took. Panics when one is refused.
 pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
     crate::module::load();
@@ -95,16 +101,20 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
     let of_cgroup = ["--cgroup", cgroup.arg(), "--prob", "1"];
     // And with them those that follow the children of a target.
     let follow = ["--pid", &me, "--follow", "--prob", "1"];
-    let plans: [(&str, &[&str], &[&str]); 5] = [
+    let slab = ["--hook", "slab"];
+    let plans: [(&str, &[&str], &[&str]); 7] = [
         ("small", &every, SMALL),
-        ("large", &["--hook", "slab"], LARGE),
+        ("large", &slab, LARGE),
         ("large", &["--hook", "page"], &[&of_page, &of_pid[..]].concat()),
-        ("cgroup", &["--hook", "slab"], &of_cgroup),
-        ("follow", &["--hook", "slab"], &follow),
+        ("cgroup", &slab, &of_cgroup),
+        ("follow", &slab, &follow),
+        (SWEEP, &slab, &of_cgroup),
+        (KPROBE_ONLY, &["--hook", "page-pool"], SMALL),
     ];
     for (size, hooks, options) in plans {
         let mut verified: Vec<Verified> = Vec::new();
-        for backend in ["kprobe", "fmod-ret"] {
+        let backends: &[&str] = if size == KPROBE_ONLY { &["kprobe"] } else { &["kprobe", "fmod-ret"] };
+        for backend in backends {
             let words = [&["injector", "--backend", backend], hooks, options].concat();
             let plan = match cli::parse(words.iter().map(std::ffi::OsString::from)) {
                 Ok(Command::Run(plan, ..)) => plan,
@@ -112,7 +122,12 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
                 Err(exit) => panic!("{words:?}: {exit:?}"),
             };
             let targets = Targets::open(&plan.target).expect("no target needs no opening");
-            let (wires, _) = Wire::resolve(&plan, &facts, &files, &targets).expect("a plan for this kernel");
+            let (mut wires, _) = Wire::resolve(&plan, &facts, &files, &targets).expect("a plan for this kernel");
+            if size == SWEEP {
+                let symbols = Kallsyms::read(&files).expect("the kernel's symbols");
+                let sites = Sites { kthreads: true, persistent: false, shard: None };
+                wires[0].choose_sites(sites, &symbols).expect("a kernel that can be swept");
+            }
             let programs = verify(&wires[0]).unwrap_or_else(|error| panic!("{size}: {error:#}"));
             // Those on tracepoints are the same for each hook and backend.
             let before: Vec<String> = all

@@ -95,6 +95,26 @@ fn the_workload_does_not_notice() {
     assert!(String::from_utf8_lossy(&sites.stdout).contains("sites seen"), "{}", self::text(&sites));
 }
 
+/// Two stops at each call cost a script as much as all else together.
+#[test]
+fn a_task_stops_only_where_something_is_to_be_seen() {
+    let said = std::env::temp_dir().join("sweep-switches");
+    // Each stop is a voluntary switch, and each round of the loop makes some ten calls.
+    let script = format!(
+        "i=0; while [ $i -lt 2000 ]; do echo >/dev/null; i=$((i+1)); done; \
+         grep ^voluntary /proc/$$/status >>{}",
+        said.display()
+    );
+    let _ = fs::remove_file(&said);
+    let output = shell::output(INJECTOR, &["sites", "--", "sh", "-c", &script], LIMIT);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let text = fs::read_to_string(&said).expect("the workload ran");
+    let switches: Vec<u32> = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect();
+    // By itself, then recorded under the tracer.
+    assert!(switches.len() > 2, "{text}");
+    assert!(switches.iter().all(|switches| *switches < 1000), "{switches:?}");
+}
+
 #[test]
 fn what_cannot_work_is_refused() {
     let file = journal("refused");

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     events::frames,
-    sweep::journal::{FindingFailure, Signature},
+    sweep::journal::{Finding, FindingFailure, Signature},
 };
 
 /// Frames of a stack that are shown.
@@ -102,7 +102,7 @@ fn finding(report: &Report, found: &Found, out: &mut dyn Write) -> io::Result<()
         writeln!(out, "\n  and {}", plural(finding.failures.len() - SITES, "more site"))?;
     }
     if finding.failures.is_empty() {
-        suspects(report, &finding.suspects, out)?;
+        suspects(report, finding, out)?;
     }
     let splat = printable(&finding.splat);
     let (lines, left_out) = phrase::excerpt(&splat, SPLAT);
@@ -150,11 +150,20 @@ fn failed(report: &Report, failure: &FindingFailure, several: bool, out: &mut dy
     Ok(())
 }
 
-fn suspects(report: &Report, suspects: &[Signature], out: &mut dyn Write) -> io::Result<()> {
+fn suspects(report: &Report, finding: &Finding, out: &mut dyn Write) -> io::Result<()> {
+    let suspects = &finding.suspects;
     if suspects.is_empty() {
         return writeln!(out, "  no failure could be blamed for it");
     }
-    writeln!(out, "  not narrowed down yet; one of {}:", plural(suspects.len(), "site"))?;
+    let sites = plural(suspects.len(), "site");
+    if finding.tries == 0 {
+        writeln!(out, "  not narrowed down yet; one of {sites}:")?;
+    } else {
+        writeln!(
+            out,
+            "  not narrowed down: those that could be failed by themselves did not do it; one of {sites}, or several:"
+        )?;
+    }
     for site in suspects.iter().take(SITES) {
         writeln!(out, "    {}", place(report, *site))?;
     }

@@ -3,27 +3,28 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, MapData, RingBuf};
+use aya::maps::{HashMap, Map, MapData, RingBuf};
 use aya_log::EbpfLogger;
 use injector_common::{
     HOOKS,
     config::{
-        LIVE_ALLOWED, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_HIT, LIVE_INTERVAL, LIVE_KNOBS, LIVE_LEVEL,
+        Config, LIVE_ALLOWED, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_HIT, LIVE_INTERVAL, LIVE_KNOBS, LIVE_LEVEL,
         LIVE_THRESHOLD, ON, STATE_DUE, STATE_SPENT, STATES,
     },
     counters::{Counters, DESCRIPTIONS},
-    record::Site,
+    record::{SITE_AGAIN, Site},
 };
 
 use super::{
-    Attempts, Hooks, Streams, Wire, hooks, monotonic_ns, object,
+    Attempts, Hooks, Streams, Wire, hooks, maps, monotonic_ns, object,
     programs::{Kind, Program},
     shared::Shared,
 };
-use crate::{kernel::hooks::Attach, plan::Hook};
+use crate::{bpf, kernel::hooks::Attach, plan::Hook};
 
 /// Programs on tracepoints, for what hooks on allocations don't see.
 const OF_OUTCOMES: [(&str, &str); 2] = [("syscall_exit", "sys_exit"), ("task_exit", "sched_process_exit")];
+const OF_ATTEMPTS: [(&str, &str); 2] = [("call_begins", "sys_enter"), ("call_ends", "sys_exit")];
 const OF_FAMILIES: [(&str, &str); 2] = [("task_fork", "sched_process_fork"), ("task_free", "sched_process_free")];
 
 /// Programs that are loaded, attached, and detached when this is dropped.
@@ -32,7 +33,7 @@ pub struct Attached {
     state: Shared,
     counters: Shared,
     cpus: u32,
-    sites: HashMap<MapData, u64, Site>,
+    sites: Map,
     targets: HashMap<MapData, u32, u32>,
     /// What is attached to, and how.
     wanted: Vec<(Hook, Attach)>,
@@ -60,7 +61,8 @@ pub(super) fn programs_of(wire: &Wire) -> Result<Vec<(String, Kind)>> {
         };
         programs.push((name, kind));
     }
-    for (on, tracepoints) in [(wire.config.outcome, OF_OUTCOMES), (wire.config.follow, OF_FAMILIES)] {
+    let Config { outcome, follow, sites_on, .. } = wire.config;
+    for (on, tracepoints) in [(outcome, OF_OUTCOMES), (follow, OF_FAMILIES), (sites_on, OF_ATTEMPTS)] {
         if on == ON {
             programs.extend(tracepoints.map(|(name, at)| (name.to_owned(), Kind::RawTracepoint(at))));
         }
@@ -119,7 +121,7 @@ impl Attached {
             state: Shared::new(maps.get("STATE")?, STATES)?,
             counters: Shared::new(maps.get("COUNTERS")?, rows * WORDS)?,
             cpus: config.cpus,
-            sites: HashMap::try_from(maps.take("SITES")?)?,
+            sites: maps.take("SITES")?,
             targets: HashMap::try_from(maps.take("PIDS")?)?,
             hooks: Hooks::new(wanted.iter().map(|(hook, _)| *hook)),
             wanted,
@@ -206,14 +208,17 @@ impl Attached {
         self.live.set(LIVE_INTERVAL, interval);
     }
 
-    /// How many failures a site may still have. Only while disarmed: a system call on a map keeps the programs off its CPU.
+    /// How many failures a site may still have; `again`: for what they lead to. Only while disarmed: a system call on a map keeps
+    /// the programs off its CPU.
     ///
     /// # Errors
     /// When the table of sites is full.
-    pub fn allow(&mut self, signature: u64, allowed: u64) -> Result<()> {
-        let known = self.sites.get(&signature, 0).unwrap_or(Site { signature, ..Site::ZERO });
-        let site = Site { allowed, attempt_hits: 0, ..known };
-        self.sites.insert(signature, site, 0).context("the table of sites is full")
+    pub fn allow(&mut self, signature: u64, allowed: u64, again: bool) -> Result<()> {
+        let mut sites: HashMap<_, u64, Site> = HashMap::try_from(&mut self.sites)?;
+        let known = sites.get(&signature, 0).unwrap_or(Site { signature, ..Site::ZERO });
+        let flags = if again { known.flags | SITE_AGAIN } else { known.flags & !SITE_AGAIN };
+        let site = Site { allowed, flags, attempt_hits: 0, ..known };
+        sites.insert(signature, site, 0).context("the table of sites is full")
     }
 
     /// Allows failures until `deadline_ns` (CLOCK_MONOTONIC).
@@ -296,7 +301,7 @@ impl Attached {
     /// The site with this signature, if it was recorded.
     #[must_use]
     pub fn site(&self, signature: u64) -> Option<Site> {
-        self.sites.get(&signature, 0).ok()
+        HashMap::<_, u64, Site>::try_from(&self.sites).ok()?.get(&signature, 0).ok()
     }
 
     /// All sites with their signatures, in no order.
@@ -304,7 +309,8 @@ impl Attached {
     /// # Errors
     /// When the map can't be read.
     pub fn sites(&self) -> Result<Vec<(u64, Site)>> {
-        self.sites.iter().collect::<Result<_, _>>().context("can't read the histogram")
+        let sites = maps::fd(&self.sites).context("the histogram is no map: a defect of the injector")?;
+        bpf::entries(sites).context("can't read the histogram")
     }
 }
 

@@ -69,7 +69,8 @@ fn fill(map: BorrowedFd<'_>, globals: &[u8], constant: bool) -> io::Result<()> {
     unsafe { bpf::call(bpf_cmd::BPF_MAP_FREEZE, &mut attribute) }.map(|_| ())
 }
 
-fn fd(map: &Map) -> Option<BorrowedFd<'_>> {
+/// The file descriptor of a map, of those kinds that we have.
+pub(super) fn fd(map: &Map) -> Option<BorrowedFd<'_>> {
     match map {
         Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
             Some(data.fd().as_fd())

@@ -24,7 +24,7 @@ use tracing::debug;
 use crate::plan::Hook;
 
 pub use attached::{Arming, Attached, RuleArming};
-pub use attempts::{Attempts, Opening};
+pub use attempts::{Admission, Attempts, Report};
 pub use canary::CanaryError;
 pub use hooks::Hooks;
 pub use names::TooIntricate;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    Verdict,
+    Verdict, clock,
     journal::{
         Record, Signature,
         record::{Ended, Level, Outcome, RunEnd, Trouble},
@@ -24,7 +24,8 @@ use crate::target;
 const BATCH: usize = 512;
 /// So often what is left is looked up anew.
 const ROUNDS: u32 = 2;
-/// So many runs in a row a site may not come up in, before it is given up: runs that say something of it ([`is_poor`]).
+/// So many times a site may be missed before it is given up. A run that ended well, and brought little ([`is_poor`]), counts for
+/// all of them: most sites were looked for in each pass before it, too.
 const MISSES: u32 = 2;
 /// Few are fewer than one in so many.
 const FEW: usize = 20;
@@ -40,8 +41,8 @@ impl Search<'_> {
     /// Runs until every site that is left was failed, or does not come up any more.
     pub(super) fn batches(&mut self) -> Result<Option<Stopped>> {
         // Runs reach sites that were not seen before: these get a turn too.
-        for _ in 0..ROUNDS {
-            if let Some(stopped) = self.round()? {
+        for round in 0..ROUNDS {
+            if let Some(stopped) = self.round(round > 0)? {
                 return Ok(Some(stopped));
             }
         }
@@ -50,7 +51,8 @@ impl Search<'_> {
         Ok(None)
     }
 
-    fn round(&mut self) -> Result<Option<Stopped>> {
+    /// `latecomers`: what is left was not seen when the first such round began; each has one turn.
+    fn round(&mut self, latecomers: bool) -> Result<Option<Stopped>> {
         let mut left = self.left();
         let mut misses: BTreeMap<Signature, u32> = BTreeMap::new();
         while !left.is_empty() {
@@ -72,13 +74,19 @@ impl Search<'_> {
             let finished: BTreeSet<Signature> = self.experiment.notebook.finished_sites().into_iter().collect();
             left.retain(|site| !finished.contains(site));
             let well = end == RunEnd::Finished && status == Some(workload::STATUS);
-            let poor = is_poor(fired.len(), batch.len(), well);
+            let poor = latecomers || is_poor(fired.len(), batch.len(), well);
             for site in &batch {
                 // One that was there when something went wrong is looked for until it does not come up at all.
                 let suspect = self.experiment.notebook.batch_limit(*site).is_some();
-                let missed = if suspect { fired.is_empty() } else { poor && !fired.contains(site) };
+                let missed = match (suspect, poor) {
+                    (true, _) => u32::from(fired.is_empty()),
+                    (false, false) => 0,
+                    (false, true) if fired.contains(site) => 0,
+                    (false, true) if well => MISSES,
+                    (false, true) => 1,
+                };
                 let misses = misses.entry(*site).or_default();
-                *misses = if missed { *misses + 1 } else { 0 };
+                *misses = if missed > 0 { *misses + missed } else { 0 };
             }
             let (given_up, others) =
                 left.into_iter().partition(|site| misses.get(site).is_some_and(|misses| *misses >= MISSES));
@@ -105,6 +113,7 @@ impl Search<'_> {
         let start = Instant::now();
         let deadline = self.deadline();
         let mut command = self.workload.start(&self.cgroup)?;
+        self.experiment.rearm();
         self.experiment.lab.arm(Level::Run, 0, self.plan.hit);
         let mut complaints = Vec::new();
         // Each failure may cost the workload a delay, of which many add up: it hangs when none has come for long.
@@ -127,7 +136,8 @@ impl Search<'_> {
             command.give_up();
         }
         self.experiment.lab.disarm();
-        std::thread::sleep(super::clock::TICK);
+        self.experiment.empty_slabs();
+        std::thread::sleep(clock::TICK);
         complaints.extend(self.experiment.oracle.flush());
         complaints.extend(self.experiment.tainted(!complaints.is_empty()));
         let counts = self.experiment.account()?;

@@ -18,6 +18,9 @@ use nix::sys::{
 /// How often.
 pub const TICK: Duration = Duration::from_millis(100);
 
+/// Time for what the kernel says late of a run: not all of it.
+pub const MOMENT: Duration = Duration::from_millis(20);
+
 /// A tick that is later than this was held up: by a machine that stood still, by a host that took its time for the journal.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -53,7 +56,7 @@ impl Ticker {
         let (stopped, waiter): (_, Pthread) = (Arc::clone(&stop), pthread_self());
         let tick = move || {
             while !stopped.load(Ordering::Relaxed) {
-                thread::sleep(TICK);
+                thread::park_timeout(TICK);
                 // The waiter joins this thread before it ends.
                 let _ = pthread_kill(waiter, SIGNAL);
             }
@@ -67,6 +70,7 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }

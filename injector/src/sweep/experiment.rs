@@ -11,12 +11,13 @@ use std::{
 };
 
 use anyhow::Result;
+use tracing::debug;
 
 use super::{
     journal::{Record, Signature, record::RunEnd},
     lab::{Account, Counts, Lab},
     notebook::Notebook,
-    oracle::{Complaint, kmsg::KernelLog, rearm, taint::Taint},
+    oracle::{Complaint, kmsg::KernelLog, rearm, slabs::Settler, taint::Taint},
 };
 use crate::{kernel::KernelFiles, plan::sweep::SweepPlan};
 
@@ -40,6 +41,8 @@ pub struct Experiment {
     shown: Option<Instant>,
     first_failures: u64,
     files: KernelFiles,
+    /// None where the slab caches can't be seen.
+    slabs: Option<Settler>,
     /// The kernel's taint flags so far; none when they can't be read.
     taint: Option<Taint>,
 }
@@ -58,6 +61,7 @@ impl Experiment {
         let SweepPlan { budget, keep_going, persistent, .. } = *plan;
         let files = KernelFiles::default();
         let taint = Taint::read(&files).ok();
+        let slabs = Settler::new(files.clone()).ok();
         Self {
             lab,
             oracle,
@@ -70,6 +74,7 @@ impl Experiment {
             shown: None,
             first_failures,
             files,
+            slabs,
             taint,
         }
     }
@@ -113,10 +118,19 @@ impl Experiment {
         Ok(since)
     }
 
-    /// Has checks that speak once speak again. It costs a tenth of a millisecond.
+    /// Has checks that speak once speak again.
     pub fn rearm(&mut self) {
         // Without debugfs, or before 4.15, they stay silent.
         let _ = rearm::warn_once(&self.files);
+    }
+
+    /// Between runs: makes slab caches as empty as they can be. Where a cache takes a new slab is else a matter of what came before,
+    /// and the sites of that come and go from run to run. A kernel that checks slabs does so then.
+    pub fn empty_slabs(&mut self) {
+        if let Some(Err(error)) = self.slabs.as_mut().map(Settler::empty) {
+            debug!("can't empty the slab caches: {error}");
+            self.slabs = None;
+        }
     }
 
     /// After a run: the damage of which only the kernel's taint flags tell. `explained`: there were complaints in the run.

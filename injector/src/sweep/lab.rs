@@ -19,7 +19,11 @@ use super::{
 };
 use crate::{
     events::{Context, Record, decode, symbolize},
-    kernel::{Facts, KernelFiles, gfp::GfpBits, kallsyms::Kallsyms},
+    kernel::{
+        Facts, KernelFiles,
+        gfp::GfpBits,
+        kallsyms::{Addresses, Kallsyms},
+    },
     plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, Target, sweep::SweepPlan},
     run,
     session::{Arming, Attached, Attempts, Hooks, Session, Sites, Streams, Wire, deadline_in},
@@ -30,8 +34,17 @@ use crate::{
 const TTL: Duration = Duration::from_secs(20);
 
 /// Functions in which the kernel's checkers allocate for themselves: kmemleak for each object (mm/kmemleak.c), and switches
-/// itself off when that fails; KASAN for stacks (lib/stackdepot.c). Both 6.1 and 6.12, as far as each has them.
-const CHECKERS: [&str; 4] = ["__create_object", "__alloc_object", "stack_depot_save_flags", "__stack_depot_save"];
+/// itself off when that fails; KASAN for stacks (lib/stackdepot.c). And those in which our own program at the end of calls sends a
+/// signal (kernel/trace/bpf_trace.c). Both 6.1 and 6.12, as far as each has them.
+const OTHERS: [&str; 7] = [
+    "__create_object",
+    "__alloc_object",
+    "stack_depot_save_flags",
+    "__stack_depot_save",
+    "do_bpf_send_signal",
+    "bpf_send_signal_common",
+    "bpf_send_signal_thread",
+];
 
 /// The attached programs, and the names of what they see.
 pub struct Lab {
@@ -145,7 +158,15 @@ impl Lab {
     /// # Errors
     /// When the table of sites is full.
     pub fn allow(&mut self, site: Signature, allowed: u64) -> Result<()> {
-        self.session.allow(site.0, allowed)
+        self.session.allow(site.0, allowed, false)
+    }
+
+    /// How often a site that was failed may be failed again, for what that leads to; between runs only.
+    ///
+    /// # Errors
+    /// When the table of sites is full.
+    pub fn allow_again(&mut self, site: Signature, times: u64) -> Result<()> {
+        self.session.allow(site.0, times, true)
     }
 
     /// Remembers a site of an earlier boot.
@@ -280,8 +301,8 @@ fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -
 /// The same as a plan of a run: what the hook is told of filters and target.
 fn run_plan(plan: &SweepPlan) -> Result<Plan> {
     let backend = plan.backend;
-    let symbols = Kallsyms::read(&KernelFiles::default())?;
-    let there = CHECKERS.iter().filter(|function| symbols.function(function).is_some());
+    let addresses = Addresses::ask(&KernelFiles::default(), &OTHERS, &[], |_| false)?;
+    let there = OTHERS.iter().filter(|function| addresses.get(function).is_some());
     let none_of = there.map(|function| function.parse()).collect::<Result<_, _>>()?;
     let any_of = plan.only.iter().cloned().map(StackPath::from).collect();
     let stack = StackFilter { any_of, none_of, ..StackFilter::default() };

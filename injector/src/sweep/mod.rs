@@ -26,6 +26,7 @@ pub mod step;
 pub mod tracer;
 mod verdict;
 pub mod vm;
+mod waits;
 mod workload;
 
 pub use experiment::Experiment;

@@ -115,7 +115,9 @@ impl Known {
                         if batch {
                             self.suspect(suspects);
                         } else {
-                            self.unresolved.insert(title.clone(), suspects.clone());
+                            // Each time it may have been one of others.
+                            let all = self.unresolved.entry(title.clone()).or_default();
+                            all.extend(suspects.iter().filter(|site| !all.contains(site)).copied().collect::<Vec<_>>());
                         }
                     }
                 }
@@ -243,6 +245,12 @@ impl Notebook {
         self.state.site(site).map_or(0, |site| site.hits)
     }
 
+    /// How many sites the workload reaches by itself.
+    #[must_use]
+    pub fn recorded_sites(&self) -> usize {
+        self.state.sites().values().filter(|site| site.hits > 0).count()
+    }
+
     /// How many failures were injected.
     #[must_use]
     pub fn failures(&self) -> u64 {
@@ -270,6 +278,19 @@ impl Notebook {
     /// Has these sites come up in fewer and fewer at a time: one of them did something, and nobody knows which.
     pub fn suspect(&mut self, sites: &[Signature]) {
         self.known.suspect(sites);
+    }
+
+    /// Sites that damage the kernel when they are failed.
+    #[must_use]
+    pub fn is_harmful(&self, site: Signature) -> bool {
+        self.known.harmful.contains(&site)
+    }
+
+    /// How many of the sites that may be the cause of a complaint were failed by themselves.
+    #[must_use]
+    pub fn tried_suspects(&self, title: &str) -> usize {
+        let all = self.known.unresolved.get(title).map_or(&[][..], Vec::as_slice);
+        all.iter().filter(|site| self.known.alone.contains(site)).count()
     }
 
     /// Sites that may be the cause of a complaint and were not failed by themselves yet, with its title.
@@ -418,6 +439,18 @@ mod tests {
         let smaller = [armed(0, Level::Run, Some(sites(&[1, 2]))), crash(0)];
         let known = self::known(&smaller);
         assert_eq!(known.limits[&Signature(1)], 1, "the next crash names it");
+    }
+
+    #[test]
+    fn what_comes_again_has_more_suspects() {
+        let oops = |run, suspects: &[u64]| {
+            let title = "BUG in f".to_owned();
+            let (verdict, suspects) = (Verdict::Oops, sites(suspects));
+            Record::Trouble(Trouble { run, verdict, title, splat: String::new(), site: None, after: None, suspects })
+        };
+        let crowd = |run| armed(run, Level::Crowd, None);
+        let known = known(&[crowd(0), oops(0, &[1, 2]), crowd(1), oops(1, &[2, 3])]);
+        assert_eq!(known.unresolved["BUG in f"], sites(&[1, 2, 3]));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Result;
@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use tracing::warn;
 
 use super::{
-    Experiment, Verdict,
+    Experiment, Verdict, clock,
     journal::{
         Record, Signature,
         record::{Failed, Level, Outcome, RunEnd, Syscall, Trouble},
@@ -23,8 +23,9 @@ use super::{
     },
     place,
     tracer::{self, Call, Error, Failure, Watcher},
+    waits,
 };
-use crate::{events::frames, kernel::KernelFiles};
+use crate::kernel::KernelFiles;
 
 /// How often a failure is repeated to see a slab cache grow.
 pub const REPEATS: u64 = 16;
@@ -123,6 +124,7 @@ impl<'a> Pass<'a> {
         let (recent, found) = (VecDeque::new(), Yield::default());
         let (in_a_row, repeated) = (None, None);
         let (elsewhere, complained) = (false, false);
+        experiment.rearm();
         Self {
             experiment,
             run,
@@ -179,22 +181,36 @@ impl<'a> Pass<'a> {
         under_way: &[Attempt],
     ) -> Result<Option<RunEnd>> {
         let mut end = None;
-        self.complained |= !complaints.is_empty();
+        if !complaints.is_empty() {
+            self.complained = true;
+            // One of them may be a check that speaks once: the next failure may be another's.
+            self.experiment.rearm();
+        }
         for complaint in complaints {
             // The kernel speaks before the task comes back from the call, if it ever does.
             let culprit = under_way.iter().find(|attempt| names_task(&complaint.splat, attempt.tid));
-            if let Some(attempt) = culprit {
-                self.remember(attempt);
+            let mut candidates: Vec<&Attempt> = culprit.into_iter().collect();
+            if task.is_none() && culprit.is_none() {
+                // It names nobody: then it may be of any of them.
+                candidates.extend(under_way);
             }
+            candidates.iter().for_each(|attempt| self.remember(attempt));
             let task = culprit.map(|attempt| attempt.tid).or(task);
             let verdict = Verdict::from(complaint.kind);
-            let certain = self.is_certain(verdict, &complaint.splat, task);
+            let certain = candidates.len() < 2 && self.is_certain(verdict, &complaint.splat, task);
             let last = self.recent.front().copied().filter(|_| certain);
             let (site, after) = last.map_or((None, None), |(site, after)| (Some(site), after));
             if verdict >= Verdict::Hang && !complaint.title.starts_with(RETRIES) {
                 end = self.experiment.damaged();
             }
-            let suspects = self.suspects().into_iter().skip(site.is_some().into()).collect();
+            let mut suspects: Vec<Signature> = self.suspects().into_iter().skip(site.is_some().into()).collect();
+            if site.is_none()
+                && let Some(attempt) = culprit
+            {
+                // Of a crowd's attempt any failure may be it, not only the last ones.
+                let others = failures(attempt).into_iter().map(|(failed, _)| failed);
+                suspects.extend(others.filter(|other| !suspects.contains(other)).collect::<Vec<_>>());
+            }
             let Complaint { title, splat, .. } = complaint;
             self.experiment.note(Record::Trouble(Trouble {
                 run: self.run,
@@ -230,7 +246,6 @@ impl Watcher for Pass<'_> {
         self.failed += 1;
         self.last_failure = Some(Instant::now());
         self.remember(attempt);
-        self.experiment.rearm();
         self.experiment.lab.heartbeat();
         self.experiment.drain((attempt.crowd == 0).then_some(Signature(attempt.sites[0])))?;
         let in_attempt = |site: &Signature| attempt.sites.contains(&site.0);
@@ -256,8 +271,9 @@ impl Watcher for Pass<'_> {
         }
         self.retries(&attempt)?;
         let failures = failures(&attempt);
-        if attempt.repeat != 0 && failures.len() == 1 {
+        if attempt.repeated != 0 && failures.len() == 1 {
             // Only done again to get at what lies behind it.
+            self.found.sites.insert(failures[0].0);
             return Ok(());
         }
         let syscall = call.map(|call| Syscall { name: call.name(), result });
@@ -326,8 +342,8 @@ impl Watcher for Pass<'_> {
         let explained = complaints.iter().any(|complaint| Verdict::from(complaint.kind) >= Verdict::Hang);
         self.trouble(complaints, None, &[])?;
         let call = call.map_or("user space".to_owned(), Call::name);
-        let waits_in = stack.iter().map(|frame| frames::function(frame)).find(|name| !is_waiting(name));
-        let for_a_peer = waits_in.is_some_and(|function| PEERS.contains(&function));
+        let waits_in = waits::what_waits(&stack);
+        let for_a_peer = waits_in.is_some_and(waits::is_for_a_peer);
         if !explained && !for_a_peer && !self.recent.is_empty() {
             let title = format!("task hung in {}", waits_in.unwrap_or(&call));
             let splat = format!("a task did not come back from {call}:\n{}", stack.join("\n"));
@@ -428,22 +444,26 @@ impl Pass<'_> {
         self.experiment.sync(Record::Failed(failed))
     }
 
+    /// Makes slab caches as empty as they can be.
+    pub fn empty_slabs(&mut self) {
+        self.experiment.empty_slabs();
+    }
+
     /// Gives late complaints a moment, and writes them down.
     ///
     /// # Errors
     /// When they can't be written.
     pub fn settle(&mut self) -> Result<Option<RunEnd>> {
-        const MOMENT: Duration = Duration::from_millis(20);
         let start = Instant::now();
         let mut end = None;
         loop {
             let complaints = self.experiment.oracle.flush();
             let seen = self.trouble(complaints, None, &[])?;
             end = end.or(seen);
-            if start.elapsed() > MOMENT {
+            if start.elapsed() > clock::MOMENT {
                 break;
             }
-            std::thread::sleep(MOMENT / 2);
+            std::thread::sleep(clock::MOMENT / 2);
         }
         let damage = self.experiment.tainted(self.complained);
         let seen = self.trouble(damage.into_iter().collect(), None, &[])?;
@@ -462,76 +482,9 @@ fn names_task(splat: &str, tid: u32) -> bool {
     })
 }
 
-/// Functions that wait for what another program sends, or does not: a message that was lost for lack of memory is no defect.
-const PEERS: &[&str] = &[
-    "__skb_wait_for_more_packets",
-    "anon_pipe_read",
-    "do_poll",
-    "do_select",
-    "do_sys_poll",
-    "ep_poll",
-    "futex_do_wait",
-    "futex_wait_queue",
-    "inet_csk_accept",
-    "inet_csk_wait_for_connect",
-    "io_cqring_wait",
-    "pipe_read",
-    "sk_wait_data",
-    "unix_stream_data_wait",
-    "unix_stream_read_generic",
-];
-
-/// Functions that wait on behalf of their callers: the first frame that is none of them says what hangs.
-fn is_waiting(function: &str) -> bool {
-    const WAITING: &[&str] = &[
-        "schedule",
-        "io_schedule",
-        "mutex_lock",
-        "__mutex_lock",
-        "rwsem_",
-        "down_",
-        "down",
-        "__down",
-        "wait_for_",
-        "wait_woken",
-        "__wait_",
-        "wait_on_",
-        "out_of_line_wait",
-        "bit_wait",
-        "folio_wait",
-        "__folio_lock",
-        "do_wait",
-        "rt_mutex",
-        "msleep",
-        "usleep",
-        "ptrace_",
-        "context_switch",
-        "__schedule",
-        "preempt_schedule",
-        "prepare_to_wait",
-        "synchronize_",
-        "percpu_rwsem",
-        "flush_work",
-        "__flush_work",
-        "__flush_workqueue",
-        "kthread_stop",
-        "autoremove",
-    ];
-    WAITING.iter().any(|prefix| function.starts_with(prefix))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_task_waits_in() {
-        let waits_in = |stack: &[&'static str]| stack.iter().copied().find(|name| !is_waiting(name)).unwrap();
-        assert_eq!(waits_in(&["wait_woken", "nfs4_proc_lock", "do_setlk"]), "nfs4_proc_lock");
-        let receives = waits_in(&["schedule_timeout", "__skb_wait_for_more_packets", "__skb_recv_datagram"]);
-        assert!(PEERS.contains(&receives), "{receives}");
-        assert!(PEERS.is_sorted());
-    }
 
     #[test]
     fn whose_a_splat_is() {

@@ -6,11 +6,12 @@ use anyhow::Result;
 use tracing::debug;
 
 use super::{
+    Experiment,
     journal::{
         Signature,
         record::{Level, Place, RunEnd, Site},
     },
-    pass::{Terms, Yield},
+    pass::Terms,
     runs::{CROWD, Ran},
     search::{Choice, Ill, Search, Stopped},
     tracer::Manner,
@@ -20,21 +21,32 @@ use crate::events::frames;
 
 /// At most so many passes fail one site per call.
 const STRICT_PASSES: u32 = 12;
-/// At most so many of them repeat failures that lead to others.
-const DEEPER_PASSES: u32 = 2;
+/// So often one of them repeats a failure that leads to others: each time it gets at one of those.
+const REPEATS: u64 = 4;
 /// At most so many passes fail several.
 const CROWD_PASSES: u32 = 24;
 /// At most so many passes fail what copies of processes do.
 const COPY_PASSES: u32 = 8;
-/// A pass with fewer new failures is the last.
-const WORTH: u64 = 10;
+/// A run that reached so much of what the workload reaches by itself came to its end: some sites come and go.
+const MOST: (usize, usize) = (4, 5);
+/// At most so many suspects of a complaint are tried by themselves: it may take two of them together.
+const MAX_TRIED: usize = 24;
+/// A pass with fewer new failures is the last of its kind.
+const WORTH: usize = 10;
+/// So is one that brought less than one in so many of all that was failed by then: what is left comes cheaper in a crowd,
+const STRICT_WORTH: usize = 8;
+/// and what a crowd does not meet in the runs that follow.
+const CROWD_WORTH: usize = 20;
 
 /// What a pass brought.
 struct Passed {
     stopped: Option<Stopped>,
-    found: Yield,
+    /// How many sites were failed that were not before.
+    new: usize,
     /// The workload worked all the same.
     well: bool,
+    /// It came to its end, whatever it said then.
+    through: bool,
 }
 
 impl Search<'_> {
@@ -43,46 +55,42 @@ impl Search<'_> {
     pub(super) fn passes(&mut self) -> Result<Option<Stopped>> {
         let depth = if self.plan.persistent.is_some() { 1 } else { self.plan.depth };
         let strict = Manner { limit: self.plan.persistent.unwrap_or(1), depth, ..self.watching() };
+        // What was failed again in a pass that broke off may have been the end of it.
+        let mut last_words = BTreeSet::new();
         for pass in 0..STRICT_PASSES {
-            let Passed { stopped, found, well } = self.pass(strict, Level::SystemCall)?;
-            if stopped.is_some() {
-                return Ok(stopped);
-            }
-            // Where a failure was the end of the workload, the next pass gets further. One that came to the end had a turn at
-            // every call: what is left lies behind failures that the kernel hid.
-            if found.failures < WORTH || (well && pass > 0) {
-                break;
-            }
-        }
-        // Failures that the kernel hid, and behind which there is more: once again, with room for a second failure.
-        let mut before = BTreeSet::new();
-        for _ in 0..DEEPER_PASSES {
-            let deeper = self.deeper();
-            if depth < 2 || deeper.is_empty() || deeper == before {
-                break;
-            }
+            // Failures that the kernel hid, and behind which there is more: once again, with room for a second failure.
+            let mut deeper = if depth > 1 { self.deeper() } else { BTreeSet::new() };
+            deeper.retain(|site| !last_words.contains(site));
             for site in &deeper {
-                self.experiment.lab.allow(*site, 1)?;
+                self.experiment.lab.allow_again(*site, REPEATS)?;
             }
-            let Passed { stopped, .. } = self.pass(Manner { limit: depth, ..strict }, Level::SystemCall)?;
+            let Passed { stopped, new, well, through } = self.pass(strict, Level::SystemCall)?;
             if stopped.is_some() {
                 return Ok(stopped);
             }
             for site in &deeper {
                 self.experiment.lab.allow(*site, 0)?;
             }
-            before = deeper;
+            // Where a failure was the end of the workload, the next pass gets further. One that came to the end had a turn at
+            // every call: what is left lies behind failures that the kernel hid.
+            if new < WORTH || (through && !self.is_worth(new, STRICT_WORTH)) || (well && pass > 0 && deeper.is_empty())
+            {
+                break;
+            }
+            if !through {
+                last_words.extend(deeper);
+            }
         }
         if self.plan.persistent.is_none() {
             let crowd = Manner { limit: CROWD, depth: 1, crowd: true, ..strict };
             let mut poor = 0;
             for _ in 0..CROWD_PASSES {
-                let Passed { stopped, found, well } = self.pass(crowd, Level::Crowd)?;
+                let Passed { stopped, new, well, .. } = self.pass(crowd, Level::Crowd)?;
                 if stopped.is_some() {
                     return Ok(stopped);
                 }
                 // What little is left may be had in the runs that follow; but one that broke off early says nothing of it.
-                poor = if found.failures < WORTH { poor + 1 } else { 0 };
+                poor = if self.is_worth(new, CROWD_WORTH) { 0 } else { poor + 1 };
                 if poor > 1 || (poor > 0 && well) {
                     break;
                 }
@@ -104,8 +112,9 @@ impl Search<'_> {
                 break;
             }
             let ran = self.machinery(&sites)?;
-            let Passed { stopped, found, well } = self.passed(ran)?;
-            if stopped.is_some() || found.failures == 0 || (well && found.failures < WORTH) {
+            let Passed { stopped, new, well, .. } = self.passed(ran)?;
+            // Copies make a call until nothing is left in it.
+            if stopped.is_some() || new == 0 || well {
                 return Ok(stopped);
             }
         }
@@ -142,11 +151,17 @@ impl Search<'_> {
         Ok(self.traced(run, manner, terms)?.end)
     }
 
+    /// Whether another pass is worth while after one that failed `new` sites for the first time: one in `part` of all.
+    fn is_worth(&self, new: usize, part: usize) -> bool {
+        new >= WORTH && new * part >= self.experiment.notebook.done()
+    }
+
     /// Sites whose failure leads to sites that were not failed yet and that nothing else leads to.
     fn deeper(&self) -> BTreeSet<Signature> {
-        let notebook = &self.experiment.notebook;
-        let unfailed = self.experiment.lab.sites().filter(|site| !notebook.was_failed(site.site));
-        unfailed.filter_map(|site| site.after).collect()
+        let Experiment { notebook, lab, .. } = &self.experiment;
+        let left = self.left().into_iter().filter_map(|site| lab.site(site));
+        let in_calls = left.filter(|site| site.place != Place::PageFault);
+        in_calls.filter_map(|site| site.after).filter(|first| !notebook.is_harmful(*first)).collect()
     }
 
     fn pass(&mut self, manner: Manner, level: Level) -> Result<Passed> {
@@ -156,13 +171,15 @@ impl Search<'_> {
         self.passed(ran)
     }
 
-    fn passed(&mut self, Ran { end, status, found }: Ran) -> Result<Passed> {
-        debug!(failures = found.failures, ?end, "pass");
+    fn passed(&mut self, Ran { end, status, found, new, reached }: Ran) -> Result<Passed> {
+        debug!(failures = found.failures, new, ?end, "pass");
         let mut stopped = self.stopped(end)?;
         if stopped.is_none() && end == RunEnd::Finished {
-            stopped = self.check_up(status, if found.failures < WORTH { Ill::Surely } else { Ill::Untidy })?;
+            stopped = self.check_up(status, if found.sites.is_empty() { Ill::Surely } else { Ill::Untidy })?;
         }
-        Ok(Passed { stopped, found, well: status == Some(workload::STATUS) })
+        let well = status == Some(workload::STATUS);
+        let all = self.experiment.notebook.recorded_sites();
+        Ok(Passed { stopped, new, well, through: well || reached * MOST.1 >= all * MOST.0 })
     }
 
     /// Complaints that came when several failures might have been the cause: each of those by itself.
@@ -173,7 +190,8 @@ impl Search<'_> {
             let kinship = |site: &Signature| self.experiment.lab.site(*site).map_or(0, |site| kinship(site, &splat));
             suspects.sort_by_cached_key(|site| Reverse(kinship(site)));
             for site in suspects {
-                if !self.experiment.notebook.is_unresolved(&title) {
+                let notebook = &self.experiment.notebook;
+                if !notebook.is_unresolved(&title) || notebook.tried_suspects(&title) >= MAX_TRIED {
                     break;
                 }
                 if self.experiment.is_over() {

@@ -24,6 +24,10 @@ pub(super) struct Ran {
     /// Of the workload.
     pub status: Option<i32>,
     pub found: Yield,
+    /// How many sites were failed that were not before.
+    pub new: usize,
+    /// How many of the sites were reached that the workload reaches by itself.
+    pub reached: usize,
 }
 
 impl Search<'_> {
@@ -78,11 +82,14 @@ impl Search<'_> {
     /// A run under the tracer, from its first instruction to what it leaves behind.
     pub(super) fn traced(&mut self, run: u32, manner: Manner, terms: Terms) -> Result<Ran> {
         let start = Instant::now();
+        let before = self.experiment.notebook.done();
         let Self { plan, experiment, attempts, workload, normal, cgroup, .. } = self;
         let mut command = workload.start(cgroup)?;
         experiment.lab.arm(terms.level, terms.allowed, plan.hit);
         let mut pass = Pass::new(experiment, run, terms, normal);
         let traced = tracer::run(&mut command, cgroup, attempts, &mut pass, manner);
+        // What that shows is this run's, and the next one comes to the sites of new slabs.
+        pass.empty_slabs();
         let settled = pass.settle();
         if let Ok(traced) = &traced
             && traced.end == RunEnd::Stuck
@@ -96,17 +103,21 @@ impl Search<'_> {
             command.give_up();
         }
         let end = settled.unwrap_or(traced.end);
-        let hits = self.account(run, terms.level, &mut found)?;
+        let (hits, reached) = self.account(run, terms.level, &mut found)?;
         let status = traced.outcome.map(target::Outcome::code);
         let elapsed = start.elapsed().as_secs_f64();
         self.experiment.sync(Record::Ended(Ended { run, end, elapsed, status, hits }))?;
-        Ok(Ran { end, status, found })
+        let new = self.experiment.notebook.done() - before;
+        Ok(Ran { end, status, found, new, reached })
     }
 
-    /// After a run: how often each site was reached, if that was its purpose; and the failures that no attempt told of.
-    fn account(&mut self, run: u32, level: Level, found: &mut Yield) -> Result<BTreeMap<Signature, u64>> {
+    /// After a run: how often each site was reached, if that was its purpose; how many of those that the workload reaches by
+    /// itself. And the failures that no attempt told of.
+    fn account(&mut self, run: u32, level: Level, found: &mut Yield) -> Result<(BTreeMap<Signature, u64>, usize)> {
         let mut hits = BTreeMap::new();
+        let mut reached = 0;
         for (site, counts) in self.experiment.account()? {
+            reached += usize::from(counts.hits > 0 && self.experiment.notebook.hits(site) > 0);
             if level == Level::Record && counts.hits > 0 && !self.background.contains(&site) {
                 hits.insert(site, counts.hits);
             }
@@ -115,7 +126,7 @@ impl Search<'_> {
                 self.whole_run_failure(run, site, counts.failures, Outcome::Masked)?;
             }
         }
-        Ok(hits)
+        Ok((hits, reached))
     }
 
     /// Writes down a failure that belongs to no system call.

@@ -26,8 +26,8 @@ use crate::{plan::sweep::SweepPlan, session::Attempts, target::OwnCgroup};
 
 /// At most so many runs look for sites.
 const RECORD_RUNS: u32 = 3;
-/// One new site among so many is steady enough.
-const STEADY: usize = 50;
+/// One new site among so many is steady enough: those that a slab's refill makes come and go for ever.
+const STEADY: usize = 25;
 /// What is seen in this time without the workload has nothing to do with it.
 const IDLE: Duration = Duration::from_millis(300);
 
@@ -189,6 +189,7 @@ impl<'a> Search<'a> {
 
     /// Runs without failures, until no new site appears.
     fn inventory(&mut self) -> Result<Option<Stopped>> {
+        self.experiment.empty_slabs();
         self.experiment.lab.arm(Level::Record, 1, self.plan.hit);
         std::thread::sleep(IDLE);
         self.experiment.lab.disarm();
@@ -211,7 +212,6 @@ impl<'a> Search<'a> {
             let sites = self.experiment.notebook.sites();
             let new = sites - before;
             debug!(round, new, "recorded");
-            // Some sites come and go with the state of slabs and free lists: that never ends.
             if round > 0 && new * STEADY <= sites {
                 break;
             }
@@ -248,16 +248,16 @@ impl<'a> Search<'a> {
             self.ailing = 0;
             return Ok(None);
         }
+        if ill == Ill::Untidy {
+            // What was failed says that it still gets somewhere.
+            return Ok((!self.reset()?).then_some(Stopped::Damaged));
+        }
         self.ailing += 1;
-        let patient = self.ailing < PATIENCE;
-        if patient && ill == Ill::Perhaps {
+        if self.ailing < PATIENCE && ill == Ill::Perhaps {
             return Ok(None);
         }
         if !self.reset()? {
             return Ok(Some(Stopped::Damaged));
-        }
-        if patient && ill == Ill::Untidy {
-            return Ok(None);
         }
         self.ailing = 0;
         let interrupted = self.experiment.interrupt_flag();

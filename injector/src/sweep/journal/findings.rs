@@ -170,7 +170,11 @@ fn finding(state: &State, title: &str, events: &[&Event]) -> Finding {
             }),
         }
     }
-    if !found.failures.is_empty() {
+    if found.failures.is_empty() {
+        // Suspects that were tried, and did not do it alone.
+        let alone = |site: &Signature| state.site(*site).map_or(0, |site| site.alone);
+        found.tries += found.suspects.iter().map(alone).sum::<u32>();
+    } else {
         found.suspects.clear();
     }
     found.tries += found.failures.iter().map(|failure| failure.tries).sum::<u32>();

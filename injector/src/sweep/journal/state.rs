@@ -53,6 +53,8 @@ pub struct SiteState {
     pub seen_in: u32,
     /// The worst that came of its failures.
     pub verdict: Verdict,
+    /// How often it was failed where nothing else could be.
+    pub alone: u32,
     /// Its failures, with the section that each is of.
     pub failures: Vec<(usize, Failed)>,
     /// Why it was given up without a failure.
@@ -199,7 +201,11 @@ impl State {
                 state.info.get_or_insert_with(|| site.clone());
             }
             Record::Armed(_) => {}
-            Record::Failed(failed) => self.failed(failed),
+            Record::Failed(failed) => {
+                let alone = self.runs.all.get(&failed.run).is_some_and(|run| run.culprit().is_some());
+                self.sites.entry(failed.site).or_default().alone += u32::from(alone);
+                self.failed(failed);
+            }
             // That the workload got stuck is no complaint of the kernel: the failure that did it has it as its outcome.
             Record::Trouble(trouble) if trouble.verdict == Verdict::Wedged => {}
             Record::Trouble(trouble) => self.trouble(trouble),

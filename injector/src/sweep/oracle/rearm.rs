@@ -7,7 +7,7 @@ use std::{fs::OpenOptions, io::Write};
 
 use crate::kernel::{KernelError, KernelFiles, options::Options};
 
-/// Makes all WARN_ONCE() and the like speak once more; before each failure. It costs about a tenth of a millisecond.
+/// Makes all WARN_ONCE() and the like speak once more: before each run, and when the kernel has said something in it.
 /// (`clear_warn_once_set` in kernel/panic.c; 4.15 and later.)
 ///
 /// # Errors

@@ -160,11 +160,25 @@ impl Settler {
         Ok(last)
     }
 
+    /// Gives back every slab without objects: who allocates next needs a new one, and comes to the sites of that.
+    ///
+    /// # Errors
+    /// sysfs' `slab` is not there.
+    pub fn empty(&mut self) -> Result<(), KernelError> {
+        self.find_caches()?;
+        self.shrink();
+        Ok(())
+    }
+
+    fn shrink(&mut self) {
+        // A cache that is gone refuses.
+        self.shrink.retain(|_, file| file.write_at(b"1", 0).is_ok());
+    }
+
     /// The numbers after a grace period, without slabs that a CPU holds.
     fn round(&mut self) -> Result<Slabs, KernelError> {
         grace_period();
-        // A cache that is gone refuses.
-        self.shrink.retain(|_, file| file.write_at(b"1", 0).is_ok());
+        self.shrink();
         let mut text = Vec::new();
         let mut buffer = [0; 4096];
         loop {

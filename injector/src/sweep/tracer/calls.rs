@@ -47,9 +47,13 @@ impl Call {
         )
     }
 
-    /// What a step of a script asks of us, if it is that.
-    pub(super) fn step(self, arguments: &[u64; 6]) -> Option<u64> {
-        (self.sysno() == Some(Sysno::prctl) && arguments[0] == step::MAGIC).then_some(arguments[1])
+    /// What a step of a script asks of us, if it is that: of a task that has stopped after it.
+    pub(super) fn step(self, pid: Pid) -> Option<u64> {
+        if self.sysno() != Some(Sysno::prctl) {
+            return None;
+        }
+        let registers = ptrace::getregs(pid).ok()?;
+        (registers.rdi == step::MAGIC).then_some(registers.rsi)
     }
 
     /// Waits for another process.
@@ -61,8 +65,8 @@ impl Call {
 /// Where a task has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Position {
-    /// Before a system call, with its arguments.
-    Entry(Call, [u64; 6]),
+    /// Before a system call.
+    Entry(Call),
     /// After one, with what it returned.
     Exit(i64),
     /// Elsewhere.
@@ -88,7 +92,7 @@ pub(super) fn position(pid: Pid) -> Result<Position, Errno> {
         libc::PTRACE_SYSCALL_INFO_ENTRY => {
             // SAFETY: `op` says which member of the union it is.
             let entry = unsafe { info.u.entry };
-            Position::Entry(Call(entry.nr), entry.args)
+            Position::Entry(Call(entry.nr))
         }
         // SAFETY: as above.
         libc::PTRACE_SYSCALL_INFO_EXIT => Position::Exit(unsafe { info.u.exit.sval }),
@@ -96,9 +100,35 @@ pub(super) fn position(pid: Pid) -> Result<Position, Errno> {
     })
 }
 
-/// Makes a task that has stopped after a system call make it again.
-pub(super) fn repeat(pid: Pid) -> Result<(), Errno> {
-    make(pid, ptrace::getregs(pid)?)
+/// Who sent the signal before whose delivery a task has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// The kernel itself, as our program has it do.
+    Kernel,
+    /// Some process.
+    Process,
+}
+
+/// Asks who sent it. None: the task has not stopped before a signal, but with its whole group.
+pub(super) fn sender(pid: Pid) -> Option<Sender> {
+    let info = ptrace::getsiginfo(pid).ok()?;
+    // Without memory for more, the kernel knows nothing of a signal but its number (collect_signal(), kernel/signal.c, 6.12).
+    // SAFETY: that code has a sender.
+    let nobody = info.si_code == libc::SI_USER && unsafe { info.si_pid() } == 0;
+    Some(if info.si_code == libc::SI_KERNEL || nobody { Sender::Kernel } else { Sender::Process })
+}
+
+/// Makes a task that has stopped after a call make it again. `result`: what it returned.
+pub(super) fn repeat(pid: Pid, call: Call, result: i64) -> Result<(), Errno> {
+    make(pid, after(pid, call, result)?)
+}
+
+/// The registers of a task that has stopped after a call. A signal that came late (on PREEMPT_RT a thread sends it) may find it
+/// anywhere: then they are none of ours.
+fn after(pid: Pid, call: Call, result: i64) -> Result<user_regs_struct, Errno> {
+    let registers = ptrace::getregs(pid)?;
+    let is_there = registers.orig_rax == call.0 && registers.rax == result.cast_unsigned();
+    if is_there { Ok(registers) } else { Err(Errno::EAGAIN) }
 }
 
 /// Has a task that is in no system call make one: the registers are those within or after it.
@@ -110,10 +140,10 @@ pub(super) fn make(pid: Pid, mut registers: user_regs_struct) -> Result<(), Errn
     ptrace::setregs(pid, registers)
 }
 
-/// Has the system call that a task has stopped after return something else.
-pub(super) fn answer(pid: Pid, result: u64) -> Result<(), Errno> {
-    let mut registers = ptrace::getregs(pid)?;
-    registers.rax = result;
+/// Has the call that a task has stopped after return something else than `result`.
+pub(super) fn answer(pid: Pid, call: Call, result: i64, answer: u64) -> Result<(), Errno> {
+    let mut registers = after(pid, call, result)?;
+    registers.rax = answer;
     ptrace::setregs(pid, registers)
 }
 

@@ -66,15 +66,10 @@ impl<W: Watcher> Tracer<'_, W> {
         }
         let Ok(registers) = ptrace::getregs(pid) else { return };
         if ptrace::setregs(pid, clone(registers)).is_ok() {
-            task.call = None;
             task.original = Some(Original { registers, stage: Stage::Cloning, gone: None });
+            // Nothing of what it does for us is to fail.
+            self.attempts.limit(pid.as_raw().unsigned_abs(), 0);
         }
-    }
-
-    /// Whether a task is at the entry of a call that it makes for us.
-    pub(super) fn is_ours(&self, pid: Pid) -> bool {
-        let original = self.tasks.get(&pid.as_raw()).and_then(|task| task.original.as_ref());
-        original.is_some_and(|original| original.stage != Stage::Last)
     }
 
     /// Whether a task has to wait for its copy.
@@ -131,6 +126,7 @@ impl<W: Watcher> Tracer<'_, W> {
             Stage::Held(_) => {}
             Stage::Last => {
                 task.original = None;
+                self.set_limit(pid.as_raw());
                 return false;
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use injector_common::attempt::is_error;
 use nix::errno::Errno;
 
 /// An error by its number; not every one has a name in user space, and some come out of the kernel all the same.
@@ -9,13 +10,10 @@ use nix::errno::Errno;
 pub struct Error(pub i32);
 
 impl Error {
-    /// What a system call returned, if that is an error. One that is to be restarted after a signal has not failed, nor has a
-    /// connect() that goes on by itself.
+    /// What a system call returned, if that [is an error](is_error).
     #[must_use]
     pub fn of(result: i64) -> Option<Self> {
-        const RESTART: std::ops::RangeInclusive<i64> = -516..=-512; // ERESTARTSYS… (include/linux/errno.h, 6.12)
-        const IN_PROGRESS: i64 = -(Errno::EINPROGRESS as i64);
-        if !(-4095..0).contains(&result) || RESTART.contains(&result) || result == IN_PROGRESS {
+        if !is_error(result) {
             return None;
         }
         i32::try_from(-result).ok().map(Self)

@@ -1,10 +1,12 @@
-//! Runs the workload under ptrace, opens an attempt for each of its system calls, and makes a call again that a failure was
+//! Runs the workload under ptrace, where each of its system calls is an attempt, and makes a call again that a failure was
 //! injected into and that returned an error: the program never learns of it, and one pass over an unmodified script walks all
 //! sites of every call.
 //!
-//! At the exit stop of a failed call, the instruction pointer goes back by the length of the system-call instruction and
-//! the accumulator gets the call's number back; all other registers still hold the arguments (arch/x86/entry/entry_64.S,
-//! 6.12: only rcx and r11 are clobbered).
+//! A task stops only after calls that are to be seen, by a signal that the program at the call's end sends it (injector-ebpf,
+//! calls.rs): two stops at each call cost a script of short calls as much as all else together. Then, as at an exit stop of
+//! ptrace's own, the instruction pointer goes back by the length of the system-call instruction and the accumulator gets the
+//! call's number back; all other registers still hold the arguments (arch/x86/entry/entry_64.S, 6.12: only rcx and r11 are
+//! clobbered).
 
 mod calls;
 mod copies;
@@ -48,9 +50,9 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// How a pass makes its attempts.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    /// How many failures an attempt may have by itself; 0: the workload is only watched.
+    /// How many failures an attempt may have; 0: the workload is only watched.
     pub limit: u32,
-    /// What is failed first may be failed again to get at what lies behind it: up to so many failures in an attempt.
+    /// The same where the first was failed before, and is failed again to get at what lies behind it.
     pub depth: u32,
     /// Whatever may be failed in an attempt is, up to the limit.
     pub crowd: bool,
@@ -122,24 +124,18 @@ pub struct Traced {
 /// A task of the workload.
 #[derive(Debug)]
 struct Task {
-    /// The call it is in.
-    call: Option<Call>,
-    /// The last one it was in, for what happens on its way back.
-    last: Option<Call>,
     /// What was failed in the attempt before, and is made again now.
     pending: Option<Pending>,
     /// Attempts of the same call before that one which returned errors that the call may return by itself.
     earlier: Vec<Pending>,
-    /// To be failed first in the next attempt, and how many failures that may have.
-    repeat: Option<u64>,
-    /// Since when it runs without a stop.
+    /// Since when it has neither stopped nor begun a call, nor come back from one.
     since: Instant,
+    /// How far it was then.
+    progress: u64,
     /// It is new: its first stop is not a signal.
     fresh: bool,
     /// The step of the script that it belongs to: the process that repeats it. That one is itself never failed.
     step: Option<i32>,
-    /// What it has asked of us, to be answered after the call.
-    asked: Option<u64>,
     /// Copies of it are making its call.
     original: Option<Original>,
     /// It is such a copy.
@@ -156,15 +152,12 @@ struct Pending {
 impl Task {
     fn new() -> Self {
         Self {
-            call: None,
-            last: None,
             pending: None,
             earlier: Vec::new(),
-            repeat: None,
             since: Instant::now(),
+            progress: 0,
             fresh: true,
             step: None,
-            asked: None,
             original: None,
             copy: None,
         }
@@ -217,6 +210,7 @@ pub fn run<W: Watcher>(
         last_event: Instant::now(),
     };
     tracer.tasks.insert(root.as_raw(), Task { fresh: false, ..Task::new() });
+    tracer.admit(root);
     // Makes waitpid() return now and then.
     let _ticker = Ticker::start()?;
     let result = tracer.go(cgroup);
@@ -284,6 +278,9 @@ impl<W: Watcher> Tracer<'_, W> {
     fn end(&mut self, end: RunEnd, cgroup: &OwnCgroup) {
         if self.ending.is_none() {
             self.ending = Some((end, Instant::now()));
+            for tid in self.tasks.keys() {
+                self.attempts.limit(tid.unsigned_abs(), 0);
+            }
             cgroup.kill();
         }
     }
@@ -298,24 +295,26 @@ impl<W: Watcher> Tracer<'_, W> {
             return Ok(seen);
         }
         let hang = self.manner.hang;
+        self.look_around();
         // While failures go on in kernel threads, a task that waits for them does not hang: each may cost it a delay.
         let failure = self.watcher.last_failure();
         let is_long = |since: Instant| failure.map_or(since, |failure| failure.max(since)).elapsed() > hang;
         let hanging = self.tasks.iter().find_map(|(tid, task)| {
-            let attempt = self.attempts.look(tid.unsigned_abs());
-            (task.call.is_some() && attempt.failed > 0 && is_long(task.since)).then_some((*tid, attempt, task.call))
+            let tid = tid.unsigned_abs();
+            let attempt = self.attempts.failed_in_call(tid)?;
+            is_long(task.since).then_some((tid, attempt, Call(attempt.call)))
         });
         if let Some((tid, attempt, call)) = hanging {
-            self.watcher.hangs(tid.unsigned_abs(), Some(&attempt), call)?;
+            self.watcher.hangs(tid, Some(&attempt), Some(call))?;
             return Ok(Some(RunEnd::TimedOut));
         }
         if is_long(self.last_event) {
             // Whoever waits for a child is not the one that hangs.
-            let waits = |task: &Task| task.call.is_some_and(Call::waits_for_children);
-            let blocked = self.tasks.iter().min_by_key(|(_, task)| (waits(task), task.since));
-            if let Some((tid, task)) = blocked {
-                let (tid, call) = (tid.unsigned_abs(), task.call);
-                self.watcher.hangs(tid, None, call)?;
+            let call = |tid: &i32| self.attempts.call(tid.unsigned_abs()).map(Call);
+            let blocked = self.tasks.iter().map(|(tid, task)| (*tid, call(tid), task.since));
+            let blocked = blocked.min_by_key(|(_, call, since)| (call.is_some_and(Call::waits_for_children), *since));
+            if let Some((tid, call, _)) = blocked {
+                self.watcher.hangs(tid.unsigned_abs(), None, call)?;
             }
             return Ok(Some(RunEnd::TimedOut));
         }
@@ -323,10 +322,21 @@ impl<W: Watcher> Tracer<'_, W> {
         Ok((start.elapsed() > self.manner.deadline).then_some(RunEnd::TimedOut))
     }
 
+    /// Which tasks have come further since the last look: most of what they do makes no stop.
+    fn look_around(&mut self) {
+        for (tid, task) in &mut self.tasks {
+            let progress = self.attempts.progress(tid.unsigned_abs());
+            if progress != task.progress {
+                task.progress = progress;
+                task.since = Instant::now();
+                self.last_event = task.since;
+            }
+        }
+    }
+
     /// Attempts that had failures and are not over.
     fn under_way(&self) -> Vec<Attempt> {
-        let attempts = self.tasks.keys().map(|tid| self.attempts.look(tid.unsigned_abs()));
-        attempts.filter(|attempt| attempt.failed > 0).collect()
+        self.tasks.keys().flat_map(|tid| self.attempts.failed(tid.unsigned_abs())).collect()
     }
 
     /// Tells of an attempt that is over and had a failure.
@@ -340,7 +350,8 @@ impl<W: Watcher> Tracer<'_, W> {
         if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
             task.since = Instant::now();
         }
-        let _ = ptrace::syscall(pid, signal);
+        // Only at the entry of a call others can make it.
+        let _ = if self.manner.copies { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
     }
 }
 

@@ -1,19 +1,22 @@
 //! What a task's stop means, and what follows from it.
 
 use anyhow::Result;
-use injector_common::attempt::Attempt;
+use injector_common::attempt::{Attempt, NO_CALL};
 use nix::{
-    sys::{signal::Signal, wait::WaitStatus},
+    sys::{
+        signal::{Signal, kill},
+        wait::WaitStatus,
+    },
     unistd::Pid,
 };
 
 use super::{
     Call, Error, Failure, Manner, Pending, Task, Tracer, Watcher,
-    calls::{self, Position},
+    calls::{self, Position, Sender},
     copies, status_of,
 };
 use crate::{
-    session::Opening,
+    session::{Admission, Report},
     sweep::{
         journal::record::{Outcome, RunEnd},
         step,
@@ -48,8 +51,17 @@ impl<W: Watcher> Tracer<'_, W> {
                 if first && let Some(copy) = task.copy {
                     self.begin_copy(pid, copy);
                 }
-                self.resume(pid, (!(first && signal == Signal::SIGSTOP)).then_some(signal));
-                Ok(None)
+                let mut end = Ok(None);
+                let mut ours = first && signal == Signal::SIGSTOP;
+                if let Some(sender) = calls::sender(pid) {
+                    // Another signal may come first, and lead elsewhere.
+                    if self.attempts.has_reason(pid.as_raw().unsigned_abs()) {
+                        end = self.exit(pid, None);
+                    }
+                    ours |= signal == Signal::SIGSTOP && sender == Sender::Kernel;
+                }
+                self.resume(pid, (!ours).then_some(signal));
+                end
             }
             _ => Ok(None),
         }
@@ -60,15 +72,16 @@ impl<W: Watcher> Tracer<'_, W> {
             self.outcome = Some(outcome);
         }
         let tid = pid.as_raw().unsigned_abs();
-        let attempt = self.attempts.close(tid);
+        let report = self.attempts.take(tid);
+        let Report { between, call: attempt, .. } = report;
         self.attempts.forget(tid);
         let task = self.tasks.remove(&pid.as_raw());
         let mut end = None;
         if let Some(task) = task {
-            let call = task.call.or(task.last);
+            let call = call_of(&attempt).or(call_of(&between));
             self.settle_all(task.earlier, call, None)?;
             // A copy that comes back from its call with an error may have a signal waiting that kills it.
-            let failed = attempt.failed > 0 || task.pending.is_some();
+            let failed = attempt.failed > 0 || between.failed > 0 || task.pending.is_some();
             match task.pending {
                 Some(Pending { attempt, error }) if task.copy.is_some() => {
                     let result = Some(error.result());
@@ -77,11 +90,12 @@ impl<W: Watcher> Tracer<'_, W> {
                 Some(pending) => self.settle(pending, call, None)?,
                 None => {}
             }
-            if attempt.failed > 0 {
+            for attempt in report.in_order().into_iter().filter(|attempt| attempt.failed > 0) {
                 self.count_step(task.step, &attempt);
-                end = self.tell(&attempt)?;
+                end = end.or(self.tell(&attempt)?);
                 // Else nobody is left who could be told.
                 let outcome = if task.copy.is_some() { copies::fate(outcome) } else { Outcome::Masked };
+                let call = call_of(&attempt);
                 self.watcher.outcome(Failure { attempt, call, result: None, outcome })?;
             }
             if let Some(copy) = task.copy {
@@ -93,42 +107,46 @@ impl<W: Watcher> Tracer<'_, W> {
 
     fn at_call(&mut self, pid: Pid) -> Result<Option<RunEnd>> {
         match calls::position(pid) {
-            Ok(Position::Entry(call, arguments)) => self.entry(pid, call, &arguments),
-            Ok(Position::Exit(result)) => self.exit(pid, result),
+            Ok(Position::Entry(call)) => {
+                self.entry(pid, call);
+                Ok(None)
+            }
+            Ok(Position::Exit(result)) => self.exit(pid, Some(result)),
             // Killed while it was stopped.
             Ok(Position::None) | Err(_) => Ok(None),
         }
     }
 
-    /// A task is about to make a call: what it did since the last one is over, a new attempt begins.
-    fn entry(&mut self, pid: Pid, call: Call, arguments: &[u64; 6]) -> Result<Option<RunEnd>> {
-        if self.is_ours(pid) {
-            return Ok(None);
-        }
-        let end = self.close_tail(pid)?;
+    /// A task is about to make a call.
+    fn entry(&mut self, pid: Pid, call: Call) {
         let task = self.tasks.entry(pid.as_raw()).or_insert_with(Task::new);
-        task.call = Some(call);
-        task.asked = call.step(arguments);
-        if call.is_exec() && task.copy.is_none() {
-            if task.original.is_none() {
-                self.copy(pid, call);
-            }
-        } else if task.asked.is_none() {
-            self.open(pid);
+        if call.is_exec() && task.copy.is_none() && task.original.is_none() {
+            self.copy(pid, call);
         }
-        Ok(end)
     }
 
-    /// Begins an attempt of a stopped task, where it may have one: in a call, or after it.
-    fn open(&mut self, pid: Pid) {
-        let Manner { limit, depth, crowd, .. } = self.manner;
-        if limit == 0 || self.ending.is_some() || !self.may_fail(pid) {
-            return;
+    /// Gives a stopped task its attempts.
+    pub(super) fn admit(&mut self, pid: Pid) {
+        let Manner { crowd, copies, .. } = self.manner;
+        let exec = self.tasks.get(&pid.as_raw()).is_some_and(|task| task.copy.is_some());
+        let admission = Admission { limit: self.limit(pid), crowd, exec, signals: !copies };
+        let admitted = self.attempts.admit(pid.as_raw().unsigned_abs(), admission);
+        if exec && !admitted {
+            // A copy that nothing can be failed in would run the program.
+            let _ = kill(pid, Signal::SIGKILL);
         }
-        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return };
-        let repeat = task.repeat.take();
-        let limit = if repeat.is_some() { depth } else { limit };
-        self.attempts.open(pid.as_raw().unsigned_abs(), Opening { limit, repeat, crowd });
+    }
+
+    /// How many failures an attempt of a task may have.
+    fn limit(&self, pid: Pid) -> u32 {
+        let Manner { limit, depth, .. } = self.manner;
+        if limit > 0 && self.may_fail(pid) { limit.max(depth) } else { 0 }
+    }
+
+    /// Has that be so from its next attempt on.
+    pub(super) fn set_limit(&mut self, pid: i32) {
+        let limit = self.limit(Pid::from_raw(pid));
+        self.attempts.limit(pid.unsigned_abs(), limit);
     }
 
     /// A task that we did not know: a child of one that we do.
@@ -143,6 +161,7 @@ impl<W: Watcher> Tracer<'_, W> {
             });
         }
         self.tasks.insert(pid.as_raw(), task);
+        self.admit(pid);
     }
 
     /// A step has one failure at a time; who repeats it has none.
@@ -153,48 +172,61 @@ impl<W: Watcher> Tracer<'_, W> {
     }
 
     fn count_step(&mut self, step: Option<i32>, attempt: &Attempt) {
-        if let Some(failures) = step.and_then(|step| self.steps.get_mut(&step)) {
-            *failures += attempt.failed;
+        let Some(step) = step else { return };
+        let Some(failures) = self.steps.get_mut(&step) else { return };
+        *failures += attempt.failed;
+        let tasks: Vec<i32> =
+            self.tasks.iter().filter(|(_, task)| task.step == Some(step)).map(|(tid, _)| *tid).collect();
+        tasks.into_iter().for_each(|tid| self.set_limit(tid));
+    }
+
+    /// A script's step begins or ends. Says how many failures the one before had.
+    fn ask(&mut self, pid: Pid, asked: u64) -> u64 {
+        let failures = self.steps.insert(pid.as_raw(), 0).unwrap_or(0);
+        if asked == step::END {
+            self.steps.remove(&pid.as_raw());
         }
+        self.set_limit(pid.as_raw());
+        failures.into()
     }
 
     /// Between two calls a task drops its last references, which may be a whole file system's end: that is an attempt
     /// too, but there is nothing that could be made again.
-    fn close_tail(&mut self, pid: Pid) -> Result<Option<RunEnd>> {
-        let attempt = self.attempts.close(pid.as_raw().unsigned_abs());
+    fn between(&mut self, step: Option<i32>, attempt: Attempt) -> Result<Option<RunEnd>> {
         if attempt.failed == 0 {
             return Ok(None);
         }
-        let task = self.tasks.get(&pid.as_raw());
-        let (call, step) = task.map_or((None, None), |task| (task.last, task.step));
         self.count_step(step, &attempt);
         let end = self.tell(&attempt)?;
+        let call = call_of(&attempt);
         self.watcher.outcome(Failure { attempt, call, result: None, outcome: Outcome::Masked })?;
         Ok(end)
     }
 
-    fn exit(&mut self, pid: Pid, result: i64) -> Result<Option<RunEnd>> {
+    /// A task has come back from a call. `result`: what that returned, where ptrace tells.
+    fn exit(&mut self, pid: Pid, result: Option<i64>) -> Result<Option<RunEnd>> {
         let tid = pid.as_raw().unsigned_abs();
-        let attempt = self.attempts.close(tid);
+        let report = self.attempts.take(tid);
+        let Report { between, call: attempt, .. } = report;
+        let result = result.unwrap_or(report.result);
+        let Some(step) = self.tasks.get(&pid.as_raw()).map(|task| task.step) else { return Ok(None) };
+        // It came before the call, or the call has nothing to tell; else it is told after that.
+        let first = between.number < attempt.number || attempt.failed == 0;
+        let mut end = if first { self.between(step, between)? } else { None };
         if self.back_from_ours(pid, result) {
-            return Ok(None);
+            return Ok(end);
         }
-        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return Ok(None) };
-        let Some(call) = task.call.take() else { return Ok(None) };
-        task.last = Some(call);
-        if let Some(asked) = task.asked.take() {
-            let failures = self.steps.insert(pid.as_raw(), 0).unwrap_or(0);
-            if asked == step::END {
-                self.steps.remove(&pid.as_raw());
-            }
-            let _ = calls::answer(pid, failures.into());
-            return Ok(None);
+        let Some(call) = call_of(&attempt) else { return Ok(end) };
+        if let Some(asked) = call.step(pid) {
+            let failures = self.ask(pid, asked);
+            let _ = calls::answer(pid, call, result, failures);
+            return Ok(end);
         }
+        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return Ok(end) };
         let step = task.step;
         let copy = task.copy;
         let pending = task.pending.take();
         let error = Error::of(result);
-        let mut end = None;
 
         if let Some(pending) = pending {
             // A failure further on says that the call got past the first one.
@@ -217,11 +249,11 @@ impl<W: Watcher> Tracer<'_, W> {
                 && call.can_be_repeated()
                 && self.ending.is_none()
                 && self.watcher.elsewhere(call, error)?
-                && calls::repeat(pid).is_ok()
+                && calls::repeat(pid, call, result).is_ok()
             {
-                return Ok(None);
+                return Ok(end);
             }
-            end = self.watcher.error(call, error);
+            end = end.or(self.watcher.error(call, error));
         }
         if copy.is_some() {
             return self.copy_is_back(pid, call, attempt, error);
@@ -241,23 +273,28 @@ impl<W: Watcher> Tracer<'_, W> {
                 }
             }
         }
-        if !call.is_exec() || self.manner.copies {
-            self.open(pid);
+        if !first {
+            let seen = self.between(step, between)?;
+            end = end.or(seen);
+        }
+        if (!call.is_exec() || self.manner.copies) && self.ending.is_none() {
+            self.attempts.go_on(tid, call.0);
         }
         Ok(end)
     }
 
     /// Has the call made again. With the same failure before it, if that leads to sites that nothing else leads to.
     pub(super) fn again(&mut self, pid: Pid, attempt: Attempt, call: Call, error: Error) -> Result<Option<RunEnd>> {
-        if calls::repeat(pid).is_err() {
-            // Killed while it was stopped.
+        if calls::repeat(pid, call, error.result()).is_err() {
+            // Killed while it was stopped, or not there any more.
+            self.settle_earlier(pid, Some(call), None)?;
             let outcome = reported(error);
             self.watcher.outcome(Failure { attempt, call: Some(call), result: None, outcome })?;
             return Ok(None);
         }
-        let depth = self.manner.depth;
+        let repeat = (attempt.fresh > 0 && self.manner.depth > 1).then_some(attempt.sites[0]);
+        self.attempts.await_next(pid.as_raw().unsigned_abs(), repeat);
         if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
-            task.repeat = (attempt.fresh > 0 && depth > 1).then_some(attempt.sites[0]);
             task.pending = Some(Pending { attempt, error });
         }
         Ok(None)
@@ -292,6 +329,11 @@ impl<W: Watcher> Tracer<'_, W> {
         let result = Some(error.result());
         self.watcher.outcome(Failure { attempt, call, result, outcome })
     }
+}
+
+/// The call that an attempt is, or comes after.
+fn call_of(attempt: &Attempt) -> Option<Call> {
+    (attempt.call != NO_CALL).then_some(Call(attempt.call))
 }
 
 /// What an error says of a failure.
