@@ -48,6 +48,9 @@ const BROKEN: &[Errno] = &[
     Errno::EPIPE,
     Errno::ETIMEDOUT,
 ];
+/// Errors that say which names there are.
+const NAMES: &[Errno] =
+    &[Errno::ENOENT, Errno::EEXIST, Errno::ENOTDIR, Errno::EISDIR, Errno::ENOTEMPTY, Errno::ENODATA];
 /// So often in a row, and the workload gets nowhere any more.
 const STUCK_AFTER: u32 = 24;
 /// How many earlier failures may be the cause of a complaint that comes later.
@@ -259,11 +262,13 @@ impl Watcher for Pass<'_> {
 
     fn outcome(&mut self, failure: Failure) -> Result<()> {
         let Failure { attempt, call, result, mut outcome } = failure;
-        if let (Outcome::NotRepeatable { error, then }, Some(call)) = (&outcome, call)
-            && self.is_normal(call, then)
-        {
-            // That is what the call returns anyway.
-            outcome = if error == then { Outcome::Masked } else { Outcome::of_error(error.clone()) };
+        if let (Outcome::NotRepeatable { error, then }, Some(call)) = (&outcome, call) {
+            if error == then && (self.is_normal(call, then) || self.was_so_before(then)) {
+                // That is what the call returns anyway.
+                outcome = Outcome::Masked;
+            } else if self.is_normal(call, then) {
+                outcome = Outcome::of_error(error.clone());
+            }
         }
         if self.terms.repeating {
             // Known from before.
@@ -382,6 +387,14 @@ impl Pass<'_> {
     /// Whether a call returns an error by itself now and then.
     fn is_normal(&self, call: Call, error: &str) -> bool {
         self.normal.keys().any(|(of, normal)| *of == call && normal.to_string() == error)
+    }
+
+    /// Whether an error that a call returns with a failure and without is none of that failure's doing: it says which names there
+    /// are; or something is broken, and other calls of this run have returned it, too.
+    fn was_so_before(&self, error: &str) -> bool {
+        let is = |errno: &Errno| Error::from(*errno).to_string() == error;
+        let seen = || self.found.errors.keys().any(|(_, seen)| seen.to_string() == error);
+        NAMES.iter().any(is) || (BROKEN.iter().any(is) && seen())
     }
 
     /// A call that comes to the same site again and again, however often that fails, would never come back.

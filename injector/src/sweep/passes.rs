@@ -71,26 +71,28 @@ impl Search<'_> {
             for site in &deeper {
                 self.experiment.lab.allow(*site, 0)?;
             }
+            if !through && !deeper.is_empty() {
+                last_words.extend(deeper);
+                continue;
+            }
             // Where a failure was the end of the workload, the next pass gets further. One that came to the end had a turn at
             // every call: what is left lies behind failures that the kernel hid.
             if new < WORTH || (through && !self.is_worth(new, STRICT_WORTH)) || (well && pass > 0 && deeper.is_empty())
             {
                 break;
             }
-            if !through {
-                last_words.extend(deeper);
-            }
         }
         if self.plan.persistent.is_none() {
             let crowd = Manner { limit: CROWD, depth: 1, crowd: true, ..strict };
             let mut poor = 0;
             for _ in 0..CROWD_PASSES {
-                let Passed { stopped, new, well, .. } = self.pass(crowd, Level::Crowd)?;
+                let Passed { stopped, new, well, through } = self.pass(crowd, Level::Crowd)?;
                 if stopped.is_some() {
                     return Ok(stopped);
                 }
                 // What little is left may be had in the runs that follow; but one that broke off early says nothing of it.
-                poor = if self.is_worth(new, CROWD_WORTH) { 0 } else { poor + 1 };
+                let is_poor = new < WORTH || (through && !self.is_worth(new, CROWD_WORTH));
+                poor = if is_poor { poor + 1 } else { 0 };
                 if poor > 1 || (poor > 0 && well) {
                     break;
                 }
@@ -153,7 +155,7 @@ impl Search<'_> {
 
     /// Whether another pass is worth while after one that failed `new` sites for the first time: one in `part` of all.
     fn is_worth(&self, new: usize, part: usize) -> bool {
-        new >= WORTH && new * part >= self.experiment.notebook.done()
+        new * part >= self.experiment.notebook.done()
     }
 
     /// Sites whose failure leads to sites that were not failed yet and that nothing else leads to.
