@@ -126,7 +126,8 @@ impl Search<'_> {
     /// A run under the tracer in which these sites may be failed, which are in bare process machinery.
     pub(super) fn machinery(&mut self, sites: &[Signature]) -> Result<Ran> {
         let limit = self.plan.persistent.unwrap_or(1);
-        let manner = Manner { limit, depth: 1, copies: true, ..self.watching() };
+        // Only at the entry of a call others can make it.
+        let manner = Manner { limit, depth: 1, copies: true, signals: false, ..self.watching() };
         self.only(sites, manner, Level::Copy)
     }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::Result;
+use tracing::debug;
 
 use super::{
     journal::{
@@ -102,6 +103,10 @@ impl Search<'_> {
         if traced.end == RunEnd::Unkillable {
             command.give_up();
         }
+        if traced.late {
+            debug!("signals come late, so tasks stop at each call");
+            self.signals = false;
+        }
         let end = settled.unwrap_or(traced.end);
         let (hits, reached) = self.account(run, terms.level, &mut found)?;
         let status = traced.outcome.map(target::Outcome::code);
@@ -147,6 +152,7 @@ impl Search<'_> {
 
     /// Watches, and fails nothing.
     pub(super) fn watching(&self) -> Manner {
-        Manner { limit: 0, depth: 0, crowd: false, copies: false, hang: self.plan.hang, deadline: self.deadline() }
+        let (hang, deadline) = (self.plan.hang, self.deadline());
+        Manner { limit: 0, depth: 0, crowd: false, copies: false, signals: self.signals, hang, deadline }
     }
 }

@@ -78,6 +78,8 @@ pub struct Search<'a> {
     pub(super) background: BTreeSet<Signature>,
     /// What earlier parts of this sweep took, seconds.
     earlier: f64,
+    /// Tasks can be stopped by signals.
+    pub(super) signals: bool,
     /// Runs in a row that did not end as the workload does by itself.
     ailing: u32,
     /// The workload's; the last to go.
@@ -98,8 +100,21 @@ impl<'a> Search<'a> {
         let earlier = notebook.spent_time();
         let experiment = Experiment::new(plan, lab, oracle, notebook, start, interrupted);
         let (normal, background) = (Errors::new(), BTreeSet::new());
-        let (choice, ailing) = (Choice::Each, 0);
-        Ok(Self { plan, experiment, attempts, workload, plain, normal, choice, background, earlier, ailing, cgroup })
+        let (choice, signals, ailing) = (Choice::Each, true, 0);
+        Ok(Self {
+            plan,
+            experiment,
+            attempts,
+            workload,
+            plain,
+            normal,
+            choice,
+            background,
+            earlier,
+            signals,
+            ailing,
+            cgroup,
+        })
     }
 
     /// Takes down what is left.

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use libc::user_regs_struct;
 use nix::{errno::Errno, sys::ptrace, unistd::Pid};
 use syscalls::Sysno;
+use tracing::debug;
 
 use crate::sweep::step;
 
@@ -123,12 +124,18 @@ pub(super) fn repeat(pid: Pid, call: Call, result: i64) -> Result<(), Errno> {
     make(pid, after(pid, call, result)?)
 }
 
-/// The registers of a task that has stopped after a call. A signal that came late (on PREEMPT_RT a thread sends it) may find it
-/// anywhere: then they are none of ours.
+/// The registers of a task that has stopped after a call. A signal that came late may find it anywhere: then they are none of
+/// ours. A helper of BPF has it sent by an irq_work (kernel/trace/bpf_trace.c, 6.12), which is an interrupt of its own where there
+/// is a local APIC, waits for the next tick where there is none, and for a thread on PREEMPT_RT.
 fn after(pid: Pid, call: Call, result: i64) -> Result<user_regs_struct, Errno> {
     let registers = ptrace::getregs(pid)?;
     let is_there = registers.orig_rax == call.0 && registers.rax == result.cast_unsigned();
-    if is_there { Ok(registers) } else { Err(Errno::EAGAIN) }
+    if is_there {
+        return Ok(registers);
+    }
+    let there = Call(registers.orig_rax).name();
+    debug!(%pid, "stopped in {there} = {}, not in {} = {result}", registers.rax.cast_signed(), call.name());
+    Err(Errno::EAGAIN)
 }
 
 /// Has a task that is in no system call make one: the registers are those within or after it.
@@ -138,6 +145,11 @@ pub(super) fn make(pid: Pid, mut registers: user_regs_struct) -> Result<(), Errn
     registers.rip -= INSTRUCTION;
     registers.rax = registers.orig_rax;
     ptrace::setregs(pid, registers)
+}
+
+/// Whether a task has stopped when it had left a call that returned `result`: when a signal came late.
+pub(super) fn is_past(pid: Pid, call: Call, result: i64) -> bool {
+    after(pid, call, result) == Err(Errno::EAGAIN)
 }
 
 /// Has the call that a task has stopped after return something else than `result`.

@@ -58,6 +58,8 @@ pub struct Manner {
     pub crowd: bool,
     /// What can't be made again, execve(), is made by copies of the process until nothing is left to be failed in it.
     pub copies: bool,
+    /// A task stops only after calls that are to be seen; else at each, before and after it, as copies need it.
+    pub signals: bool,
     /// A task that has not come back from a call for this long hangs.
     pub hang: Duration,
     /// The whole run may take this long.
@@ -119,6 +121,8 @@ pub struct Traced {
     pub end: RunEnd,
     /// Of the workload itself.
     pub outcome: Option<target::Outcome>,
+    /// Signals often came when tasks were back in user space: that is no way to stop them.
+    pub late: bool,
 }
 
 /// A task of the workload.
@@ -177,6 +181,9 @@ pub struct Tracer<'a, W> {
     /// Why the run is being ended, and since when.
     ending: Option<(RunEnd, Instant)>,
     last_event: Instant,
+    /// How many stops there were by signals, and how many of them after the task had left the call.
+    stops: u32,
+    late: u32,
 }
 
 /// Runs a command that has been started and is stopped, to its end and that of all that it started.
@@ -208,6 +215,8 @@ pub fn run<W: Watcher>(
         outcome: None,
         ending: None,
         last_event: Instant::now(),
+        stops: 0,
+        late: 0,
     };
     tracer.tasks.insert(root.as_raw(), Task { fresh: false, ..Task::new() });
     tracer.admit(root);
@@ -259,10 +268,15 @@ impl<W: Watcher> Tracer<'_, W> {
             if let Some((_, since)) = self.ending
                 && since.elapsed() > KILL_PATIENCE
             {
-                return Ok(Traced { end: RunEnd::Unkillable, outcome: self.outcome });
+                return Ok(self.traced(RunEnd::Unkillable));
             }
         }
-        Ok(Traced { end: self.ending.map_or(RunEnd::Finished, |(end, _)| end), outcome: self.outcome })
+        Ok(self.traced(self.ending.map_or(RunEnd::Finished, |(end, _)| end)))
+    }
+
+    fn traced(&self, end: RunEnd) -> Traced {
+        const SELDOM: u32 = 4;
+        Traced { end, outcome: self.outcome, late: self.late * SELDOM > self.stops }
     }
 
     /// We were held up for that long: tasks that stood stopped before us, or on a machine that stood still, did not hang.
@@ -350,8 +364,7 @@ impl<W: Watcher> Tracer<'_, W> {
         if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
             task.since = Instant::now();
         }
-        // Only at the entry of a call others can make it.
-        let _ = if self.manner.copies { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
+        let _ = if self.manner.signals { ptrace::cont(pid, signal) } else { ptrace::syscall(pid, signal) };
     }
 }
 

@@ -127,9 +127,9 @@ impl<W: Watcher> Tracer<'_, W> {
 
     /// Gives a stopped task its attempts.
     pub(super) fn admit(&mut self, pid: Pid) {
-        let Manner { crowd, copies, .. } = self.manner;
+        let Manner { crowd, signals, .. } = self.manner;
         let exec = self.tasks.get(&pid.as_raw()).is_some_and(|task| task.copy.is_some());
-        let admission = Admission { limit: self.limit(pid), crowd, exec, signals: !copies };
+        let admission = Admission { limit: self.limit(pid), crowd, exec, signals };
         let admitted = self.attempts.admit(pid.as_raw().unsigned_abs(), admission);
         if exec && !admitted {
             // A copy that nothing can be failed in would run the program.
@@ -217,6 +217,10 @@ impl<W: Watcher> Tracer<'_, W> {
             return Ok(end);
         }
         let Some(call) = call_of(&attempt) else { return Ok(end) };
+        if self.manner.signals {
+            self.stops += 1;
+            self.late += u32::from(calls::is_past(pid, call, result));
+        }
         if let Some(asked) = call.step(pid) {
             let failures = self.ask(pid, asked);
             let _ = calls::answer(pid, call, result, failures);
