@@ -51,7 +51,7 @@ pub struct Attempt {
 }
 
 /// What a task may have failed, and where it is. The tracer writes to it while the task is stopped, but for `limit`, which it
-/// may lower at any time.
+/// may change at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Slot {

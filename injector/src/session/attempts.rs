@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use anyhow::Result;
 use aya::maps::Map;
-use injector_common::attempt::{AFTER_CALL, Attempt, IN_CALL, MAX_ATTEMPTS, MAX_NAMED, NO_CALL, NOWHERE, Slot};
+use injector_common::attempt::{AFTER_CALL, Attempt, IN_CALL, MAX_ATTEMPTS, MAX_NAMED, NO_CALL, NOWHERE, PHASES, Slot};
 use nix::sys::mman::munmap;
 
 use super::shared;
@@ -93,7 +93,7 @@ impl Attempts {
             return Report { between: Attempt::NONE, call: Attempt::NONE, result: 0 };
         }
         // What was told once is not told again.
-        let attempts = [Attempt { tid, ..Attempt::NONE }; 2];
+        let attempts = [Attempt { tid, ..Attempt::NONE }; PHASES];
         self.write(tid, Slot { phase: NOWHERE, stopping: 0, awaited: 0, attempts, ..slot });
         Report { between: of(&slot, AFTER_CALL), call: of(&slot, IN_CALL), result: slot.result }
     }

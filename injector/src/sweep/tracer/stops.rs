@@ -227,7 +227,6 @@ impl<W: Watcher> Tracer<'_, W> {
             return Ok(end);
         }
         let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return Ok(end) };
-        let step = task.step;
         let copy = task.copy;
         let pending = task.pending.take();
         let error = Error::of(result);
