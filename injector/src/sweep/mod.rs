@@ -9,11 +9,9 @@ mod batch;
 pub mod clock;
 mod experiment;
 pub mod identity;
-pub mod journal;
 mod lab;
 mod leaks;
 mod notebook;
-pub mod oracle;
 mod order;
 mod pass;
 mod passes;
@@ -24,12 +22,11 @@ pub mod search;
 mod start;
 pub mod step;
 pub mod tracer;
-mod verdict;
-pub mod vm;
 mod waits;
 mod workload;
 
 pub use experiment::Experiment;
 pub use start::{Ended, JournalError, sweep};
-pub use verdict::Verdict;
+// The old paths, until every user has the new ones.
+pub use crate::{guests as vm, journal, journal::Verdict, oracle};
 pub use workload::WorkloadError;

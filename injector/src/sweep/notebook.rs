@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::Result;
 
 use super::{
+    Verdict,
     journal::{
         Record, Signature, State, Writer,
         record::{Armed, Crash, Failed, Level, Outcome, Site, Trouble, Unreached},
     },
-    verdict::Verdict,
 };
 
 /// How many failures before a crash may have been its cause.
@@ -337,17 +337,6 @@ impl Notebook {
     #[must_use]
     pub fn crashed(&self) -> Option<&[Signature]> {
         self.known.crashed.as_deref()
-    }
-}
-
-impl From<super::oracle::Kind> for Verdict {
-    fn from(kind: super::oracle::Kind) -> Self {
-        match kind {
-            super::oracle::Kind::Warning => Self::Warning,
-            super::oracle::Kind::Hang => Self::Hang,
-            super::oracle::Kind::Leak => Self::Leak,
-            super::oracle::Kind::Oops => Self::Oops,
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::Verdict;
 use super::runs::{Run, Runs};
 use super::{
     Finding, Journal, findings,
@@ -12,7 +13,6 @@ use super::{
         Site, Trouble,
     },
 };
-use crate::sweep::Verdict;
 
 /// The fold over a journal's records. It only ever grows, so it serves a report as well as a sweep that goes on.
 #[derive(Clone, Debug, Default)]

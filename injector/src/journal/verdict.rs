@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::oracle::Kind;
+
 /// Verdicts by rank: of several failures at one site, the worst counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,5 +71,16 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl From<Kind> for Verdict {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Warning => Self::Warning,
+            Kind::Hang => Self::Hang,
+            Kind::Leak => Self::Leak,
+            Kind::Oops => Self::Oops,
+        }
     }
 }

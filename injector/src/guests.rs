@@ -26,7 +26,7 @@ use std::{
 
 use injector_guest::{Accelerator, BootError, Machine, root::RootError};
 
-use super::journal::{self, Incompatible, Journal, ReadError, WriteError, record::Shard};
+use crate::journal::{self, Incompatible, Journal, ReadError, WriteError, record::Shard};
 
 use interrupt::Interrupt;
 pub use replay::Replays;

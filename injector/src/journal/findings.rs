@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::Verdict;
 use super::{
     State,
     record::{Call, Failed, Level, Outcome, Signature, Syscall},
     state::Event,
 };
-use crate::{events::frames, sweep::Verdict};
+use crate::events::frames;
 
 /// A defect of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -10,6 +10,7 @@ mod reader;
 pub mod record;
 mod runs;
 mod state;
+mod verdict;
 mod writer;
 
 use std::{
@@ -24,6 +25,7 @@ pub(crate) use reader::what_is_wrong;
 pub use reader::{ReadError, parse_line, read, read_from};
 pub use record::{Begin, Record, Signature};
 pub use state::{Attempt, Counts, Down, Misreport, SiteState, State};
+pub use verdict::Verdict;
 pub use writer::{WriteError, Writer, to_line};
 
 /// A journal that was read.

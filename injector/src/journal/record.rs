@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Verdict;
 pub use crate::plan::sweep::Shard;
-use crate::{events::Context, plan::Hook, sweep::Verdict};
+use crate::{events::Context, plan::Hook};
 
 /// Version of the lines' schema: it changes when a field changes its meaning or goes; fields may be added.
 pub const SCHEMA: u32 = 1;
