@@ -16,11 +16,10 @@ use injector::{
     report::{self, Report, Stacks},
     sinks::{self, Waiting},
     sweep::{
-        self, Ended,
+        self, Ended, Stopped,
         journal::{self, Journal, State},
         replay::{self, Again, ReplayPlan, Tally},
-        search::Stopped,
-        step,
+        retry_step,
         vm::{self, Line, Replays, Show, VmError, VmPlan},
     },
     symbols::{self, LinesError, Search},
@@ -410,5 +409,5 @@ pub fn merge(paths: &[PathBuf], output: Option<&Path>) -> Result<i32> {
 
 /// Runs a step of a script.
 pub fn step(command: &[std::ffi::OsString]) -> Result<i32> {
-    Ok(step::step(command)?)
+    Ok(retry_step::step(command)?)
 }

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::plan::Backend;
 use crate::sweep::{
+    Stopped,
     journal::{Finding, Record, WriteError, parse_line},
     oracle::splat,
     replay::{ReplayPlan, Tally},
-    search::Stopped,
 };
 
 /// Keeps what the guest writes.

@@ -1,16 +1,27 @@
-//! What the records of a journal add up to.
+//! What the records of a journal add up to: for the reports, for the sweep that decides what to do next, and for the
+//! controller that watches its guests. There is no other fold over a journal.
+
+mod news;
+mod runs;
+mod suspicion;
+mod tested;
+mod unscanned;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::Verdict;
-use super::runs::{Run, Runs};
+pub use news::News;
+use runs::{Run, Runs};
+pub use suspicion::Suspicion;
+pub use tested::Tested;
+pub use unscanned::Unscanned;
+
 use super::{
-    Finding, Journal, findings,
+    Finding, Journal, Verdict, findings,
     record::{
-        Armed, Begin, Crash, CrashKind, Ended, Failed, Level, Outcome, Record, Replayed, RunEnd, Shard, Signature,
-        Site, Trouble,
+        Begin, Crash, CrashKind, Ended, Failed, Level, Outcome, Record, Replayed, RunEnd, Shard, Signature, Site,
+        Trouble,
     },
 };
 
@@ -22,7 +33,6 @@ pub struct State {
     pairs: BTreeMap<(Signature, Signature), Verdict>,
     pub(super) events: Vec<Event>,
     pub(super) replayed: Vec<Replayed>,
-    downs: Vec<Down>,
     plain: Vec<f64>,
     sections: Vec<Progress>,
     /// Runs that recorded hits.
@@ -30,6 +40,10 @@ pub struct State {
     /// The beginning, and the runs, of the section that is being folded: the last of `sections`.
     begin: Option<Begin>,
     runs: Runs,
+    tested: Tested,
+    suspicion: Suspicion,
+    unscanned: Unscanned,
+    news: News,
 }
 
 /// How far a section got.
@@ -59,22 +73,6 @@ pub struct SiteState {
     pub failures: Vec<(usize, Failed)>,
     /// Why it was given up without a failure.
     pub given_up: Option<String>,
-    done: BTreeSet<Attempt>,
-    /// The machine went down when nothing but this site was failed; with these failures before it.
-    down: BTreeSet<Option<Signature>>,
-}
-
-/// A way to fail a site. What was done once isn't done again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Attempt {
-    /// How.
-    pub level: Level,
-    /// At which hit.
-    pub hit: u32,
-    /// All hits from there on, at most so many.
-    pub persistent: Option<u32>,
-    /// After this failure in the same attempt.
-    pub after: Option<Signature>,
 }
 
 /// How many sites, by what became of them.
@@ -92,19 +90,6 @@ pub struct Counts {
     pub left: usize,
     /// Belong to shards whose journals aren't here.
     pub elsewhere: usize,
-}
-
-/// The machine went down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Down {
-    /// The section that it was in.
-    pub section: usize,
-    /// What was written of it.
-    pub crash: Crash,
-    /// What was armed then; none: between runs, or that line is lost.
-    pub armed: Option<Armed>,
-    /// What had been failed in that run before, with the failures before these, latest first.
-    pub failed: Vec<(Signature, Option<Signature>)>,
 }
 
 /// An allocation failure that came back as something else.
@@ -152,7 +137,7 @@ impl State {
             }
             let known = known.unwrap_or(0);
             for record in &section.records[..known] {
-                state.runs.follow(record);
+                state.runs.apply(record);
             }
             for record in &section.records[known..] {
                 state.apply(record);
@@ -182,7 +167,11 @@ impl State {
 
     /// Adds a record, the next one of its journal.
     pub fn apply(&mut self, record: &Record) {
-        self.runs.follow(record);
+        self.runs.apply(record);
+        self.suspicion.apply(record, &self.runs, &self.tested);
+        self.tested.apply(record, &self.runs);
+        self.unscanned.apply(record, &self.runs, &self.suspicion);
+        self.news.apply(record, &self.runs);
         match record {
             Record::Begin(begin) => {
                 if begin.part == 0 || self.sections.is_empty() {
@@ -202,7 +191,7 @@ impl State {
             }
             Record::Armed(_) => {}
             Record::Failed(failed) => {
-                let alone = self.runs.all.get(&failed.run).is_some_and(|run| run.culprit().is_some());
+                let alone = self.runs.get(failed.run).is_some_and(|run| matches!(run.culprit(), Some((_, None))));
                 self.sites.entry(failed.site).or_default().alone += u32::from(alone);
                 self.failed(failed);
             }
@@ -224,10 +213,9 @@ impl State {
         }
     }
 
-    fn options(&self) -> (u32, Option<u32>, bool) {
-        self.begin.as_ref().map_or((1, None, false), |begin| {
-            (begin.options.hit, begin.options.persistent, begin.options.expect_success)
-        })
+    /// At which hit sites fail in this section.
+    fn hit(&self) -> u32 {
+        self.begin.as_ref().map_or(1, |begin| begin.options.hit)
     }
 
     /// The worst counts, for the site and for the pair.
@@ -242,17 +230,14 @@ impl State {
     }
 
     fn failed(&mut self, failed: &Failed) {
-        let (_, persistent, _) = self.options();
-        let Failed { site, after, hit, level, .. } = *failed;
         let section = self.section();
-        let state = self.judge((site, after), failed.outcome.verdict());
-        state.done.insert(Attempt { level, hit, persistent, after });
+        let state = self.judge((failed.site, failed.after), failed.outcome.verdict());
         state.failures.push((section, failed.clone()));
     }
 
     fn trouble(&mut self, trouble: &Trouble) {
-        let Trouble { run, verdict, ref title, ref splat, site, after, ref suspects } = *trouble;
-        let culprit = site.map(|site| (site, after)).or_else(|| self.runs.all.get(&run).and_then(Run::culprit));
+        let Trouble { run, verdict, ref title, ref splat, ref suspects, .. } = *trouble;
+        let culprit = self.runs.culprit(trouble);
         if let Some(culprit) = culprit {
             self.judge(culprit, verdict);
         }
@@ -271,13 +256,13 @@ impl State {
             state.hits = state.hits.max(*hits);
             state.seen_in += 1;
         }
-        let (_, _, expect_success) = self.options();
-        let armed = self.runs.all.get(&run);
+        let expect_success = self.begin.as_ref().is_some_and(|begin| begin.options.expect_success);
+        let armed = self.runs.get(run);
         if let Some(status) = status
             && status != 0
             && expect_success
             && end == RunEnd::Finished
-            && armed.is_some_and(|run| run.armed.level != Level::Record)
+            && armed.is_some_and(|run| !run.is_recording())
         {
             let culprit = armed.and_then(Run::culprit);
             let suspects = armed.map(Run::suspects).unwrap_or_default();
@@ -288,27 +273,20 @@ impl State {
     }
 
     fn crash(&mut self, crash: &Crash) {
-        let run = crash.run.and_then(|run| self.runs.all.get(&run));
+        let run = crash.run.and_then(|run| self.runs.get(run));
         let verdict = match crash.kind {
             CrashKind::Stall => Verdict::Hang,
             CrashKind::Panic | CrashKind::Reset | CrashKind::Unknown => Verdict::Oops,
         };
-        let culprit = run.and_then(Run::culprit).filter(|_| !crash.is_on_purpose());
-        let armed = run.map(|run| run.armed.clone());
-        let failed = run.map(|run| run.failed.iter().rev().copied().collect()).unwrap_or_default();
-        let suspects = run.map(Run::suspects).unwrap_or_default();
-        if let (Some((site, after)), Some(armed)) = (culprit, &armed) {
-            let (hit, persistent, _) = self.options();
-            let level = armed.level;
-            let state = self.judge((site, after), verdict);
-            state.done.insert(Attempt { level, hit, persistent, after });
-            state.down.insert(after);
-        }
         if !crash.is_on_purpose() {
+            let culprit = self.runs.crashed_alone(crash);
+            let suspects = run.map(Run::suspects).unwrap_or_default();
+            if let Some(culprit) = culprit {
+                self.judge(culprit, verdict);
+            }
             let event = self.event(crash.run, verdict, &crash.title, &crash.splat, culprit);
             self.events.push(Event { suspects, ..event });
         }
-        self.downs.push(Down { section: self.section(), crash: crash.clone(), armed, failed });
     }
 
     fn event(
@@ -327,8 +305,8 @@ impl State {
             splat: splat.to_owned(),
             culprit,
             suspects: Vec::new(),
-            level: run.and_then(|run| self.runs.all.get(&run)).map(|run| run.armed.level),
-            hit: self.options().0,
+            level: run.and_then(|run| self.runs.get(run)).map(|run| run.armed.level.clone()),
+            hit: self.hit(),
         }
     }
 
@@ -356,55 +334,52 @@ impl State {
         &self.pairs
     }
 
-    /// Every time that the machine went down.
+    /// The run that began and has no end: where a journal stops, the machine went down in it, or the sweep was killed.
     #[must_use]
-    pub fn downs(&self) -> &[Down] {
-        &self.downs
-    }
-
-    /// The times that the machine went down for which no failure could be blamed, not even by a later run that ended the
-    /// same way with a single failure: these are to be narrowed down.
-    pub fn unattributed(&self) -> impl Iterator<Item = &Down> {
-        let blamed: BTreeSet<&str> =
-            self.events.iter().filter(|event| event.culprit.is_some()).map(|event| event.title.as_str()).collect();
-        self.downs.iter().filter(move |down| !down.crash.is_on_purpose() && !blamed.contains(down.crash.title.as_str()))
-    }
-
-    /// Whether this was done already: what a resumed sweep leaves out.
-    #[must_use]
-    pub fn is_done(&self, site: Signature, attempt: &Attempt) -> bool {
-        self.sites.get(&site).is_some_and(|state| state.done.contains(attempt))
-    }
-
-    /// Whether the machine went down when this was failed by itself: a sweep doesn't do it again.
-    #[must_use]
-    pub fn is_barred(&self, site: Signature, after: Option<Signature>) -> bool {
-        // What brings the machine down alone does so as the second of two as well.
-        self.sites.get(&site).is_some_and(|state| state.down.contains(&None) || state.down.contains(&after))
-    }
-
-    /// The run that has no end yet. At the end of a journal: the machine went down in it, or the sweep was killed.
-    #[must_use]
-    pub fn unfinished(&self) -> Option<&Armed> {
-        self.runs.open.and_then(|run| self.runs.all.get(&run)).map(|run| &run.armed)
-    }
-
-    /// What was failed in a run of the last section so far, in order.
-    #[must_use]
-    pub fn failed_in(&self, run: u32) -> &[(Signature, Option<Signature>)] {
-        self.runs.all.get(&run).map_or(&[], |run| &run.failed)
+    pub fn open_run(&self) -> Option<u32> {
+        self.runs.open().map(|run| run.armed.run)
     }
 
     /// A number that no run of the last section has.
     #[must_use]
     pub fn next_run(&self) -> u32 {
-        self.runs.highest.map_or(1, |highest| highest.saturating_add(1))
+        self.runs.next()
     }
 
-    /// Number of the next part of the last section's sweep.
+    /// Which sites the sweep is done with.
     #[must_use]
-    pub fn next_part(&self) -> u32 {
-        self.begin.as_ref().map_or(0, |begin| begin.part.saturating_add(1))
+    pub fn tested(&self) -> &Tested {
+        &self.tested
+    }
+
+    /// What went wrong, and which failures may be the cause.
+    #[must_use]
+    pub fn suspicion(&self) -> &Suspicion {
+        &self.suspicion
+    }
+
+    /// Failures whose leaks nobody has looked for.
+    #[must_use]
+    pub fn unscanned(&self) -> &Unscanned {
+        &self.unscanned
+    }
+
+    /// What the records since an earlier moment brought.
+    #[must_use]
+    pub fn news(&self) -> &News {
+        &self.news
+    }
+
+    /// How many sites uninjected runs reach.
+    #[must_use]
+    pub fn recorded_sites(&self) -> usize {
+        self.sites.values().filter(|site| site.hits > 0).count()
+    }
+
+    /// How often a site was reached in an uninjected run, at most.
+    #[must_use]
+    pub fn hits(&self, site: Signature) -> u64 {
+        self.site(site).map_or(0, |site| site.hits)
     }
 
     /// The sweep has said that it is over, with everything done that could be; of a merged journal: all of them have.

@@ -2,8 +2,10 @@
 
 use injector_common::record::{CONTEXT_TASK, SITE_KTHREAD, SITE_PAGE_FAULT};
 
-use super::journal::record::{Place, Site};
-use crate::events::frames::function;
+use crate::{
+    events::frames::function,
+    journal::record::{Place, Site},
+};
 
 /// Prefixes of function names and the subsystem that they belong to, for code that is built into the kernel: no symbol says
 /// from which directory it comes. The first that matches counts; those further up are more special.

@@ -1,7 +1,7 @@
-//! What is attached for a sweep, and what it has seen: sites with their names, the last call that was failed at each.
+//! The programs that are attached for a sweep: arms them, tells them which sites may fail, and names what they saw.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     time::Duration,
 };
 
@@ -13,12 +13,12 @@ use injector_common::{
 };
 use tracing::warn;
 
-use super::{
-    journal::record::{Call, Level, Signature, Site},
-    place,
-};
 use crate::{
     events::{Context, Record, decode, symbolize},
+    journal::{
+        Signature,
+        record::{Call, Place, Shard, Site},
+    },
     kernel::{
         Facts, KernelFiles,
         gfp::GfpBits,
@@ -27,6 +27,10 @@ use crate::{
     plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, Target, sweep::SweepPlan},
     run,
     session::{Arming, Attached, Attempts, Hooks, Session, Sites, Streams, Wire, deadline_in},
+    sweep::{
+        classify,
+        schedule::{Aim, Mode, RunSpec},
+    },
     target::{OwnCgroup, Targets},
 };
 
@@ -47,37 +51,54 @@ const OTHERS: [&str; 7] = [
 ];
 
 /// The attached programs, and the names of what they see.
-pub struct Lab {
+pub struct Injector {
     session: Attached,
     ring: RingBuf<MapData>,
     symbols: Kallsyms,
     gfp: GfpBits,
     /// All sites that were ever seen, by signature; those of an earlier boot come from the journal.
     sites: HashMap<Signature, Site>,
-    /// What the table of sites held at the last account.
-    counted: HashMap<Signature, Counts>,
+    /// The hook's table of sites, as of the last account.
+    table: HashMap<Signature, Row>,
+    /// Which part of the sites may fail at all.
+    shard: Option<Shard>,
     /// The last call that was failed, by site.
     calls: HashMap<Signature, Call>,
-    /// Sites in the order in which they were first reached since the start, without those that were put into the table.
+    /// Sites in the order in which this boot reached them first, without those that were put into the table.
     order: Vec<Signature>,
-    /// Failures of the attempt at hand or of the run, in order: what the ring said since it was last asked.
+    /// Failures that the ring told of since it was last asked, in order.
     failed: Vec<Signature>,
 }
 
+/// A row of the hook's table of sites.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Row {
+    counts: Counts,
+    allowance: Allowance,
+}
+
+/// How often a site may fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Allowance {
+    times: u64,
+    /// It has failed, and may fail again as the first of an attempt.
+    again: bool,
+}
+
 /// What is there before anything is attached: the prerequisites, and the workload's cgroup.
-pub struct Ground {
+pub struct Prepared {
     plan: Plan,
     targets: Targets,
 }
 
-impl Ground {
+impl Prepared {
     /// Checks the prerequisites, and makes the cgroup.
     ///
     /// # Errors
-    /// As those of a run: see [`run::run`].
-    pub fn prepare(plan: &SweepPlan) -> Result<Self> {
-        let plan = run_plan(plan)?;
-        run::prerequisites(&KernelFiles::default(), &plan)?;
+    /// Those of a run: see [`crate::run::run`].
+    pub fn new(plan: &SweepPlan, files: &KernelFiles) -> Result<Self> {
+        let plan = run_plan(plan, files)?;
+        run::prerequisites(files, &plan)?;
         let targets = Targets::open(&plan.target)?;
         Ok(Self { plan, targets })
     }
@@ -91,22 +112,21 @@ impl Ground {
     }
 }
 
-impl Lab {
+impl Injector {
     /// Loads the programs, attaches them, and proves that they are called. Modules that are loaded later have coarser
     /// signatures: so the workload has run once before this. The cgroup is the workload's; it must outlive the programs that
     /// look for it.
     ///
     /// # Errors
-    /// As those of a run: see [`run::run`].
-    pub fn attach(plan: &SweepPlan, ground: Ground) -> Result<(Self, Attempts, OwnCgroup)> {
-        let files = KernelFiles::default();
-        let Ground { plan: run_plan, mut targets } = ground;
+    /// Those of a run: see [`crate::run::run`].
+    pub fn attach(plan: &SweepPlan, files: &KernelFiles, prepared: Prepared) -> Result<(Self, Attempts, OwnCgroup)> {
+        let Prepared { plan: run_plan, mut targets } = prepared;
         // Again: the workload may have loaded modules since the prerequisites were checked.
-        let facts = Facts::read(&files)?;
-        let (mut wires, symbols) = Wire::resolve(&run_plan, &facts, &files, &targets)?;
+        let facts = Facts::read(files)?;
+        let (mut wires, symbols) = Wire::resolve(&run_plan, &facts, files, &targets)?;
         let symbols = match symbols {
             Some(symbols) => symbols,
-            None => Kallsyms::read(&files)?,
+            None => Kallsyms::read(files)?,
         };
         let sites = Sites { kthreads: plan.kthreads, persistent: plan.persistent.is_some(), shard: plan.shard };
         for wire in &mut wires {
@@ -117,30 +137,80 @@ impl Lab {
         let streams = streams.pop().context("no streams: a defect of the injector")?;
         let Streams { events, attempts, log: _ } = streams;
         let attempts = attempts.context("no attempts, though sites are chosen: a defect of the injector")?;
-        let lab = Self {
+        let injector = Self {
             session,
             ring: events,
             symbols,
             gfp: facts.gfp,
             sites: HashMap::new(),
-            counted: HashMap::new(),
+            table: HashMap::new(),
+            shard: plan.shard,
             calls: HashMap::new(),
             order: Vec::new(),
             failed: Vec::new(),
         };
         let cgroup = targets.own.take().context("the workload has no cgroup: a defect of the injector")?;
-        Ok((lab, attempts, cgroup))
+        Ok((injector, attempts, cgroup))
     }
 
-    /// Begins a run: `allowed` failures at each site that [`Lab::allow`] said nothing about.
-    pub fn arm(&self, level: Level, allowed: u64, hit: u32) {
-        let level = match level {
-            Level::Record => LEVEL_RECORD,
-            Level::SystemCall | Level::Copy => LEVEL_ATTEMPT,
-            Level::Crowd => LEVEL_CROWD,
-            Level::Run => LEVEL_RUN,
+    /// Says which sites may fail in the run that comes next. Between runs only: a system call on a map keeps the programs
+    /// off its CPU.
+    ///
+    /// # Errors
+    /// The table of sites is full.
+    pub fn aim(&mut self, spec: &RunSpec) -> Result<()> {
+        if spec.aim == Aim::Nothing {
+            return Ok(());
+        }
+        // Sets are looked up faster than lists.
+        let named: HashSet<Signature> = match &spec.aim {
+            Aim::Nothing => HashSet::new(),
+            Aim::Each { known, .. } | Aim::Named(known) => known.iter().copied().collect(),
+            Aim::Pair { first, then } => HashSet::from([*first, *then]),
         };
+        let wanted = |site: Signature| match &spec.aim {
+            Aim::Each { again, repeats, .. } if again.contains(&site) => Allowance { times: *repeats, again: true },
+            _ if named.contains(&site) => Allowance { times: spec.times, again: false },
+            _ => Allowance::default(),
+        };
+        let all: Vec<Signature> = self.sites.keys().chain(self.table.keys()).copied().collect();
+        for site in all {
+            let now = match self.table.get(&site) {
+                Some(row) => row.allowance,
+                None => self.by_default(site, &spec.aim),
+            };
+            let wanted = wanted(site);
+            if wanted != now {
+                self.session.allow(site.0, wanted.times, wanted.again)?;
+                self.table.entry(site).or_default().allowance = wanted;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the hook allows a site that is not in its table yet, when the run reaches it (injector-ebpf, sites.rs).
+    fn by_default(&self, site: Signature, aim: &Aim) -> Allowance {
+        let page_fault = self.sites.get(&site).is_some_and(|site| site.place == Place::PageFault);
+        let ours = self.shard.is_none_or(|shard| shard.has(site));
+        let times = u64::from(matches!(aim, Aim::Each { .. }) && !page_fault && ours);
+        Allowance { times, again: false }
+    }
+
+    /// Begins a run. A site that is not in the table may fail once if the run takes each site that comes up.
+    pub fn arm(&self, spec: &RunSpec, hit: u32) {
+        let level = match spec.mode {
+            _ if spec.aim == Aim::Nothing => LEVEL_RECORD,
+            Mode::Traced(traced) if traced.several => LEVEL_CROWD,
+            Mode::Traced(_) => LEVEL_ATTEMPT,
+            Mode::Untraced => LEVEL_RUN,
+        };
+        let allowed = u64::from(!spec.aim.is_named());
         self.session.arm_sites(Arming { level, allowed, hit }, deadline_in(TTL));
+    }
+
+    /// Begins to record sites, without a workload.
+    pub fn arm_recording(&self, hit: u32) {
+        self.session.arm_sites(Arming { level: LEVEL_RECORD, allowed: 1, hit }, deadline_in(TTL));
     }
 
     /// Says that this process is alive.
@@ -151,22 +221,6 @@ impl Lab {
     /// Ends a run.
     pub fn disarm(&self) {
         self.session.disarm();
-    }
-
-    /// How many failures a site may have; between runs only.
-    ///
-    /// # Errors
-    /// When the table of sites is full.
-    pub fn allow(&mut self, site: Signature, allowed: u64) -> Result<()> {
-        self.session.allow(site.0, allowed, false)
-    }
-
-    /// How often a site that was failed may be failed again, for what that leads to; between runs only.
-    ///
-    /// # Errors
-    /// When the table of sites is full.
-    pub fn allow_again(&mut self, site: Signature, times: u64) -> Result<()> {
-        self.session.allow(site.0, times, true)
     }
 
     /// Remembers a site of an earlier boot.
@@ -180,12 +234,7 @@ impl Lab {
         self.sites.get(&site)
     }
 
-    /// All sites that were seen.
-    pub fn sites(&self) -> impl Iterator<Item = &Site> {
-        self.sites.values()
-    }
-
-    /// Sites in the order in which they were first reached since the start, without those that [`Lab::allow`] named before.
+    /// Sites in the order in which this boot reached them first, without those that [`Self::aim`] named before.
     #[must_use]
     pub fn order(&self) -> &[Signature] {
         &self.order
@@ -230,7 +279,7 @@ impl Lab {
         new
     }
 
-    /// The failures that [`Lab::drain`] saw since this was last asked.
+    /// The failures that [`Self::drain`] saw since this was last asked.
     pub fn take_failed(&mut self) -> Vec<Signature> {
         std::mem::take(&mut self.failed)
     }
@@ -252,7 +301,8 @@ impl Lab {
                 new.push(site);
             }
             let counts = Counts { hits: site.hits, failures: site.count };
-            let before = self.counted.insert(signature, counts).unwrap_or_default();
+            let allowance = Allowance { times: site.allowed, again: site.flags & record::SITE_AGAIN != 0 };
+            let before = self.table.insert(signature, Row { counts, allowance }).unwrap_or_default().counts;
             if counts != before {
                 let (hits, failures) = (counts.hits - before.hits, counts.failures - before.failures);
                 since.insert(signature, Counts { hits, failures });
@@ -290,8 +340,8 @@ fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -
         hook: Hooks::default().get(site.hook).unwrap_or(Hook::Slab),
         context: decode::context(site.context).unwrap_or(Context::Unknown),
         kthread: site.flags & record::SITE_KTHREAD != 0,
-        module: place::module(&stack),
-        place: place::place(site.context, site.flags, &stack),
+        module: classify::module(&stack),
+        place: classify::place(site.context, site.flags, &stack),
         after: after.filter(|_| site.flags & record::SITE_AFTER_FAILURE != 0),
         call: None,
         stack,
@@ -299,9 +349,9 @@ fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -
 }
 
 /// The same as a plan of a run: what the hook is told of filters and target.
-fn run_plan(plan: &SweepPlan) -> Result<Plan> {
+fn run_plan(plan: &SweepPlan, files: &KernelFiles) -> Result<Plan> {
     let backend = plan.backend;
-    let addresses = Addresses::ask(&KernelFiles::default(), &OTHERS, &[], |_| false)?;
+    let addresses = Addresses::ask(files, &OTHERS, &[], |_| false)?;
     let there = OTHERS.iter().filter(|function| addresses.get(function).is_some());
     let none_of = there.map(|function| function.parse()).collect::<Result<_, _>>()?;
     let any_of = plan.only.iter().cloned().map(StackPath::from).collect();

@@ -1,5 +1,4 @@
-//! A pass: one run of the workload under the tracer, in which every site that may still be failed is failed once, and each
-//! failure is looked at by itself.
+//! Watches a run under the tracer: writes down what came of each failure, and which failure a complaint comes from.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -11,24 +10,22 @@ use injector_common::attempt::Attempt;
 use nix::errno::Errno;
 use tracing::warn;
 
-use super::{
-    Experiment, Verdict, clock,
+use super::{Observer, clock};
+use crate::{
     journal::{
-        Record, Signature,
-        record::{Failed, Level, Outcome, RunEnd, Syscall, Trouble},
+        Level, Record, Signature, Verdict,
+        record::{Failed, Outcome, RunEnd, Syscall, Trouble},
     },
     oracle::{
-        Complaint,
+        Complaint, Kind,
         slabs::{self, Settler, Slabs},
     },
-    place,
-    tracer::{self, Call, Error, Failure, Watcher},
-    waits,
+    sweep::{
+        classify, hang,
+        schedule::{Mode, RunSpec, Tuning},
+        tracer::{self, Call, Error, Failure, Watcher},
+    },
 };
-use crate::kernel::KernelFiles;
-
-/// How often a failure is repeated to see a slab cache grow.
-pub const REPEATS: u64 = 16;
 
 /// How the title of a call begins that does not come back as long as its allocations fail. It does no damage.
 const RETRIES: &str = "tries again for ever";
@@ -51,59 +48,59 @@ const BROKEN: &[Errno] = &[
 /// Errors that say which names there are.
 const NAMES: &[Errno] =
     &[Errno::ENOENT, Errno::EEXIST, Errno::ENOTDIR, Errno::EISDIR, Errno::ENOTEMPTY, Errno::ENODATA];
-/// So often in a row, and the workload gets nowhere any more.
-const STUCK_AFTER: u32 = 24;
-/// How many earlier failures may be the cause of a complaint that comes later.
-const SUSPECTS: usize = 8;
-
-/// What a pass found out, beside what it wrote down.
+/// What a run under the tracer showed, beside what is in the journal.
 #[derive(Debug, Default)]
-pub struct Yield {
-    /// How many failures there were.
-    pub failures: u64,
-    /// Where.
-    pub sites: BTreeSet<Signature>,
-    /// Errors that calls returned by themselves, and how often.
+pub struct RunStats {
+    /// Sites that failed.
+    pub failed: BTreeSet<Signature>,
+    /// Errors that system calls returned without a failure in them, and how often.
     pub errors: Errors,
 }
 
 /// How often which call returned which error.
 pub type Errors = HashMap<(Call, Error), u32>;
 
-/// How a run fails sites.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// Where.
+/// What the watcher of a run must know of it.
+#[derive(Debug)]
+pub struct RunMode {
+    /// Its number.
+    pub run: u32,
+    /// The name of its level.
     pub level: Level,
-    /// How many failures a site may have that nothing was said about.
-    pub allowed: u64,
-    /// Failures are repeated, to see slab caches grow.
-    pub repeating: bool,
+    /// Only sites that were named may fail.
+    named: bool,
+    /// Several may fail in one attempt, and in kernel threads meanwhile.
+    several: bool,
+    /// Failures repeat, to see slab caches grow.
+    growth: bool,
+    /// How many failures of a site there may be in one system call, where that is more than one.
+    persistent: Option<u32>,
 }
 
-impl Terms {
-    /// Of each site that nothing was said about, one failure where it is reached; none at the recording level.
-    pub fn each(level: Level) -> Self {
-        Self { level, allowed: 1, repeating: false }
+impl RunMode {
+    /// Of a run with this number.
+    #[must_use]
+    pub fn new(run: u32, spec: &RunSpec, persistent: Option<u32>) -> Self {
+        let (several, growth) = match spec.mode {
+            Mode::Traced(traced) => (traced.several, traced.growth),
+            Mode::Untraced => (false, false),
+        };
+        let named = spec.aim.is_named();
+        Self { run, level: spec.level.clone(), named, several, growth, persistent }
     }
 
-    /// Only of the sites that were named.
-    pub fn named(level: Level) -> Self {
-        Self { level, allowed: 0, repeating: false }
-    }
-
-    /// A complaint can only be of the last failure: of several at once nobody knows which it was.
-    fn are_certain(self) -> bool {
-        self.level != Level::Crowd || self.allowed == 0
+    /// A complaint can only come from the last failure. Of several at once nobody knows which it was.
+    fn are_certain(&self) -> bool {
+        !self.several || self.named
     }
 }
 
-/// Follows a run under the tracer.
-pub struct Pass<'a> {
-    experiment: &'a mut Experiment,
-    run: u32,
-    terms: Terms,
-    /// What calls return in a run without failures.
+/// Watches a run under the tracer.
+pub struct RunMonitor<'a> {
+    observer: &'a mut Observer,
+    mode: RunMode,
+    tuning: &'a Tuning,
+    /// What system calls return in a run without failures.
     normal: &'a Errors,
     /// How many attempts had a failure.
     failed: u64,
@@ -112,42 +109,39 @@ pub struct Pass<'a> {
     in_a_row: Option<(Error, u32)>,
     /// Failures of this run with those before them, latest first.
     recent: VecDeque<(Signature, Option<Signature>)>,
-    found: Yield,
-    /// Something was failed in a kernel thread, and no call was made again for it yet.
+    stats: RunStats,
+    /// Something failed in a kernel thread, and no system call was retried for it yet.
     elsewhere: bool,
     /// The kernel has complained.
     complained: bool,
-    /// The site whose failure is being repeated, how often it was, and the slab caches meanwhile.
+    /// The site whose failure repeats, how often it did, and the slab caches meanwhile.
     repeated: Option<(Signature, u64, Vec<Slabs>)>,
 }
 
-impl<'a> Pass<'a> {
-    /// Follows run number `run`. `normal`: errors that calls return without any failure.
-    pub fn new(experiment: &'a mut Experiment, run: u32, terms: Terms, normal: &'a Errors) -> Self {
-        let (recent, found) = (VecDeque::new(), Yield::default());
-        let (in_a_row, repeated) = (None, None);
-        let (elsewhere, complained) = (false, false);
-        experiment.rearm();
+impl<'a> RunMonitor<'a> {
+    /// Watches a run. `normal`: errors that system calls return without any failure.
+    pub fn new(observer: &'a mut Observer, mode: RunMode, tuning: &'a Tuning, normal: &'a Errors) -> Self {
+        observer.rearm();
         Self {
-            experiment,
-            run,
-            terms,
+            observer,
+            mode,
+            tuning,
             normal,
             failed: 0,
             last_failure: None,
-            in_a_row,
-            recent,
-            found,
-            elsewhere,
-            complained,
-            repeated,
+            in_a_row: None,
+            recent: VecDeque::new(),
+            stats: RunStats::default(),
+            elsewhere: false,
+            complained: false,
+            repeated: None,
         }
     }
 
-    /// What it found out.
+    /// What the run showed.
     #[must_use]
-    pub fn into_yield(self) -> Yield {
-        self.found
+    pub fn into_stats(self) -> RunStats {
+        self.stats
     }
 
     /// The failures of an attempt are now the last ones, if they are not already.
@@ -156,7 +150,7 @@ impl<'a> Pass<'a> {
             self.recent.retain(|known| *known != failure);
             self.recent.push_front(failure);
         }
-        self.recent.truncate(SUSPECTS);
+        self.recent.truncate(self.tuning.late_suspects);
     }
 
     /// The last failures, latest first.
@@ -168,9 +162,9 @@ impl<'a> Pass<'a> {
     /// may be the last one's or an earlier one's. What is worse is taken to be the last one's: every try of a suspect would
     /// cost a boot.
     fn is_certain(&self, verdict: Verdict, splat: &str, task: Option<u32>) -> bool {
-        self.terms.are_certain()
+        self.mode.are_certain()
             && (verdict >= Verdict::Hang
-                || self.terms.repeating
+                || self.mode.growth
                 || self.failed == 1
                 || task.is_some_and(|tid| names_task(splat, tid)))
     }
@@ -187,7 +181,7 @@ impl<'a> Pass<'a> {
         if !complaints.is_empty() {
             self.complained = true;
             // One of them may be a check that speaks once: the next failure may be another's.
-            self.experiment.rearm();
+            self.observer.rearm();
         }
         for complaint in complaints {
             // The kernel speaks before the task comes back from the call, if it ever does.
@@ -202,28 +196,18 @@ impl<'a> Pass<'a> {
             let verdict = Verdict::from(complaint.kind);
             let certain = candidates.len() < 2 && self.is_certain(verdict, &complaint.splat, task);
             let last = self.recent.front().copied().filter(|_| certain);
-            let (site, after) = last.map_or((None, None), |(site, after)| (Some(site), after));
             if verdict >= Verdict::Hang && !complaint.title.starts_with(RETRIES) {
-                end = self.experiment.damaged();
+                end = self.observer.damaged();
             }
-            let mut suspects: Vec<Signature> = self.suspects().into_iter().skip(site.is_some().into()).collect();
-            if site.is_none()
+            let mut suspects: Vec<Signature> = self.suspects().into_iter().skip(last.is_some().into()).collect();
+            if last.is_none()
                 && let Some(attempt) = culprit
             {
                 // Of a crowd's attempt any failure may be it, not only the last ones.
                 let others = failures(attempt).into_iter().map(|(failed, _)| failed);
                 suspects.extend(others.filter(|other| !suspects.contains(other)).collect::<Vec<_>>());
             }
-            let Complaint { title, splat, .. } = complaint;
-            self.experiment.note(Record::Trouble(Trouble {
-                run: self.run,
-                verdict,
-                title,
-                splat,
-                site,
-                after,
-                suspects,
-            }))?;
+            self.observer.complain(self.mode.run, complaint, last, suspects)?;
         }
         Ok(end)
     }
@@ -243,18 +227,20 @@ fn failures(attempt: &Attempt) -> Vec<(Signature, Option<Signature>)> {
     failures
 }
 
-impl Watcher for Pass<'_> {
+impl Watcher for RunMonitor<'_> {
     fn failed(&mut self, attempt: &Attempt, under_way: &[Attempt]) -> Result<Option<RunEnd>> {
         self.in_a_row = None;
         self.failed += 1;
         self.last_failure = Some(Instant::now());
         self.remember(attempt);
-        self.experiment.lab.heartbeat();
-        self.experiment.drain((attempt.crowd == 0).then_some(Signature(attempt.sites[0])))?;
+        self.observer.injector.heartbeat();
+        // Of several failures nobody knows which one leads to a site that came up after them.
+        let first = (attempt.crowd == 0 || attempt.failed == 1).then_some(Signature(attempt.sites[0]));
+        self.observer.drain(first)?;
         let in_attempt = |site: &Signature| attempt.sites.contains(&site.0);
-        self.elsewhere |= !self.experiment.lab.take_failed().iter().all(in_attempt);
-        let mut complaints = self.experiment.oracle.poll();
-        if self.terms.repeating {
+        self.elsewhere |= !self.observer.injector.take_failed().iter().all(in_attempt);
+        let mut complaints = self.observer.log.poll();
+        if self.mode.growth {
             complaints.extend(self.growth(Signature(attempt.sites[0])));
         }
         self.trouble(complaints, Some(attempt.tid), under_way)
@@ -270,7 +256,7 @@ impl Watcher for Pass<'_> {
                 outcome = Outcome::of_error(error.clone());
             }
         }
-        if self.terms.repeating {
+        if self.mode.growth {
             // Known from before.
             return Ok(());
         }
@@ -278,7 +264,7 @@ impl Watcher for Pass<'_> {
         let failures = failures(&attempt);
         if attempt.repeated != 0 && failures.len() == 1 {
             // Only done again to get at what lies behind it.
-            self.found.sites.insert(failures[0].0);
+            self.stats.failed.insert(failures[0].0);
             return Ok(());
         }
         let syscall = call.map(|call| Syscall { name: call.name(), result });
@@ -290,27 +276,26 @@ impl Watcher for Pass<'_> {
             }
             // The kernel went on to the next, so it got past this one.
             let outcome = if i < last { Outcome::Masked } else { outcome.clone() };
-            self.found.failures += 1;
-            self.found.sites.insert(site);
+            self.stats.failed.insert(site);
             let failed = Failed {
-                run: self.run,
+                run: self.mode.run,
                 site,
                 after,
                 hit: attempt.hit,
                 times: if attempt.crowd == 0 { attempt.failed - u32::from(after.is_some()) } else { 1 },
-                level: self.terms.level,
-                call: self.experiment.lab.call(site).cloned(),
+                level: self.mode.level.clone(),
+                call: self.observer.injector.call(site).cloned(),
                 syscall: syscall.clone(),
                 outcome,
             };
             let record = Record::Failed(failed);
-            if i < last { self.experiment.note(record)? } else { self.experiment.sync(record)? }
+            if i < last { self.observer.note(&record)? } else { self.observer.sync(&record)? }
         }
         Ok(())
     }
 
     fn error(&mut self, call: Call, error: Error) -> Option<RunEnd> {
-        *self.found.errors.entry((call, error)).or_default() += 1;
+        *self.stats.errors.entry((call, error)).or_default() += 1;
         if !BROKEN.iter().any(|broken| Error::from(*broken) == error) || self.recent.is_empty() {
             return None;
         }
@@ -320,20 +305,20 @@ impl Watcher for Pass<'_> {
         };
         self.in_a_row = Some((error, count));
         let normal: u32 = self.normal.iter().filter(|((_, of), _)| *of == error).map(|(_, count)| count).sum();
-        (count > STUCK_AFTER + normal).then_some(RunEnd::Stuck)
+        (count > self.tuning.stuck_after + normal).then_some(RunEnd::Stuck)
     }
 
     fn elsewhere(&mut self, call: Call, error: Error) -> Result<bool> {
         if self.normal.contains_key(&(call, error)) {
             return Ok(false);
         }
-        self.experiment.drain(None)?;
-        for site in self.experiment.lab.take_failed() {
+        self.observer.drain(None)?;
+        for site in self.observer.injector.take_failed() {
             self.elsewhere = true;
             self.last_failure = Some(Instant::now());
             self.recent.push_front((site, None));
         }
-        self.recent.truncate(SUSPECTS);
+        self.recent.truncate(self.tuning.late_suspects);
         Ok(std::mem::take(&mut self.elsewhere))
     }
 
@@ -343,39 +328,39 @@ impl Watcher for Pass<'_> {
             self.remember(attempt);
         }
         // Late complaints come first: they say more.
-        let complaints = self.experiment.oracle.poll();
+        let complaints = self.observer.log.poll();
         let explained = complaints.iter().any(|complaint| Verdict::from(complaint.kind) >= Verdict::Hang);
         self.trouble(complaints, None, &[])?;
         let call = call.map_or("user space".to_owned(), Call::name);
-        let waits_in = waits::what_waits(&stack);
-        let for_a_peer = waits_in.is_some_and(waits::is_for_a_peer);
+        let waits_in = hang::what_waits(&stack);
+        let for_a_peer = waits_in.is_some_and(hang::is_for_a_peer);
         if !explained && !for_a_peer && !self.recent.is_empty() {
             let title = format!("task hung in {}", waits_in.unwrap_or(&call));
             let splat = format!("a task did not come back from {call}:\n{}", stack.join("\n"));
-            self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }], None, &[])?;
+            self.trouble(vec![Complaint { kind: Kind::Hang, title, splat }], None, &[])?;
         }
         Ok(())
     }
 
     fn tick(&mut self, under_way: &[Attempt]) -> Result<Option<RunEnd>> {
-        self.experiment.lab.heartbeat();
-        self.experiment.drain(None)?;
+        self.observer.injector.heartbeat();
+        self.observer.drain(None)?;
         // What kernel threads were failed at; the others are told by their attempts.
-        for site in self.experiment.lab.take_failed() {
+        for site in self.observer.injector.take_failed() {
             self.elsewhere = true;
             self.last_failure = Some(Instant::now());
-            if self.terms.level == Level::Crowd && !self.recent.iter().any(|(recent, _)| *recent == site) {
+            if self.mode.several && !self.recent.iter().any(|(recent, _)| *recent == site) {
                 self.recent.push_front((site, None));
             }
         }
-        let complaints = self.experiment.oracle.poll();
+        let complaints = self.observer.log.poll();
         if !complaints.is_empty()
             && let Some(end) = self.trouble(complaints, None, under_way)?
         {
             return Ok(Some(end));
         }
-        self.experiment.progress();
-        Ok(self.experiment.is_over().then_some(RunEnd::Interrupted))
+        self.observer.progress();
+        Ok(self.observer.over().map(|_| RunEnd::Interrupted))
     }
 
     fn last_failure(&self) -> Option<Instant> {
@@ -383,7 +368,7 @@ impl Watcher for Pass<'_> {
     }
 }
 
-impl Pass<'_> {
+impl RunMonitor<'_> {
     /// Whether a call returns an error by itself now and then.
     fn is_normal(&self, call: Call, error: &str) -> bool {
         self.normal.keys().any(|(of, normal)| *of == call && normal.to_string() == error)
@@ -393,39 +378,39 @@ impl Pass<'_> {
     /// are; or something is broken, and other calls of this run have returned it, too.
     fn was_so_before(&self, error: &str) -> bool {
         let is = |errno: &Errno| Error::from(*errno).to_string() == error;
-        let seen = || self.found.errors.keys().any(|(_, seen)| seen.to_string() == error);
+        let seen = || self.stats.errors.keys().any(|(_, seen)| seen.to_string() == error);
         NAMES.iter().any(is) || (BROKEN.iter().any(is) && seen())
     }
 
     /// A call that comes to the same site again and again, however often that fails, would never come back.
     fn retries(&mut self, attempt: &Attempt) -> Result<()> {
         let site = Signature(attempt.sites[0]);
-        let Some(limit) = self.experiment.persistent.filter(|limit| attempt.failed >= *limit) else { return Ok(()) };
-        let function = self.experiment.lab.site(site).and_then(place::caller).unwrap_or_default();
+        let Some(limit) = self.mode.persistent.filter(|limit| attempt.failed >= *limit) else { return Ok(()) };
+        let function = self.observer.injector.site(site).and_then(classify::caller).unwrap_or_default();
         let title = format!("{RETRIES} in {function}");
         let splat = format!("{limit} failures of the same site in one call, and it tried again after each");
-        self.trouble(vec![Complaint { kind: super::oracle::Kind::Hang, title, splat }], None, &[]).map(drop)
+        self.trouble(vec![Complaint { kind: Kind::Hang, title, splat }], None, &[]).map(drop)
     }
 
     /// Looks at the slab caches after the first, the middle and the last repeat of a failure.
     fn growth(&mut self, site: Signature) -> Vec<Complaint> {
-        let files = KernelFiles::default();
         if self.repeated.as_ref().is_none_or(|(of, ..)| *of != site) {
             self.repeated = Some((site, 0, Vec::new()));
         }
         let Some((_, times, readings)) = &mut self.repeated else { return Vec::new() };
         *times += 1;
-        if ![1, REPEATS / 2 + 1, REPEATS].contains(times) {
+        let repeats = self.tuning.growth_repeats;
+        if ![1, repeats / 2 + 1, repeats].contains(times) {
             return Vec::new();
         }
-        match Settler::new(files).and_then(|mut settler| settler.read()) {
+        match Settler::new(self.observer.files().clone()).and_then(|mut settler| settler.read()) {
             Ok(reading) => readings.push(reading),
             Err(error) => warn!("can't see slab caches grow: {error}"),
         }
         let [before, middle, after] = readings.as_slice() else { return Vec::new() };
-        let function = self.experiment.lab.site(site).and_then(place::caller).unwrap_or_default();
-        let grown = slabs::leaks([before, middle, after], REPEATS - 2, |_| 0);
-        grown.iter().map(|growth| growth.complaint(&function, REPEATS)).collect()
+        let function = self.observer.injector.site(site).and_then(classify::caller).unwrap_or_default();
+        let grown = slabs::leaks([before, middle, after], repeats - 2, |_| 0);
+        grown.iter().map(|growth| growth.complaint(&function, repeats)).collect()
     }
 
     /// Writes down which error nothing got past any more.
@@ -437,29 +422,29 @@ impl Pass<'_> {
             return Ok(());
         };
         let error = error.to_string();
-        if !self.terms.are_certain() {
+        if !self.mode.are_certain() {
             let title = format!("{error} again and again");
-            let (run, verdict, suspects) = (self.run, Verdict::Wedged, self.suspects());
+            let (run, verdict, suspects) = (self.mode.run, Verdict::Wedged, self.suspects());
             let trouble = Trouble { run, verdict, title, splat: String::new(), site: None, after: None, suspects };
-            return self.experiment.sync(Record::Trouble(trouble));
+            return self.observer.sync(&Record::Trouble(trouble));
         }
         let failed = Failed {
-            run: self.run,
+            run: self.mode.run,
             site,
             after,
             hit: 1,
             times: 1,
-            level: self.terms.level,
-            call: self.experiment.lab.call(site).cloned(),
+            level: self.mode.level.clone(),
+            call: self.observer.injector.call(site).cloned(),
             syscall: None,
             outcome: Outcome::Wedged { error },
         };
-        self.experiment.sync(Record::Failed(failed))
+        self.observer.sync(&Record::Failed(failed))
     }
 
     /// Makes slab caches as empty as they can be.
     pub fn empty_slabs(&mut self) {
-        self.experiment.empty_slabs();
+        self.observer.empty_slabs();
     }
 
     /// Gives late complaints a moment, and writes them down.
@@ -470,7 +455,7 @@ impl Pass<'_> {
         let start = Instant::now();
         let mut end = None;
         loop {
-            let complaints = self.experiment.oracle.flush();
+            let complaints = self.observer.log.flush();
             let seen = self.trouble(complaints, None, &[])?;
             end = end.or(seen);
             if start.elapsed() > clock::MOMENT {
@@ -478,7 +463,7 @@ impl Pass<'_> {
             }
             std::thread::sleep(clock::MOMENT / 2);
         }
-        let damage = self.experiment.tainted(self.complained);
+        let damage = self.observer.tainted(self.complained);
         let seen = self.trouble(damage.into_iter().collect(), None, &[])?;
         Ok(end.or(seen))
     }

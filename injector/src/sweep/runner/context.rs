@@ -1,4 +1,4 @@
-//! A sweep from its plan to its end: journal, attach, search.
+//! A sweep from its plan to its end: the journal is opened, the workload runs without injection, the programs are attached.
 
 use std::{
     io,
@@ -11,21 +11,22 @@ use injector_guest::port::DataPort;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{
-    identity,
-    journal::{
-        self, Begin, Journal, Record, State, Writer, differences,
-        record::{Crash, CrashKind, Options, Plain, SCHEMA},
-    },
-    lab::{Ground, Lab},
-    notebook::{Known, Notebook},
-    search::{Search, Stopped},
-    workload::{self, Workload},
+    KernelRunner,
+    injector::{Injector, Prepared},
 };
 use crate::{
+    journal::{
+        self, Begin, Journal, Record, Recorder, State, Writer, differences,
+        record::{Crash, CrashKind, Options, Plain, SCHEMA},
+    },
     kernel::KernelFiles,
     plan::sweep::{self as plan, SweepPlan},
     session::Attempts,
     sinks,
+    sweep::{
+        Stopped, drive, identity,
+        workload::{self, Workload},
+    },
     target::OwnCgroup,
 };
 
@@ -46,8 +47,8 @@ pub struct Ended {
 /// Sweeps.
 ///
 /// # Errors
-/// [`JournalError`], [`super::WorkloadError`]: bad input; those of [`crate::run::run`]; anything else is an error of
-/// ours or of the kernel.
+/// [`JournalError`], [`crate::sweep::WorkloadError`]: bad input; those of [`crate::run::run`]; anything else is an error of
+/// the injector or of the kernel.
 pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
     let start = Instant::now();
     let files = KernelFiles::default();
@@ -56,71 +57,74 @@ pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
     // All that can be wrong with the journal comes before anything is attached, all that can be wrong with the machine or the
     // workload before the journal is touched.
     let earlier = earlier(&plan.journal)?;
-    let mut known = Known::default();
     if let Some(journal) = &earlier {
-        adopt(journal, &mut begin, &mut known)?;
+        adopt(journal, &mut begin)?;
     }
-    let ready = Ready::make(plan)?;
+    let context = SweepContext::new(plan, files)?;
 
     let writer =
         if plan.failing { writer(&plan.journal, earlier.as_ref())? } else { Writer::port(Box::new(io::sink())) };
     let state = earlier.as_ref().map(State::of).unwrap_or_default();
-    let mut notebook = Notebook::new(writer, known, state);
-    let open = notebook.open_run();
+    let open = state.open_run();
+    let mut recorder = Recorder::new(writer, state);
     let rebooted = earlier.as_ref().is_some_and(|journal| last_boot(journal) != begin.boot.as_deref());
-    notebook.write(Record::Begin(Box::new(begin)), true)?;
+    recorder.sync(&Record::Begin(Box::new(begin)))?;
     if let Some(run) = open.filter(|_| rebooted) {
         let title = "the machine went down".to_owned();
         let splat = String::new();
-        notebook.write(Record::Crash(Crash { run: Some(run), kind: CrashKind::Unknown, title, splat }), true)?;
+        recorder.sync(&Record::Crash(Crash { run: Some(run), kind: CrashKind::Unknown, title, splat }))?;
     }
-    notebook.write(Record::Plain(Plain { elapsed: ready.plain.as_secs_f64(), status: workload::STATUS }), true)?;
-    let mut search = Search::new(plan, ready, notebook, start)?;
-    let stopped = search.run()?;
-    Ok(Ended { stopped, state: search.into_state() })
+    recorder.sync(&Record::Plain(Plain { elapsed: context.plain.as_secs_f64(), status: workload::STATUS }))?;
+    let mut runner = KernelRunner::new(plan, context, recorder, start)?;
+    let mut scheduler = runner.scheduler();
+    let stopped = drive::drive(&mut scheduler, &mut runner);
+    let stopped = runner.end(stopped)?;
+    Ok(Ended { stopped, state: runner.into_state() })
 }
 
-/// What a search works with, once the workload was seen to work by itself.
-pub struct Ready {
+/// What the runs of a sweep work with, once the workload was seen to work without injection.
+pub struct SweepContext {
+    /// The files of the kernel.
+    pub files: KernelFiles,
     /// The attached programs.
-    pub lab: Lab,
+    pub injector: Injector,
     /// Where attempts are opened.
     pub attempts: Attempts,
     /// The workload's.
     pub cgroup: OwnCgroup,
     /// What is run.
     pub workload: Workload,
-    /// How long it takes by itself.
+    /// How long it takes without injection.
     pub plain: Duration,
-    /// Set by SIGINT and SIGTERM.
+    /// SIGINT and SIGTERM set it.
     pub interrupted: Arc<AtomicBool>,
 }
 
-impl Ready {
-    /// Checks the prerequisites, runs the workload by itself, and attaches the programs: in this order, since modules that
-    /// the workload loads must be there before.
+impl SweepContext {
+    /// Checks the prerequisites, runs the workload without injection, and attaches the programs: in this order, since modules
+    /// that the workload loads must be there before.
     ///
     /// # Errors
     /// Prerequisites are missing, the workload does not work, or the kernel refuses the programs.
-    pub(super) fn make(plan: &SweepPlan) -> Result<Self> {
+    pub fn new(plan: &SweepPlan, files: KernelFiles) -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("can't handle signals")?;
         }
-        let ground = Ground::prepare(plan)?;
+        let prepared = Prepared::new(plan, &files)?;
         let mut workload = Workload::new(plan)?;
         workload.clean_up()?;
         workload.set_up()?;
         let is_interrupted = || interrupted.load(Ordering::Relaxed);
-        let plain = workload.by_itself(ground.cgroup()?, plan.hang * 10, is_interrupted)?;
-        sinks::announce(format_args!("the workload takes {:.2} s by itself", plain.as_secs_f64()));
-        let (lab, attempts, cgroup) = Lab::attach(plan, ground)?;
-        Ok(Self { lab, attempts, cgroup, workload, plain, interrupted })
+        let plain = workload.uninjected(prepared.cgroup()?, plan.hang * 10, is_interrupted)?;
+        sinks::announce(format_args!("the workload takes {:.2} s without injection", plain.as_secs_f64()));
+        let (injector, attempts, cgroup) = Injector::attach(plan, &files, prepared)?;
+        Ok(Self { files, injector, attempts, cgroup, workload, plain, interrupted })
     }
 }
 
 /// The first line of a new journal.
-pub(super) fn begin(plan: &SweepPlan, files: &KernelFiles) -> Result<Begin> {
+pub fn begin(plan: &SweepPlan, files: &KernelFiles) -> Result<Begin> {
     let boot = files.read_text("proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned());
     let name = files.read_text("proc/sys/kernel/random/uuid").context("the kernel has no random names")?;
     Ok(Begin {
@@ -161,7 +165,7 @@ fn earlier(journal: &plan::Journal) -> Result<Option<Journal>> {
 }
 
 /// Goes on with what a journal knows, if it is of this kernel and workload.
-fn adopt(journal: &Journal, begin: &mut Begin, known: &mut Known) -> Result<(), JournalError> {
+fn adopt(journal: &Journal, begin: &mut Begin) -> Result<(), JournalError> {
     let [section] = journal.sections.as_slice() else {
         let message = format!("{} holds several sweeps; only the journal of one can be resumed", journal.name);
         return Err(JournalError(message));
@@ -169,14 +173,11 @@ fn adopt(journal: &Journal, begin: &mut Begin, known: &mut Known) -> Result<(), 
     same(journal, &section.begin, begin).map_err(|differences| JournalError(format!("can't resume: {differences}")))?;
     begin.sweep.clone_from(&section.begin.sweep);
     begin.part = section.begins().map(|begin| begin.part).max().unwrap_or(0) + 1;
-    for record in &section.records {
-        known.apply(record);
-    }
     Ok(())
 }
 
 /// Whether a journal's sweep is of the kernel and workload that are here; else what is different.
-pub(super) fn same(journal: &Journal, begin: &Begin, here: &Begin) -> Result<(), String> {
+pub fn same(journal: &Journal, begin: &Begin, here: &Begin) -> Result<(), String> {
     let there = format!("in {}", journal.name);
     let lines: Vec<String> =
         differences(begin, here).iter().map(|difference| difference.line(&there, "here")).collect();
