@@ -259,7 +259,7 @@ fn hexadecimal(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::oracle::Kind;
+    use crate::oracle::Kind;
     use proptest::prelude::*;
     use std::fs;
     use std::io::Write;
