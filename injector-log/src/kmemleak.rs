@@ -1,6 +1,9 @@
 //! Lost memory, in the words of kmemleak (mm/kmemleak.c).
 
-use super::{Complaint, Kind, frame, skip::Culprit};
+use super::{
+    Complaint, Kind, frame,
+    skip::{Culprit, Search},
+};
 
 /// A lost object.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,7 +122,7 @@ fn leak(objects: &[&Object]) -> Leak {
     let first = objects[0];
     let same_size = objects.iter().all(|object| object.size == first.size);
     let size = if same_size { format!("leak of {} bytes", first.size) } else { "leak".to_owned() };
-    let mut culprit = Culprit::new(false);
+    let mut culprit = Culprit::new(Search::Mistake);
     first.backtrace.iter().filter_map(|line| frame::function(line)).for_each(|function| culprit.see(function));
     let title = culprit.name().map_or_else(|| size.clone(), |function| format!("{size} in {function}"));
     let mut example = format!(

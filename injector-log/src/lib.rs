@@ -8,15 +8,21 @@
 //! (page allocation failure, SLUB, FAULT_INJECTION), the OOM killer, an aborted transaction, a file system that shuts
 //! itself down or goes read-only, a driver's polite message.
 
+pub mod allocator;
+mod failures;
 mod frame;
 mod head;
 mod heads;
 pub mod kmemleak;
+mod line;
+mod names;
 mod report;
 mod skip;
 pub mod splat;
 mod titles;
 
+pub use failures::Failure;
+pub use line::{Caller, Line, Origin};
 use serde::{Deserialize, Serialize};
 /// What is wrong, by rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -8,29 +8,33 @@ use super::{
     Complaint, Kind,
     frame::{self, pattern},
     head::{Body, Class, Named},
-    skip::Culprit,
+    skip::{Culprit, Search},
     titles::{self, Found},
 };
 
 /// Begins what WARN(), BUG() and UBSAN write.
-pub(super) const CUT: &str = "------------[ cut here ]------------";
+pub(crate) const CUT: &str = "------------[ cut here ]------------";
 const END_TRACE: &str = "---[ end trace";
+/// Before the stack of who allocated a page (mm/page_owner.c).
+const PAGE_OWNER: &str = "page last allocated via order";
 const END_PANIC: &str = "---[ end Kernel panic";
 
 /// Lines of a splat that are kept; lockdep writes hundreds.
-pub(super) const KEPT_LINES: usize = 500;
+pub(crate) const KEPT_LINES: usize = 500;
 /// Bytes of a line that are kept. The kernel's own limit is 2048 (PRINTKRB_RECORD_MAX), before 6.4 1000.
 const KEPT_BYTES: usize = 2048;
 /// A report whose end was lost ends after that many lines. Lockdep's longest are about as long.
-pub(super) const MOST_LINES: usize = 2000;
+pub(crate) const MOST_LINES: usize = 2000;
 /// A report that has a call trace has it within that many lines.
 const LINES_BEFORE_TRACE: usize = 40;
+/// Lines of others in the middle of a trace.
+const MOST_ASIDES: usize = 8;
 /// What lockdep writes before its last call trace: the traces of the locks' other users.
 const LINES_BEFORE_LOCKDEP_TRACE: usize = 1000;
 
 /// What later reports are compared with.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     pub title: String,
     pub class: Class,
     pub culprit: Option<String>,
@@ -40,12 +44,14 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Whether this is the same defect as one of the same episode.
-    pub(super) fn is_again(&self, earlier: &Self) -> bool {
+    pub(crate) fn is_again(&self, earlier: &Self) -> bool {
         let same_place = earlier.culprit.is_some() && earlier.culprit == self.culprit;
         self.title == earlier.title
             || same_place && self.is_task_of(earlier)
             || match (earlier.class, self.class) {
-                (Class::Memory, Class::Memory) => earlier.object.is_some() && earlier.object == self.object,
+                (Class::Memory, Class::Memory) | (Class::Name, Class::Name) => {
+                    earlier.object.is_some() && earlier.object == self.object
+                }
                 (Class::Atomic, Class::Atomic) => self.is_task_of(earlier),
                 (Class::Hang, Class::Hang) | (Class::Disk, Class::Disk) => true,
                 _ => false,
@@ -53,7 +59,7 @@ impl Seen {
     }
 
     /// Whether this comes of one that is over, or lasts: a task that faulted is on its way out, a hang hangs.
-    pub(super) fn is_after(&self, earlier: &Self) -> bool {
+    pub(crate) fn is_after(&self, earlier: &Self) -> bool {
         match (earlier.class, self.class) {
             (_, Class::Panic) => titles::is_consequence(&self.title),
             (Class::Fault, _) => self.is_task_of(earlier),
@@ -68,13 +74,15 @@ impl Seen {
 }
 
 /// What a line is to an open report.
-pub(super) enum Step {
+pub(crate) enum Step {
     /// A part of it.
     Part,
     /// Its last line.
     Last,
     /// No part of it: it ended before.
     Over,
+    /// A complaint of its own, of one line, in the middle of it.
+    Apart(Found),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +92,20 @@ enum Trace {
     After,
 }
 
+/// A complete report.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub seen: Seen,
+    pub complaint: Complaint,
+    /// The number of its first and of its last line.
+    pub lines: (u64, u64),
+    /// The kernel panicked in it.
+    pub panicked: bool,
+}
+
 /// A report that is being written.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// None: `cut here` was seen, and not yet what it is.
     found: Option<Found>,
     /// What the WARN() says, where the table knows it.
@@ -100,35 +119,54 @@ pub(super) struct Report {
     object: Option<String>,
     /// The function of the work that a kworker does. It is in no frame when it ends with a call.
     work: Option<String>,
+    /// Who forbade preemption, and whether the next line says it.
+    preemption: (Option<String>, bool),
+    /// A lock's place was read; those of other locks are no culprits.
+    lock: bool,
     /// The next trace is that of a bystander.
     bystander: bool,
+    /// The trace is that of the page's owner.
+    owner: bool,
+    /// Lines of others since the last frame.
+    asides: usize,
+    panicked: bool,
     lines: Vec<String>,
     count: usize,
     /// Lines since it began, or since a bystander's trace.
     waiting: usize,
+    first_line: u64,
+    last_line: u64,
 }
 
 impl Report {
-    /// One that such a line begins.
-    pub(super) fn of(found: Found) -> Self {
-        let body = found.head.body;
+    /// One that such a line begins. `ruled`: a line of `=` stands before it.
+    pub(crate) fn of(found: Found, ruled: bool) -> Self {
+        let body = match found.head.body {
+            Body::EndTrace if ruled => Body::Rule,
+            body => body,
+        };
         Self::new(Some(found), None, body)
     }
 
-    /// One that begins with `cut here`. BUG() writes its message on the line before.
-    pub(super) fn cut(before: &str) -> Self {
+    /// One that begins with `cut here`. BUG() writes its message on the line before, which has that number.
+    pub(crate) fn cut(before: &str, number: u64) -> Self {
         let message = titles::message(before);
         let has_message = message.is_some();
         let mut report = Self::new(None, message, Body::EndTrace);
         if has_message {
-            report.keep(before);
+            report.keep(before, number);
         }
         report
     }
 
     fn new(found: Option<Found>, message: Option<Found>, body: Body) -> Self {
-        let stuck = found.as_ref().is_some_and(|found| found.head.named == Named::StuckStack);
-        let mut culprit = Culprit::new(stuck);
+        let search = match found.as_ref().map(|found| found.head.named) {
+            Some(Named::StuckStack) => Search::Stuck,
+            Some(Named::WaitingStack) => Search::Waiting,
+            Some(Named::Recursion) => Search::Recursion,
+            _ => Search::Mistake,
+        };
+        let mut culprit = Culprit::new(search);
         if let Some(function) = found.as_ref().and_then(|found| found.function.as_ref()) {
             culprit.see(function);
         }
@@ -142,10 +180,17 @@ impl Report {
             task: None,
             object: None,
             work: None,
+            preemption: (None, false),
+            lock: false,
             bystander: false,
+            owner: false,
+            asides: 0,
+            panicked: false,
             lines: Vec::new(),
             count: 0,
             waiting: 0,
+            first_line: 0,
+            last_line: 0,
         }
     }
 
@@ -157,11 +202,16 @@ impl Report {
         self.found.as_ref().map_or(Named::Stack, |found| found.head.named)
     }
 
+    /// Whether it is about a CPU that is stuck, whose trace that CPU itself may write.
+    pub(crate) fn is_of_stuck_cpu(&self) -> bool {
+        self.named() == Named::StuckStack
+    }
+
     /// What the next line is to it. A part, or the last, was kept.
-    pub(super) fn take(&mut self, line: &str) -> Step {
+    pub(crate) fn take(&mut self, line: &str, number: u64) -> Step {
         let step = self.step(line);
-        if !matches!(step, Step::Over) {
-            self.keep(line);
+        if matches!(step, Step::Part | Step::Last) {
+            self.keep(line, number);
             self.look(line);
         }
         step
@@ -187,16 +237,25 @@ impl Report {
         if let Some(found) = titles::find(line)
             && !self.has(&found)
         {
-            return Step::Over;
+            // The stack that panic() prints is that of the report which it ends.
+            if found.head.class == Class::Panic && self.trace == Trace::Before && titles::is_consequence(&found.title) {
+                (self.panicked, self.body) = (true, Body::Panic);
+                return Step::Part;
+            }
+            return if found.head.body == Body::Line && self.trace != Trace::After {
+                Step::Apart(found)
+            } else {
+                Step::Over
+            };
         }
         match self.body {
             Body::EndTrace if line.starts_with(END_TRACE) => Step::Last,
             Body::EndTrace | Body::Line | Body::Panic => Step::Part,
             Body::Rule if is_rule(line) => Step::Last,
             Body::Rule => Step::Part,
-            Body::Locks if line.starts_with(" #") => Step::Part,
+            Body::Locks if is_held_lock(line) => Step::Part,
             // The rules and the release come first, then "1 lock held by", then the locks.
-            Body::Locks if self.lines.last().is_some_and(|last| last.starts_with(" #")) => Step::Over,
+            Body::Locks if self.lines.last().is_some_and(|last| is_held_lock(last)) => Step::Over,
             Body::Locks if self.count > LINES_BEFORE_TRACE => Step::Over,
             Body::Locks => Step::Part,
             Body::Trace | Body::TraceOrWarning => self.step_to_trace(line),
@@ -229,14 +288,24 @@ impl Report {
             Trace::Before => {
                 let most = match self.named() {
                     Named::Locks => LINES_BEFORE_LOCKDEP_TRACE,
+                    // The stacks of the page's owner and of who freed it come first.
+                    Named::Owner => 3 * LINES_BEFORE_TRACE,
                     _ => LINES_BEFORE_TRACE,
                 };
                 if self.waiting > most { Step::Over } else { Step::Part }
             }
-            Trace::In if self.bystander => Step::Part,
+            Trace::In if self.bystander || self.owner => Step::Part,
             Trace::In if line.trim_start() == "</TASK>" => Step::Last,
-            Trace::In if is_of_trace(line) => Step::Part,
+            Trace::In if self.goes_on(line) => Step::Part,
             Trace::In | Trace::After => Step::Over,
+        }
+    }
+
+    /// Whether a trace goes on with this line, or after it: what others wrote meanwhile stands in between.
+    fn goes_on(&self, line: &str) -> bool {
+        match self.asides {
+            0 => is_of_trace(line) || !ends_trace(line),
+            asides => asides < MOST_ASIDES && !is_trace_start(line) && !ends_trace(line),
         }
     }
 
@@ -251,7 +320,11 @@ impl Report {
         }
     }
 
-    pub(super) fn keep(&mut self, line: &str) {
+    pub(crate) fn keep(&mut self, line: &str, number: u64) {
+        if self.count == 0 {
+            self.first_line = number;
+        }
+        self.last_line = number;
         self.count += 1;
         self.waiting += 1;
         if self.lines.len() < KEPT_LINES {
@@ -261,16 +334,20 @@ impl Report {
     }
 
     /// Looks for who did it, in which task, to which object.
-    pub(super) fn look(&mut self, line: &str) {
+    pub(crate) fn look(&mut self, line: &str) {
         static TASK: LazyLock<Regex> = LazyLock::new(|| pattern(r"^CPU: \d+ (?:UID: \d+ )?PID: (\d+) Comm: "));
         static HUNG: LazyLock<Regex> = LazyLock::new(|| pattern(r"^INFO: task .*:(\d+) blocked for"));
-        static OBJECT: LazyLock<Regex> =
-            LazyLock::new(|| pattern(r"^(?:The buggy address belongs to the object at|Slab) (\S+)"));
-        static RIP: LazyLock<Regex> = LazyLock::new(|| pattern(r"^RIP: 0010:([A-Za-z_$][\w.$]*)\+0x"));
+        static OBJECT: LazyLock<Regex> = LazyLock::new(|| {
+            pattern(
+                r"^(?:(?:The buggy address belongs to the object at|Slab|kobject: kobject_add_internal failed for) |sysfs: cannot create duplicate filename '(?:[^']*/)?)([^\s']+)",
+            )
+        });
         static WORK: LazyLock<Regex> = LazyLock::new(|| pattern(r"^Workqueue: \S+ ([A-Za-z_$][\w.$]*)"));
-        static LOCK: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:, at: |^\[<\w+>\] )([A-Za-z_$][\w.$]*)\+0x"));
-        static TEXT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:workfn=|last function: )([A-Za-z_$][\w.$]*)"));
         let group = |regex: &Regex| Some(regex.captures(line)?.get(1)?.as_str().to_owned());
+        if self.message.is_none() && self.task.is_none() && self.is_warning() {
+            // Architectures without a trap for it print what a WARN() says behind the place.
+            self.message = titles::message(line);
+        }
         if self.task.is_none() {
             self.task = group(&TASK).or_else(|| group(&HUNG));
         }
@@ -283,29 +360,18 @@ impl Report {
         if self.work.is_none() {
             self.work = group(&WORK);
         }
-        self.bystander |= line.ends_with("RCU grace-period kthread stack dump:");
-        match self.trace {
-            Trace::Before if is_trace_start(line) => self.trace = Trace::In,
-            Trace::In if self.bystander && !is_of_trace(line) => {
-                (self.trace, self.bystander, self.waiting) = (Trace::Before, false, 0);
-            }
-            Trace::In if !is_of_trace(line) => self.trace = Trace::After,
-            _ => {}
+        if self.preemption.1 && self.preemption.0.is_none() {
+            self.preemption.0 = frame::function(line).map(str::to_owned);
         }
+        self.preemption.1 = line == "Preemption disabled at:";
+        self.bystander |= line.ends_with("RCU grace-period kthread stack dump:");
+        self.look_at_trace(line);
         if self.bystander {
             return;
         }
-        let function = match self.named() {
-            Named::Text => group(&TEXT),
-            Named::Not => None,
-            Named::Locks if self.trace == Trace::Before => group(&LOCK),
-            _ if self.trace == Trace::After => None,
-            _ if self.trace == Trace::In => frame::function(line).map(str::to_owned).or_else(|| group(&RIP)),
-            _ => group(&RIP),
-        };
-        if let Some(function) = function {
+        if let Some(function) = self.function(line) {
             self.culprit.see(&function);
-            if function == "process_one_work"
+            if matches!(&*function, "process_one_work" | "process_scheduled_works")
                 && let Some(work) = &self.work
             {
                 self.culprit.see(work);
@@ -313,8 +379,58 @@ impl Report {
         }
     }
 
+    fn is_warning(&self) -> bool {
+        self.found.as_ref().is_some_and(|found| found.head.class == Class::Other && found.head.body == Body::EndTrace)
+    }
+
+    /// Where the line stands: before, in or after the call trace.
+    fn look_at_trace(&mut self, line: &str) {
+        match self.trace {
+            Trace::Before if is_trace_start(line) => self.trace = Trace::In,
+            // KMSAN, KFENCE and KCSAN print their traces without a line before them.
+            Trace::Before if (self.body == Body::Rule || self.named() == Named::Users) && frame::is_frame(line) => {
+                self.trace = Trace::In;
+            }
+            Trace::Before if self.named() == Named::Owner && line.starts_with(PAGE_OWNER) => {
+                (self.trace, self.owner) = (Trace::In, true);
+            }
+            Trace::In if self.owner && !is_of_trace(line) => {
+                (self.trace, self.owner) = (Trace::Before, false);
+            }
+            Trace::In if self.bystander && !is_of_trace(line) => {
+                (self.trace, self.bystander, self.waiting) = (Trace::Before, false, 0);
+            }
+            Trace::In if is_of_trace(line) => self.asides = 0,
+            Trace::In if ends_trace(line) || self.asides >= MOST_ASIDES => {
+                (self.trace, self.asides) = (Trace::After, 0);
+            }
+            Trace::In => self.asides += 1,
+            Trace::Before | Trace::After => {}
+        }
+    }
+
+    /// The function that a line names.
+    fn function(&mut self, line: &str) -> Option<String> {
+        static LOCK: LazyLock<Regex> =
+            LazyLock::new(|| pattern(r"(?:, at: (?:\[<\w+>\] ?)?|^\[<\w+>\] ?)([A-Za-z_$][\w.$]*)\+0x"));
+        static TEXT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:workfn=|last function: )([A-Za-z_$][\w.$]*)"));
+        let group = |regex: &Regex| Some(regex.captures(line)?.get(1)?.as_str().to_owned());
+        match self.named() {
+            Named::Text => group(&TEXT),
+            Named::Not => None,
+            Named::Locks if self.trace == Trace::Before => {
+                let function = group(&LOCK).filter(|_| !self.lock);
+                self.lock |= function.is_some();
+                function
+            }
+            _ if self.trace == Trace::After => None,
+            _ if self.trace == Trace::In => frame::function(line).or_else(|| frame::place(line)).map(str::to_owned),
+            _ => frame::place(line).map(str::to_owned),
+        }
+    }
+
     /// The complaint; none when it never said what it is.
-    pub(super) fn finish(self) -> Option<(Seen, Complaint)> {
+    pub(crate) fn finish(mut self) -> Option<Finished> {
         let (mut kind, mut class, title, mut named) = match (&self.found, &self.message) {
             (Some(found), _) => (found.head.kind, found.head.class, &found.title, found.head.named),
             (None, Some(message)) => (message.head.kind, message.head.class, &message.title, message.head.named),
@@ -331,38 +447,63 @@ impl Report {
                 class = message.head.class;
             }
         }
+        let forbade = self.preemption.0.as_deref().filter(|_| class == Class::Atomic);
         let culprit = match named {
             Named::Not => None,
-            _ => self.culprit.name().map(str::to_owned),
+            _ => self.culprit.name().or(forbade).map(str::to_owned),
         };
         let title = match &culprit {
             Some(function) => format!("{title} in {function}"),
             None => title.clone(),
         };
+        // Behind the last frame others wrote.
+        if self.lines.len() == self.count {
+            self.lines.truncate(self.count - self.asides.min(self.count));
+            self.count = self.lines.len();
+        }
         let mut splat = self.lines.join("\n");
         if self.count > self.lines.len() {
             splat.push_str(&format!("\n[{} more lines]", self.count - self.lines.len()));
         }
         let seen = Seen { title: title.clone(), class, culprit, task: self.task, object: self.object };
-        Some((seen, Complaint { kind, title, splat }))
+        let lines = (self.first_line, self.last_line);
+        Some(Finished { seen, complaint: Complaint { kind, title, splat }, lines, panicked: self.panicked })
     }
 }
 
 /// A line of nothing but `=`, around reports of KASAN, SLUB and lockdep.
-pub(super) fn is_rule(line: &str) -> bool {
+pub(crate) fn is_rule(line: &str) -> bool {
     line.len() >= 20 && line.bytes().all(|byte| byte == b'=')
 }
 
-/// `backtrace:` is how 6.0 and later begin the traces of NMIs on some machines.
+/// A held lock in lockdep's lists: ` #0: ffff888003bab360 (&lock){+.+.}-{4:4}, at: func+0x1/0x2`.
+fn is_held_lock(line: &str) -> bool {
+    line.trim_start().starts_with('#')
+}
+
+/// `backtrace:` is how 6.0 and later begin the traces of NMIs on some machines, kmemleak its own, with a checksum since
+/// 6.8; ARM had it with a capital letter, and with what went wrong in it behind.
 fn is_trace_start(line: &str) -> bool {
-    matches!(line.trim_start(), "Call Trace:" | "Call trace:" | "backtrace:")
+    let line = line.trim();
+    matches!(line, "Call Trace:" | "Call trace:" | "backtrace:")
+        || line.starts_with("backtrace (crc ")
+        || line.starts_with("Backtrace:")
+}
+
+/// Whether no trace goes on after such a line: it begins another part of a report, or is the first line of another.
+fn ends_trace(line: &str) -> bool {
+    line.is_empty()
+        || line.ends_with(':') && !line.trim_start().starts_with('<')
+        || line.starts_with("CPU: ")
+        || line.starts_with("---[ end")
+        || is_rule(line)
 }
 
 /// Frames, the names of stacks, and the registers at the border of two stacks.
 fn is_of_trace(line: &str) -> bool {
     static REGISTERS: LazyLock<Regex> = LazyLock::new(|| {
         pattern(
-            r"^(?:RIP|RSP|RAX|RDX|RBP|R10|R13|FS|CS|CR2|DR0|DR3|PKRU|Code|ORIG_RAX): ?|^Modules linked in:|^---\[ end trace",
+            r"^(?:RIP|RSP|RAX|RDX|RBP|R10|R13|FS|CS|CR2|DR0|DR3|PKRU|Code|ORIG_RAX): ?|^Modules linked in:|^---\[ end trace|^ +r\d+:[0-9a-f]{8}",
         )
     });
     let text = line.trim_start();
@@ -371,5 +512,6 @@ fn is_of_trace(line: &str) -> bool {
         || (text.starts_with('<') && text.ends_with('>'))
         || text.starts_with("0x")
         || text.starts_with("? 0x")
+        || frame::is_inlined(line)
         || REGISTERS.is_match(line)
 }

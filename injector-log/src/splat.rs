@@ -20,10 +20,11 @@
 //! failure is another episode, so a defect that two sites lead to is seen at both. Of earlier episodes only what lasts is
 //! remembered: tasks that died, hangs, the panic that is to come.
 //!
-//! # Where it can be wrong
-//! Reports of two CPUs at once are mixed in the log line by line. Each line of one then looks like a line of the other:
-//! a report can end early or name a function of the other. Kernels with CONFIG_PRINTK_CALLER say who wrote a line, but the
-//! reports themselves come from several (the CPU that found a stall, and the stalled one), so this is not used.
+//! # Reports of several CPUs at once
+//! Where the log says who wrote a line (CONFIG_PRINTK_CALLER), each caller's lines are read by themselves; what a stuck CPU
+//! writes, asked by the one that found it, belongs to the report of the latter. Where the log does not say it, reports of
+//! two CPUs are mixed line by line. Each line of one then looks like a line of the other: a report can end early or name a
+//! function of the other.
 
 use std::{collections::VecDeque, sync::LazyLock};
 
@@ -31,14 +32,20 @@ use regex::Regex;
 
 use super::{
     Complaint,
-    frame::pattern,
+    failures::{Block, Failure, Failures},
+    frame::{self, pattern},
     head::{Body, Class},
-    report::{CUT, Report, Seen, Step, is_rule},
+    line::{Caller, Line, Origin, without_escapes},
+    report::{CUT, Finished, Report, Seen, Step, is_rule},
     titles,
 };
 
 /// The first line of every boot.
 const BOOT: &str = "Linux version ";
+/// What the CPU writes first that was asked for its stack (lib/nmi_backtrace.c).
+const ASKED: &str = "NMI backtrace for cpu ";
+/// How kmemleak begins its lines. Who sweeps asks it directly.
+const KMEMLEAK: &str = "kmemleak: ";
 
 /// That many of the faults and hangs before this episode are remembered, for their consequences.
 const REMEMBERED: usize = 32;
@@ -46,6 +53,16 @@ const REMEMBERED: usize = 32;
 const GONE: u64 = 2;
 /// Titles of further reports of the same defect that are written under its splat.
 const NAMED_REPORTS: usize = 8;
+/// Callers whose lines are followed at once.
+const MOST_LANES: usize = 64;
+/// Complaints of one episode; then it ends, so that a log of any length needs bounded memory.
+const MOST_COMPLAINTS: usize = 1000;
+/// Reports of one episode that later ones are compared with.
+const MOST_SEEN: usize = 4096;
+/// Of a line that never ends, no more is read: twice the kernel's own limit.
+const LONGEST_LINE: usize = 16 << 10;
+/// In a log with time stamps a line without one is a program's; after so many of them it is another log.
+const UNSTAMPED: usize = 500;
 
 /// Complaints in the text of a console, from the first line to the last. Time stamps are cut off.
 #[must_use]
@@ -62,8 +79,9 @@ pub fn complaints(console_text: &str) -> Vec<Complaint> {
 pub fn last_complaint(console_text: &str) -> Option<Complaint> {
     let mut collector = Collector::new();
     let mut last = None;
-    for line in console_text.lines() {
-        collector.feed(console_line(line));
+    for line in console_text.lines().filter(|line| !is_of_kmemleak(console_line(line))) {
+        collector.console(line.as_bytes());
+        collector.console(b"\n");
         if !collector.is_open() && !collector.complaints.is_empty() {
             collector.episode();
             last = collector.take().pop().or(last);
@@ -73,34 +91,84 @@ pub fn last_complaint(console_text: &str) -> Option<Complaint> {
     collector.take().pop().or(last)
 }
 
-/// A line of a console without its time stamp and caller: `[    1.234567][  T12] text`, also where a program's unfinished
-/// line, or the level (`<4>`), stands before it.
+/// A line of a console without its time stamp and caller, see [`Line`].
 #[must_use]
 pub fn console_line(line: &str) -> &str {
-    static STAMP: LazyLock<Regex> = LazyLock::new(|| pattern(r"\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ?"));
-    STAMP.find(line).map_or(line, |stamp| &line[stamp.end()..])
+    Line::of(line).text
+}
+
+/// Whether kmemleak wrote the line's text.
+#[must_use]
+pub fn is_of_kmemleak(text: &str) -> bool {
+    text.starts_with(KMEMLEAK)
+}
+
+/// Whether the text of a line is the first of a report.
+#[must_use]
+pub fn begins_report(text: &str) -> bool {
+    (titles::find(text).is_some() || titles::message(text).is_some()) && !titles::is_noise(text)
+}
+
+/// A complaint, and where it is in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// What the kernel complained about.
+    pub complaint: Complaint,
+    /// The function that the title names.
+    pub function: Option<String>,
+    /// The number of its first line, from 1.
+    pub first_line: u64,
+    /// The number of its last line.
+    pub last_line: u64,
+    /// How often it was reported.
+    pub reports: u64,
 }
 
 /// Groups the lines of a kernel log into complaints.
 #[derive(Debug, Default)]
 pub struct Collector {
-    open: Option<Report>,
-    /// The line of `=` just before this one.
-    rule: Option<String>,
-    /// The line before, for BUG(): what it says stands before its `cut here`.
-    before: String,
+    /// Whose lines are followed; the last is the one that wrote last.
+    lanes: Vec<Lane>,
     /// This episode's reports, each with the index of its complaint.
     episode: Vec<(Seen, Option<usize>)>,
-    complaints: Vec<Complaint>,
+    complaints: Vec<Reported>,
     /// Of earlier episodes: what lasts, each with the number of its episode.
     remembered: VecDeque<(Seen, u64)>,
     number: u64,
     /// The kernel panicked: what comes until the next boot is only the end.
     panicked: bool,
     /// Of episodes that ended.
-    done: Vec<Complaint>,
-    /// Bytes of a console after the last newline.
+    done: Vec<Reported>,
+    console: Console,
+    failures: Failures,
+}
+
+/// How a console's bytes become lines.
+#[derive(Debug, Default)]
+struct Console {
+    /// Bytes after the last newline.
     partial: Vec<u8>,
+    /// Complete lines.
+    lines: u64,
+    /// Of these, the kernel's.
+    kernel_lines: u64,
+    /// Lines without a time stamp since the last with one; none: no line had one.
+    unstamped: Option<usize>,
+}
+
+/// The lines of one caller.
+#[derive(Debug, Default)]
+struct Lane {
+    caller: Option<Caller>,
+    open: Option<Report>,
+    /// The line of `=` just before this one, and its number.
+    rule: Option<(String, u64)>,
+    /// The line before, for BUG(): what it says stands before its `cut here`.
+    before: String,
+    /// The lines go to this caller's report: it asked for them.
+    asked_by: Option<Option<Caller>>,
+    /// An injected failure of which the kernel tells.
+    failure: Option<Block>,
 }
 
 impl Collector {
@@ -112,58 +180,152 @@ impl Collector {
 
     /// The next line of the log, without level and time.
     pub fn feed(&mut self, line: &str) {
-        let line = line.trim_end();
-        if line.starts_with(BOOT) {
-            self.close();
-            self.episode();
-            *self = Self { done: self.take(), partial: std::mem::take(&mut self.partial), ..Self::new() };
-            return;
-        }
-        let noise = titles::is_noise(line);
-        if let Some(report) = &mut self.open {
-            let step = if noise && report.body != Body::Panic { Step::Over } else { report.take(line) };
-            match step {
-                Step::Part => return,
-                Step::Last => {
-                    self.before.clear();
-                    return self.close();
-                }
-                Step::Over => self.close(),
-            }
-        }
-        if !self.panicked && !noise {
-            self.start(line);
-        }
-        self.before.clear();
-        self.before.push_str(line);
+        self.console.lines += 1;
+        self.feed_of(None, line);
     }
 
-    /// Bytes of a console, in any portions: cut into lines, without time stamps.
-    pub fn console(&mut self, bytes: &[u8]) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.partial.extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.partial);
-                self.feed(console_line(&String::from_utf8_lossy(&line)));
+    /// The next line of a caller.
+    fn feed_of(&mut self, caller: Option<Caller>, line: &str) {
+        let line = line.trim_end();
+        if line.starts_with(BOOT) {
+            self.close_all();
+            self.episode();
+            let (console, failures) = (std::mem::take(&mut self.console), std::mem::take(&mut self.failures));
+            *self = Self { done: std::mem::take(&mut self.done), console, failures, ..Self::new() };
+            return;
+        }
+        let mut lane = self.take_lane(caller);
+        if let Some(asker) = lane.asked_by.or_else(|| self.who_asked(&lane, line)) {
+            // What was asked for belongs to the report of who asked, as long as that is open.
+            lane.asked_by = Some(asker);
+            if let Some(index) = self.lanes.iter().position(|lane| lane.caller == asker && lane.open.is_some()) {
+                self.lanes.push(lane);
+                let mut lane = self.lanes.remove(index);
+                self.feed_lane(&mut lane, line);
+                self.lanes.push(lane);
+                return;
+            }
+            lane.asked_by = None;
+        }
+        self.feed_lane(&mut lane, line);
+        self.lanes.push(lane);
+    }
+
+    /// The lane of a caller. It goes back to the end of the list.
+    fn take_lane(&mut self, caller: Option<Caller>) -> Lane {
+        if let Some(index) = self.lanes.iter().rposition(|lane| lane.caller == caller) {
+            return self.lanes.remove(index);
+        }
+        if self.lanes.len() == MOST_LANES {
+            let mut oldest = self.lanes.remove(0);
+            self.close(&mut oldest);
+        }
+        Lane { caller, ..Lane::default() }
+    }
+
+    /// Who asked this caller for what it begins to write.
+    fn who_asked(&self, lane: &Lane, line: &str) -> Option<Option<Caller>> {
+        if lane.open.is_some() || lane.caller.is_none() || !line.starts_with(ASKED) {
+            return None;
+        }
+        let asks = |lane: &&Lane| lane.open.as_ref().is_some_and(Report::is_of_stuck_cpu);
+        self.lanes.iter().rev().find(asks).map(|lane| lane.caller)
+    }
+
+    fn feed_lane(&mut self, lane: &mut Lane, line: &str) {
+        let number = self.console.lines;
+        let noise = titles::is_noise(line);
+        if let Some(report) = &mut lane.open {
+            let step = if noise && report.body != Body::Panic { Step::Over } else { report.take(line, number) };
+            match step {
+                Step::Part => {
+                    lane.remember(line);
+                    return;
+                }
+                Step::Last => {
+                    lane.before.clear();
+                    return self.close(lane);
+                }
+                Step::Apart(found) => {
+                    let mut report = Report::of(found, false);
+                    report.keep(line, number);
+                    report.look(line);
+                    return self.finish(report);
+                }
+                Step::Over => self.close(lane),
             }
         }
+        if let Some(block) = &mut lane.failure
+            && !block.take(line)
+        {
+            self.failures.add(lane.failure.take());
+        }
+        if lane.failure.is_none() {
+            lane.failure = Block::begins(line, number);
+        }
+        if !self.panicked && !noise {
+            self.start(lane, line);
+        }
+        lane.remember(line);
+    }
+
+    /// Bytes of a console, in any portions: cut into lines, without what is around the kernel's text.
+    pub fn console(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = LONGEST_LINE.saturating_sub(self.console.partial.len());
+            self.console.partial.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let bytes = std::mem::take(&mut self.console.partial);
+        self.console.lines += 1;
+        let text = String::from_utf8_lossy(&bytes);
+        let text = without_escapes(&text);
+        let line = Line::of(&text);
+        if self.console.is_kernels(&line) {
+            self.feed_of(line.caller, line.text);
+        }
+        self.console.partial = bytes;
+        self.console.partial.clear();
     }
 
     /// Whether a report has begun and not ended.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.open.is_some()
+        self.lanes.iter().any(|lane| lane.open.is_some())
     }
 
     /// The complaints of the episodes that ended.
     pub fn take(&mut self) -> Vec<Complaint> {
+        self.take_reported().into_iter().map(|reported| reported.complaint).collect()
+    }
+
+    /// The same, with where they are in the log.
+    pub fn take_reported(&mut self) -> Vec<Reported> {
         std::mem::take(&mut self.done)
+    }
+
+    /// The injected failures of which the kernel told until now.
+    #[must_use]
+    pub fn failures(&self) -> &[Failure] {
+        self.failures.all()
+    }
+
+    /// How many lines were read, and how many of them are the kernel's by their form.
+    #[must_use]
+    pub fn lines(&self) -> (u64, u64) {
+        (self.console.lines, self.console.kernel_lines)
     }
 
     /// The episode ends: what follows is no repetition of what came before. A report that is open belongs to the next.
     pub fn episode(&mut self) {
         let number = self.number;
         self.number += 1;
+        self.complaints.sort_by_key(|reported| reported.first_line);
         self.done.append(&mut self.complaints);
         for (seen, _) in self.episode.drain(..) {
             if matches!(seen.class, Class::Fault | Class::Hang | Class::Panic) {
@@ -178,64 +340,132 @@ impl Collector {
 
     /// The log ends here: a line without its end, a report that is open, and the episode are complete.
     pub fn flush(&mut self) {
-        if !self.partial.is_empty() {
-            let line = std::mem::take(&mut self.partial);
-            self.feed(console_line(&String::from_utf8_lossy(&line)));
+        if !self.console.partial.is_empty() {
+            self.end_line();
         }
-        self.close();
+        self.close_all();
         self.episode();
     }
 
     /// A line that is in no report.
-    fn start(&mut self, line: &str) {
-        let rule = self.rule.take();
+    fn start(&mut self, lane: &mut Lane, line: &str) {
+        let number = self.console.lines;
+        let rule = lane.rule.take();
         if is_rule(line) {
-            self.rule = Some(line.to_owned());
+            lane.rule = Some((line.to_owned(), number));
             return;
         }
         let mut report = if line == CUT {
-            Report::cut(&self.before)
+            Report::cut(&lane.before, number.saturating_sub(1))
         } else if let Some(found) = titles::find(line) {
-            Report::of(found)
+            Report::of(found, rule.is_some())
         } else {
             return;
         };
-        if let Some(rule) = rule {
-            report.keep(&rule);
+        if let Some((rule, number)) = rule {
+            report.keep(&rule, number);
         }
-        report.keep(line);
+        report.keep(line, number);
         report.look(line);
         let only_line = report.body == Body::Line;
-        self.open = Some(report);
+        lane.open = Some(report);
         if only_line {
-            self.close();
+            self.close(lane);
+        }
+    }
+
+    fn close_all(&mut self) {
+        for mut lane in std::mem::take(&mut self.lanes) {
+            self.close(&mut lane);
+            self.failures.add(lane.failure.take());
         }
     }
 
     /// The open report is complete: a complaint, or more of one that is there.
-    fn close(&mut self) {
-        let Some((seen, new)) = self.open.take().and_then(Report::finish) else { return };
-        self.panicked |= seen.class == Class::Panic;
+    fn close(&mut self, lane: &mut Lane) {
+        if let Some(report) = lane.open.take() {
+            self.finish(report);
+        }
+    }
+
+    fn finish(&mut self, report: Report) {
+        let Some(finished) = report.finish() else { return };
+        let Finished { seen, complaint, lines: (first_line, last_line), panicked } = finished;
+        self.panicked |= panicked || seen.class == Class::Panic;
         let same = self.episode.iter().find(|(earlier, _)| seen.is_again(earlier) || seen.is_after(earlier));
         let index = if let Some((_, index)) = same {
             *index
         } else if self.remembered.iter().any(|(earlier, _)| seen.is_after(earlier)) {
             None
         } else {
-            self.complaints.push(new);
+            let function = seen.culprit.clone();
+            self.complaints.push(Reported { complaint, function, first_line, last_line, reports: 1 });
             self.episode.push((seen, Some(self.complaints.len() - 1)));
+            if self.complaints.len() == MOST_COMPLAINTS {
+                self.episode();
+            }
             return;
         };
-        if let Some(complaint) = index.and_then(|index| self.complaints.get_mut(index)) {
-            complaint.kind = complaint.kind.max(new.kind);
-            let also = format!("\n[also: {}]", new.title);
-            let named = complaint.splat.matches("\n[also: ").count();
-            if complaint.title != new.title && named < NAMED_REPORTS && !complaint.splat.contains(&also) {
-                complaint.splat.push_str(&also);
+        if let Some(reported) = index.and_then(|index| self.complaints.get_mut(index)) {
+            reported.reports += 1;
+            reported.complaint.add(&complaint);
+        }
+        if self.episode.len() < MOST_SEEN {
+            self.episode.push((seen, index));
+        }
+    }
+}
+
+impl Complaint {
+    /// A further report of the same defect.
+    fn add(&mut self, other: &Self) {
+        self.kind = self.kind.max(other.kind);
+        let also = format!("\n[also: {}]", other.title);
+        let named = self.splat.matches("\n[also: ").count();
+        if self.title != other.title && named < NAMED_REPORTS && !self.splat.contains(&also) {
+            self.splat.push_str(&also);
+        }
+    }
+}
+
+impl Lane {
+    fn remember(&mut self, line: &str) {
+        self.before.clear();
+        self.before.push_str(line);
+    }
+}
+
+impl Console {
+    /// Whether a line may be the kernel's. Where lines have time stamps, those without are programs' that write to the
+    /// same console; but frames and lost memory are also pasted into logs.
+    fn is_kernels(&mut self, line: &Line<'_>) -> bool {
+        let text = line.text;
+        match line.origin {
+            Origin::Kernel => {
+                self.kernel_lines += 1;
+                self.unstamped = Some(0);
+                true
+            }
+            Origin::Program => false,
+            Origin::Unknown => {
+                let is_like = frame::is_frame(text) || text.starts_with(BOOT) || titles::find(text).is_some();
+                self.kernel_lines += u64::from(is_like);
+                let Some(count) = &mut self.unstamped else { return true };
+                *count += 1;
+                if *count > UNSTAMPED {
+                    self.unstamped = None;
+                }
+                frame::is_frame(text) || text.starts_with(BOOT) || is_of_lost_memory(text)
             }
         }
-        self.episode.push((seen, index));
     }
+}
+
+/// Whether a line is one of /sys/kernel/debug/kmemleak.
+fn is_of_lost_memory(text: &str) -> bool {
+    static LOST: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r#"^(?:unreferenced object|  comm "|  hex dump|  backtrace)"#));
+    LOST.is_match(text)
 }
 
 #[cfg(test)]

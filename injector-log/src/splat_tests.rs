@@ -188,9 +188,9 @@ fn titles_name_nothing_that_varies() {
 #[test]
 fn extent_of_a_splat() {
     let text = "[    1.000000] before\n\
-        [    2.000000] ------------[ cut here ]------------\n\
-        [    2.000001] dummy: odd\n\
-        [    2.000002] WARNING: CPU: 1 PID: 68 at drivers/misc/dummy.c:40 dummy_warn+0x12/0x20 [dummy]\r\n\
+        [    2.000000][   T68] ------------[ cut here ]------------\n\
+        [    2.000001][   T68] dummy: odd\n\
+        [    2.000002][   T68] WARNING: CPU: 1 PID: 68 at drivers/misc/dummy.c:40 dummy_warn+0x12/0x20 [dummy]\r\n\
         [    2.000003][   T68] ---[ end trace 0000000000000000 ]---\n\
         [    2.000004] after\n";
     let expected = "------------[ cut here ]------------\n\
@@ -233,7 +233,7 @@ fn feed(collector: &mut Collector, text: &str) -> Vec<String> {
     text.lines().for_each(|line| collector.feed(line));
     let new =
         collector.done.iter().chain(&collector.complaints).skip(if collector.done.is_empty() { before } else { 0 });
-    new.map(|complaint| complaint.title.clone()).collect()
+    new.map(|reported| reported.complaint.title.clone()).collect()
 }
 
 #[test]

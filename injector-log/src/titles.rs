@@ -31,14 +31,15 @@ static NOISE: &[(&str, &str)] = &[
     (r"^BUG: MAX_\w+ too low!", "kernel/locking/lockdep.c: lockdep's own tables are full"),
     (r"possible memory deadlock size ", "fs/xfs/xfs_message.c, fs/xfs/kmem.c: XFS tries again"),
     (r": \d+ callbacks suppressed", "lib/ratelimit.c"),
+    (r"\bBUG: memory leak$", "what scripts put before the text of /sys/kernel/debug/kmemleak"),
 ];
 
 /// The reasons of a panic that only end what another report began.
-static CONSEQUENCES: &str = r"^kernel panic: (?:Fatal exception|panic_on_warn|.*: panic_on_warn|kasan\.fault|hung_task|softlockup|RCU Stall|Hard LOCKUP|Oopsed too often|Attempted to kill|Aiee, killing)";
+static CONSEQUENCES: &str = r"^kernel panic: (?:Fatal exception|panic_on_warn|.*: panic_on_warn|scheduling while atomic|kernel stack overflow|kasan\.fault|hung_task|softlockup|RCU Stall|Hard LOCKUP|Oopsed too often|Attempted to kill|Aiee, killing)";
 
 /// A line that is the first of a report.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub head: &'static Head,
     /// Without the function.
     pub title: String,
@@ -79,17 +80,17 @@ static NOISE_SET: LazyLock<RegexSet> = LazyLock::new(|| set(NOISE.iter().map(|(l
 static CONSEQUENCE: LazyLock<Regex> = LazyLock::new(|| pattern(CONSEQUENCES));
 
 /// The report that a line is the first of.
-pub(super) fn find(line: &str) -> Option<Found> {
+pub(crate) fn find(line: &str) -> Option<Found> {
     HEADS_TABLE.find(line)
 }
 
 /// What a WARN() says.
-pub(super) fn message(line: &str) -> Option<Found> {
+pub(crate) fn message(line: &str) -> Option<Found> {
     MESSAGES_TABLE.find(line)
 }
 
 /// A better title for the fault in whose report the line stands.
-pub(super) fn detail(line: &str) -> Option<String> {
+pub(crate) fn detail(line: &str) -> Option<String> {
     DETAILS_TABLE.iter().find_map(|(pattern, title)| Some(self::title(title, &pattern.captures(line)?)))
 }
 
@@ -106,12 +107,12 @@ fn title(template: &str, captures: &Captures) -> String {
 }
 
 /// Whether a line tells of what a failed allocation leads to by right.
-pub(super) fn is_noise(line: &str) -> bool {
+pub(crate) fn is_noise(line: &str) -> bool {
     NOISE_SET.is_match(line)
 }
 
 /// Whether a panic of that title only ends what another report began.
-pub(super) fn is_consequence(title: &str) -> bool {
+pub(crate) fn is_consequence(title: &str) -> bool {
     CONSEQUENCE.is_match(title)
 }
 
