@@ -4,6 +4,8 @@
 //! |---|---|
 //! | the kernel's own failslab, fail_page_alloc… (lib/fault-inject.c fail_dump) | `FAULT_INJECTION: forcing a failure.`, then `name failslab, interval 1, …` and, at verbose 2, a call trace |
 
+use serde::Serialize;
+
 use super::{frame, skip::Culprit};
 
 const FIRST: &str = "FAULT_INJECTION: forcing a failure";
@@ -13,7 +15,7 @@ const MOST_LINES: usize = 200;
 const MOST_FAILURES: usize = 4096;
 
 /// Injected failures of the same capability at the same function.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// Who injected: `failslab`.
     pub name: String,

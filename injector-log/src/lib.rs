@@ -16,6 +16,7 @@ mod heads;
 pub mod kmemleak;
 mod line;
 mod names;
+pub mod reader;
 mod report;
 mod skip;
 pub mod splat;

@@ -169,9 +169,8 @@ fn syslog(line: &str) -> Option<(bool, &str)> {
     let (program, text) =
         if first.ends_with(':') { (first, after) } else { after.split_once(' ').unwrap_or((after, "")) };
     let program = program.strip_suffix(':')?;
-    let name = program.split_once('[').map_or(program, |(name, _)| name);
-    // journald's `-o short-monotonic` and rsyslog keep the kernel's own time; that was looked for before.
-    Some((name == "kernel", text))
+    // Linux has no number of a process there; `kernel[0]` is another system's.
+    Some((program == "kernel", text))
 }
 
 /// `Nov 27 10:00:00 rest`
