@@ -35,7 +35,7 @@ impl Failures {
     /// One more.
     pub(crate) fn add(&mut self, block: Option<Block>) {
         let Some(Block { name, culprit, first_line, .. }) = block else { return };
-        let function = culprit.name().map(str::to_owned);
+        let function = culprit.sure().map(str::to_owned);
         let same = self.0.iter_mut().find(|failure| failure.name == name && failure.function == function);
         if let Some(failure) = same {
             failure.count += 1;

@@ -10,10 +10,10 @@ pub(crate) fn pattern(text: &str) -> Regex {
 }
 
 /// What may precede a symbol in a frame: the name of a stack with the time of the next record (4.x continued the line),
-/// addresses in brackets (lockdep, kmemleak of 6.1, powerpc, s390).
+/// kmemleak's name, addresses in brackets (lockdep, kmemleak of 6.1, powerpc, s390).
 macro_rules! before_symbol {
     () => {
-        r"^\s*(?:<[A-Z#0-9]+>\s+)?(?:\[ *\d+\.\d+\]\s+)?(?:\(?\[<?[0-9a-fx]+>?\]\s*)*"
+        r"^(?:kmemleak: )?\s*(?:<[A-Z#0-9]+>\s+)?(?:\[ *\d+\.\d+\]\s+)?(?:\(?\[<?[0-9a-fx]+>?\]\s*)*"
     };
 }
 

@@ -120,12 +120,12 @@ pub(crate) static HEADS: &[Head] = &[
         "arch/x86/mm/fault.c show_fault_oops",
     ),
     head(
-        r"^(?i:Unable to handle kernel) (NULL pointer dereference|paging request)",
+        r"^(?:CPU \d+ )?(?i:Unable to handle kernel) (NULL pointer dereference|paging request|access|pointer dereference)",
         "BUG: kernel $1",
         FAULT,
         Body::EndTrace,
         Named::Stack,
-        "arch/arm64/mm/fault.c die_kernel_fault",
+        "arch/{arm,arm64,loongarch,m68k,mips,riscv,s390}/mm/fault.c die_kernel_fault and its like",
     ),
     head(
         r"^BUG: (?:\S+ )?stack guard page was hit",
@@ -144,7 +144,7 @@ pub(crate) static HEADS: &[Head] = &[
         "arch/arm64/kernel/traps.c panic_bad_stack",
     ),
     head(
-        r"^BUG: (Kernel NULL pointer dereference|Unable to handle kernel (?:data access|instruction fetch)|Unable to handle unaligned access)",
+        r"^BUG: (Kernel NULL pointer dereference|Unable to handle kernel (?:data access|instruction fetch)|Unable to handle kernel unaligned access|Unable to handle unknown paging fault)",
         "BUG: $1",
         FAULT,
         Body::EndTrace,
@@ -199,6 +199,14 @@ pub(crate) static HEADS: &[Head] = &[
         Body::EndTrace,
         Named::Stack,
         "arch/arm64/kernel/traps.c __die",
+    ),
+    head(
+        r"^(Oops|Kernel BUG|Kernel bug detected)(?: - [^\[]*)? ?\[#\d+\]",
+        "$1",
+        FAULT,
+        Body::EndTrace,
+        Named::Stack,
+        "arch/{riscv,loongarch,mips}/kernel/traps.c die",
     ),
     // -- warnings
     head(
@@ -382,7 +390,7 @@ pub(crate) static HEADS: &[Head] = &[
     ),
     // -- unwinding of the stack
     head(
-        r"^WARNING: (kernel stack (?:regs|frame pointer)|can't (?:access|dereference) registers) at ",
+        r"^WARNING: (kernel stack (?:regs|frame pointer)|can't (?:access|dereference) (?:iret )?registers) at ",
         "WARNING: $1",
         WARNING,
         Body::Line,
@@ -497,10 +505,10 @@ pub(crate) static HEADS: &[Head] = &[
         "fs/debugfs/inode.c start_creating",
     ),
     head(
-        r"^ref_tracker: (?<n>[^@ ]+)@\S+ has \d+/\d+ users at",
-        "ref_tracker: leaked reference to $n",
+        r"^ref_tracker: [^@]+@\S+ has \d+/\d+ users at",
+        "ref_tracker: leaked reference",
         LEAK,
-        Body::Trace,
+        Body::TraceOrWarning,
         Named::Users,
         "lib/ref_tracker.c __ref_tracker_dir_pr_ostream",
     ),
@@ -508,7 +516,7 @@ pub(crate) static HEADS: &[Head] = &[
         r"^(?:ref_tracker: )?leaked reference\.",
         "ref_tracker: leaked reference",
         LEAK,
-        Body::Trace,
+        Body::TraceOrWarning,
         Named::Users,
         "lib/ref_tracker.c ref_tracker_dir_exit, before 6.0",
     ),

@@ -35,6 +35,8 @@ pub struct Line<'a> {
     pub origin: Origin,
     /// Who wrote it, where the log says so.
     pub caller: Option<Caller>,
+    /// Whole seconds since the kernel booted, where the log says so.
+    pub seconds: Option<u64>,
     /// The kernel's text.
     pub text: &'a str,
 }
@@ -45,19 +47,20 @@ impl<'a> Line<'a> {
     pub fn of(line: &'a str) -> Self {
         let line = unquoted(line.trim_end());
         let (level, rest) = strip_level(line);
-        if let Some((caller, text)) = record(rest) {
-            return Self { origin: Origin::Kernel, caller, text };
+        if let Some(line) = record(rest) {
+            return line;
         }
-        if let Some(rest) = stamp_at_start(rest).or_else(|| stamp_anywhere(rest)) {
+        if let Some((seconds, rest)) = stamp_at_start(rest).or_else(|| stamp_anywhere(rest)) {
             let (caller, text) = caller(rest);
-            return Self { origin: Origin::Kernel, caller, text };
+            return Self { origin: Origin::Kernel, caller, seconds, text };
         }
-        match syslog(rest) {
-            Some((true, text)) => Self { origin: Origin::Kernel, caller: None, text },
-            Some((false, text)) => Self { origin: Origin::Program, caller: None, text },
-            None if level => Self { origin: Origin::Kernel, caller: None, text: rest },
-            None => Self { origin: Origin::Unknown, caller: None, text: line },
-        }
+        let (origin, text) = match syslog(rest) {
+            Some((true, text)) => (Origin::Kernel, text),
+            Some((false, text)) => (Origin::Program, text),
+            None if level => (Origin::Kernel, rest),
+            None => (Origin::Unknown, line),
+        };
+        Self { origin, caller: None, seconds: None, text }
     }
 }
 
@@ -98,34 +101,40 @@ fn strip_level(line: &str) -> (bool, &str) {
 }
 
 /// `4,123,1234567,-,caller=T12;text`
-fn record(line: &str) -> Option<(Option<Caller>, &str)> {
+fn record(line: &str) -> Option<Line<'_>> {
     if !line.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
     let (prefix, text) = line.split_once(';')?;
     let mut fields = prefix.split(',');
-    if !(0..3).all(|_| fields.next().is_some_and(is_number)) {
+    if !(0..2).all(|_| fields.next().is_some_and(is_number)) {
         return None;
     }
+    let microseconds: u64 = fields.next()?.parse().ok()?;
     matches!(fields.next()?, "-" | "c" | "+").then_some(())?;
     let caller = fields.find_map(|field| Caller::parse(field.strip_prefix("caller=")?));
-    Some((caller, text))
+    Some(Line { origin: Origin::Kernel, caller, seconds: Some(microseconds / 1_000_000), text })
 }
 
-/// What is behind a time stamp of any form that begins the line.
-fn stamp_at_start(line: &str) -> Option<&str> {
+/// What is behind a time stamp of any form that begins the line, and its seconds if it counts from the boot.
+fn stamp_at_start(line: &str) -> Option<(Option<u64>, &str)> {
     let (stamp, rest) = line.trim_start().strip_prefix('[')?.split_once(']')?;
     let stamp = stamp.trim();
-    let seconds = stamp.strip_prefix('+').unwrap_or(stamp);
-    let is_seconds = seconds.split_once('.').is_some_and(|(whole, part)| is_number(whole) && is_number(part));
+    let is_seconds = |text: &str| text.split_once('.').is_some_and(|(whole, part)| is_number(whole) && is_number(part));
     // `Fri Nov 27 10:00:00 2026` and `Nov27 10:00`
-    let is_date = stamp.starts_with(|c: char| c.is_ascii_uppercase())
-        && stamp.split(' ').any(|word| word.contains(':') && word.split(':').all(is_number));
-    (is_seconds || is_date).then(|| rest.strip_prefix(' ').unwrap_or(rest))
+    let is_date = || {
+        stamp.starts_with(|c: char| c.is_ascii_uppercase())
+            && stamp.split(' ').any(|word| word.contains(':') && word.split(':').all(is_number))
+    };
+    let rest = rest.strip_prefix(' ').unwrap_or(rest);
+    if is_seconds(stamp) {
+        return Some((whole_seconds(stamp), rest));
+    }
+    (stamp.strip_prefix('+').is_some_and(is_seconds) || is_date()).then_some((None, rest))
 }
 
 /// What is behind the kernel's own time stamp, wherever it is: an unfinished line of a program may stand before it.
-fn stamp_anywhere(line: &str) -> Option<&str> {
+fn stamp_anywhere(line: &str) -> Option<(Option<u64>, &str)> {
     let mut rest = line;
     loop {
         let (_, after) = rest.split_once('[')?;
@@ -135,10 +144,14 @@ fn stamp_anywhere(line: &str) -> Option<&str> {
             && part.len() == 6
             && is_number(part)
         {
-            return Some(text.strip_prefix(' ').unwrap_or(text));
+            return Some((whole_seconds(stamp.trim_start()), text.strip_prefix(' ').unwrap_or(text)));
         }
         rest = after;
     }
+}
+
+fn whole_seconds(stamp: &str) -> Option<u64> {
+    stamp.split_once('.')?.0.parse().ok()
 }
 
 /// `[   T12] text`, behind the time.
@@ -249,7 +262,7 @@ mod tests {
             "<TASK>",
             "",
         ] {
-            assert_eq!(Line::of(line), Line { origin: Origin::Unknown, caller: None, text: line });
+            assert_eq!(Line::of(line), Line { origin: Origin::Unknown, caller: None, seconds: None, text: line });
         }
         assert_eq!(Line::of("[    1.000000][    C0]  <TASK>").text, " <TASK>");
         assert_eq!(Line::of("Nov 27 10:00:00 host sshd[12]: BUG: no").origin, Origin::Program);
@@ -263,6 +276,15 @@ mod tests {
         assert_eq!(caller("4,1,1,-,caller=T12;text"), task);
         assert_eq!(caller("[    1.000000][   C12] text"), Some(Caller { interrupt: true, number: 12 }));
         assert_eq!(caller("[    1.000000] text"), None);
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(Line::of("[   12.345678] text").seconds, Some(12));
+        assert_eq!(Line::of("login: [   12.345678] text").seconds, Some(12));
+        assert_eq!(Line::of("4,1,12345678,-;text").seconds, Some(12));
+        assert_eq!(Line::of("[  +0.000012] text").seconds, None);
+        assert_eq!(Line::of("[Nov27 10:00] text").seconds, None);
     }
 
     #[test]

@@ -279,6 +279,16 @@ mod tests {
         assert!(!all[0].complaint.splat.contains("of a program"));
     }
 
+    /// A quiet console does not say which kernel boots.
+    #[test]
+    fn a_boot_after_a_panic() {
+        let panic = "[   50.000000] Kernel panic - not syncing: odd\n[   50.000001] BUG: Bad page state in process x\n";
+        let next = "[    3.000000] BUG: Bad rss-counter state mm:ffff888003bab360 type:MM_ANONPAGES val:1\n";
+        let (all, _) = reported(format!("{panic}{next}").as_bytes()).unwrap();
+        let titles: Vec<_> = all.iter().map(|reported| reported.complaint.title.as_str()).collect();
+        assert_eq!(titles, ["kernel panic: odd", "BUG: Bad rss-counter state"]);
+    }
+
     proptest! {
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {

@@ -237,6 +237,10 @@ impl Report {
         if let Some(found) = titles::find(line)
             && !self.has(&found)
         {
+            if self.is_of_inlined(&found) {
+                self.found = Some(found);
+                return Step::Part;
+            }
             // The stack that panic() prints is that of the report which it ends.
             if found.head.class == Class::Panic && self.trace == Trace::Before && titles::is_consequence(&found.title) {
                 (self.panicked, self.body) = (true, Body::Panic);
@@ -296,6 +300,8 @@ impl Report {
             }
             Trace::In if self.bystander || self.owner => Step::Part,
             Trace::In if line.trim_start() == "</TASK>" => Step::Last,
+            // A stack out of the depot ends with an empty line; a WARN() follows.
+            Trace::In if self.named() == Named::Users && line.is_empty() => Step::Part,
             Trace::In if self.goes_on(line) => Step::Part,
             Trace::In | Trace::After => Step::Over,
         }
@@ -318,6 +324,17 @@ impl Report {
                     && self.found.as_ref().is_some_and(|own| own.head.body == Body::TraceOrWarning)
             }
         }
+    }
+
+    /// Whether a first line comes again, with the next function: `scripts/decode_stacktrace.sh` repeats it for each call that
+    /// the compiler inlined. Only the last of them has the kernel's own form.
+    fn is_of_inlined(&mut self, found: &Found) -> bool {
+        let is = self.lines.last().is_some_and(|last| frame::is_inlined(last))
+            && self.found.as_ref().is_some_and(|own| own.title == found.title && own.function.is_none());
+        if let (true, Some(function)) = (is, &found.function) {
+            self.culprit.see(function);
+        }
+        is
     }
 
     pub(crate) fn keep(&mut self, line: &str, number: u64) {
@@ -484,7 +501,7 @@ fn is_held_lock(line: &str) -> bool {
 /// `backtrace:` is how 6.0 and later begin the traces of NMIs on some machines, kmemleak its own, with a checksum since
 /// 6.8; ARM had it with a capital letter, and with what went wrong in it behind.
 fn is_trace_start(line: &str) -> bool {
-    let line = line.trim();
+    let line = line.strip_prefix("kmemleak:").unwrap_or(line).trim();
     matches!(line, "Call Trace:" | "Call trace:" | "backtrace:")
         || line.starts_with("backtrace (crc ")
         || line.starts_with("Backtrace:")

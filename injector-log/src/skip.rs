@@ -288,6 +288,11 @@ impl Culprit {
         slot.get_or_insert_with(|| system_call(function));
     }
 
+    /// Who it is, where a function was seen that is in no table.
+    pub(crate) fn sure(&self) -> Option<&str> {
+        self.first.as_deref()
+    }
+
     /// Who it is.
     pub(crate) fn name(&self) -> Option<&str> {
         let entered = self.seen.iter().rev().find(|(_, count)| *count > 1).map(|(name, _)| name.as_str());

@@ -64,6 +64,9 @@ const LONGEST_LINE: usize = 16 << 10;
 /// In a log with time stamps a line without one is a program's; after so many of them it is another log.
 const UNSTAMPED: usize = 500;
 
+/// Seconds; where the time goes back by more, another boot begins.
+const TIME_BACK: u64 = 10;
+
 /// Complaints in the text of a console, from the first line to the last. Time stamps are cut off.
 #[must_use]
 pub fn complaints(console_text: &str) -> Vec<Complaint> {
@@ -154,6 +157,8 @@ struct Console {
     kernel_lines: u64,
     /// Lines without a time stamp since the last with one; none: no line had one.
     unstamped: Option<usize>,
+    /// The time of the last line.
+    seconds: u64,
 }
 
 /// The lines of one caller.
@@ -188,11 +193,7 @@ impl Collector {
     fn feed_of(&mut self, caller: Option<Caller>, line: &str) {
         let line = line.trim_end();
         if line.starts_with(BOOT) {
-            self.close_all();
-            self.episode();
-            let (console, failures) = (std::mem::take(&mut self.console), std::mem::take(&mut self.failures));
-            *self = Self { done: std::mem::take(&mut self.done), console, failures, ..Self::new() };
-            return;
+            return self.boot();
         }
         let mut lane = self.take_lane(caller);
         if let Some(asker) = lane.asked_by.or_else(|| self.who_asked(&lane, line)) {
@@ -209,6 +210,14 @@ impl Collector {
         }
         self.feed_lane(&mut lane, line);
         self.lanes.push(lane);
+    }
+
+    /// The kernel booted again: nothing that was before goes on.
+    fn boot(&mut self) {
+        self.close_all();
+        self.episode();
+        let (console, failures) = (std::mem::take(&mut self.console), std::mem::take(&mut self.failures));
+        *self = Self { done: std::mem::take(&mut self.done), console, failures, ..Self::new() };
     }
 
     /// The lane of a caller. It goes back to the end of the list.
@@ -287,6 +296,9 @@ impl Collector {
         let text = without_escapes(&text);
         let line = Line::of(&text);
         if self.console.is_kernels(&line) {
+            if self.console.is_earlier(line.seconds) {
+                self.boot();
+            }
             self.feed_of(line.caller, line.text);
         }
         self.console.partial = bytes;
@@ -436,6 +448,13 @@ impl Lane {
 }
 
 impl Console {
+    /// Whether the time went back: another boot, whose first line was not printed to a quiet console. Several CPUs print a
+    /// little out of order.
+    fn is_earlier(&mut self, seconds: Option<u64>) -> bool {
+        let Some(seconds) = seconds else { return false };
+        seconds + TIME_BACK < std::mem::replace(&mut self.seconds, seconds)
+    }
+
     /// Whether a line may be the kernel's. Where lines have time stamps, those without are programs' that write to the
     /// same console; but frames and lost memory are also pasted into logs.
     fn is_kernels(&mut self, line: &Line<'_>) -> bool {
