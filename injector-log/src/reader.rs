@@ -289,6 +289,20 @@ mod tests {
         assert_eq!(titles, ["kernel panic: odd", "BUG: Bad rss-counter state"]);
     }
 
+    #[test]
+    fn hangs_that_have_nothing_to_do_with_each_other() {
+        let hung = |seconds: u64, function: &str| {
+            format!(
+                "[{seconds:5}.000000] INFO: task sh:{seconds} blocked for more than 122 seconds.\n\
+                 [{seconds:5}.000001] Call Trace:\n[{seconds:5}.000002]  <TASK>\n[{seconds:5}.000003]  {function}+0x1/0x2\n\
+                 [{seconds:5}.000004]  </TASK>\n"
+            )
+        };
+        let count =
+            |second: u64| reported([hung(200, "foo"), hung(second, "bar")].concat().as_bytes()).unwrap().0.len();
+        assert_eq!((count(320), count(9000)), (1, 2));
+    }
+
     proptest! {
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {

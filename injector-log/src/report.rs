@@ -40,7 +40,12 @@ pub(crate) struct Seen {
     pub culprit: Option<String>,
     pub task: Option<String>,
     pub object: Option<String>,
+    /// When it was complete, in seconds since the boot, where the log says so.
+    pub seconds: Option<u64>,
 }
+
+/// Seconds: what hangs or is damaged later is another matter. A hung task is reported again after two minutes.
+const ONE_CAUSE: u64 = 600;
 
 impl Seen {
     /// Whether this is the same defect as one of the same episode.
@@ -53,9 +58,16 @@ impl Seen {
                     earlier.object.is_some() && earlier.object == self.object
                 }
                 (Class::Atomic, Class::Atomic) => self.is_task_of(earlier),
-                (Class::Hang, Class::Hang) | (Class::Disk, Class::Disk) => true,
+                (Class::Hang, Class::Hang) | (Class::Disk, Class::Disk) => self.is_soon_after(earlier),
                 _ => false,
             }
+    }
+
+    fn is_soon_after(&self, earlier: &Self) -> bool {
+        match (earlier.seconds, self.seconds) {
+            (Some(earlier), Some(now)) => now.saturating_sub(earlier) <= ONE_CAUSE,
+            _ => true,
+        }
     }
 
     /// Whether this comes of one that is over, or lasts: a task that faulted is on its way out, a hang hangs.
@@ -482,7 +494,7 @@ impl Report {
         if self.count > self.lines.len() {
             splat.push_str(&format!("\n[{} more lines]", self.count - self.lines.len()));
         }
-        let seen = Seen { title: title.clone(), class, culprit, task: self.task, object: self.object };
+        let seen = Seen { title: title.clone(), class, culprit, task: self.task, object: self.object, seconds: None };
         let lines = (self.first_line, self.last_line);
         Some(Finished { seen, complaint: Complaint { kind, title, splat }, lines, panicked: self.panicked })
     }

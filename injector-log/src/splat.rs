@@ -12,7 +12,7 @@
 //! - KASAN reports more accesses to the same freed object, SLUB more damage to the same slab;
 //! - a task that faulted complains again on its way out (`scheduling while atomic`, locks held, RCU nesting);
 //! - a lock that was left held: `sleeping function called…` and then `scheduling while atomic` of the same task;
-//! - one hang makes others wait, and is reported again and again;
+//! - one hang makes others wait, and is reported again and again, for some minutes;
 //! - one damaged block of a disk is found in several ways;
 //! - the panic after an oops, a hang, a warning.
 //!
@@ -157,8 +157,8 @@ struct Console {
     kernel_lines: u64,
     /// Lines without a time stamp since the last with one; none: no line had one.
     unstamped: Option<usize>,
-    /// The time of the last line.
-    seconds: u64,
+    /// The time of the last line that has one.
+    seconds: Option<u64>,
 }
 
 /// The lines of one caller.
@@ -402,7 +402,8 @@ impl Collector {
 
     fn finish(&mut self, report: Report) {
         let Some(finished) = report.finish() else { return };
-        let Finished { seen, complaint, lines: (first_line, last_line), panicked } = finished;
+        let Finished { mut seen, complaint, lines: (first_line, last_line), panicked } = finished;
+        seen.seconds = self.console.seconds;
         self.panicked |= panicked || seen.class == Class::Panic;
         let same = self.episode.iter().find(|(earlier, _)| seen.is_again(earlier) || seen.is_after(earlier));
         let index = if let Some((_, index)) = same {
@@ -452,7 +453,7 @@ impl Console {
     /// little out of order.
     fn is_earlier(&mut self, seconds: Option<u64>) -> bool {
         let Some(seconds) = seconds else { return false };
-        seconds + TIME_BACK < std::mem::replace(&mut self.seconds, seconds)
+        self.seconds.replace(seconds).is_some_and(|before| seconds + TIME_BACK < before)
     }
 
     /// Whether a line may be the kernel's. Where lines have time stamps, those without are programs' that write to the
