@@ -49,17 +49,17 @@ pub(crate) enum Named {
 pub(crate) enum Class {
     /// A checker found a bad access.
     Memory,
-    /// A counter or list is not what it can be.
+    /// A counter or list has an impossible value.
     Integrity,
-    /// The CPU did; the task ends here.
+    /// The CPU found a bad access; the task ends here.
     Fault,
     /// Atomic context where there should be none.
     Atomic,
     /// What is on the disk is damaged.
     Disk,
-    /// A name is there already.
+    /// A name exists already.
     Name,
-    /// Something does not come to an end.
+    /// Something does not end.
     Hang,
     /// The machine ends here.
     Panic,
@@ -72,7 +72,7 @@ pub(crate) enum Class {
 pub(crate) struct Head {
     /// Its first line. Group `f`: the function that it names.
     pub line: &'static str,
-    /// What it is called, see [`title()`]. ` in FUNCTION` is put behind it.
+    /// What it is called, see [`title()`]. ` in FUNCTION` follows.
     pub title: &'static str,
     pub kind: Kind,
     pub body: Body,

@@ -479,7 +479,7 @@ pub(crate) static HEADS: &[Head] = &[
         Named::Text,
         "fs/xfs/xfs_error.c xfs_error_report; that of xfs_trans_cancel is noise",
     ),
-    // -- what a forgotten or repeated undoing leads to
+    // -- what an error path leads to that undoes too little, or something twice
     head(
         r"^sysfs: cannot create duplicate filename ",
         "sysfs: duplicate filename",
@@ -598,7 +598,7 @@ pub(crate) static HEADS: &[Head] = &[
     head(r"^BUG: (.+)", "BUG: $1", WARNING, Body::Trace, Named::Stack, "whoever writes so"),
 ];
 
-/// What is said between `cut here` and the WARN() or BUG() itself, or on the line before, and tells more than these.
+/// Messages of WARN() and BUG() that say more than the place: between `cut here` and the place, or on the line before.
 pub(crate) static MESSAGES: &[Head] = &[
     head(
         r"^refcount_t: (.+?)\.?$",

@@ -1,12 +1,21 @@
 //! What a kernel complains about in its log.
 //!
-//! This crate knows no kernel that runs: it takes text and returns [`Complaint`]s.
+//! The crate takes text and returns [`Complaint`]s. It uses no kernel and no eBPF.
+//!
+//! | to change | file |
+//! |---|---|
+//! | what counts as a complaint, and its title: one row for each | `heads` |
+//! | what is no complaint, and which panics are consequences | `titles` |
+//! | which functions a title never names, by their role | `skip`, [`allocator`] |
+//! | what may stand around the kernel's text in a line | [`Line`] |
+//! | which lines belong to a report | `report` |
+//! | which reports are of the same defect | `seen` |
 //!
 //! # What is a complaint
-//! What the kernel itself calls wrong: faults, BUG(), WARN(), reports of its checkers, hangs, and reports of a file
-//! system that what is *on the disk* is damaged. Not what an allocation failure legally leads to: the notes that it failed
-//! (page allocation failure, SLUB, FAULT_INJECTION), the OOM killer, an aborted transaction, a file system that shuts
-//! itself down or goes read-only, a driver's polite message.
+//! A complaint is what the kernel itself calls wrong: a fault, BUG(), WARN(), a report of a checker, a hang, a report of a
+//! file system that data *on the disk* is damaged. An allocation failure legally leads to other messages, and these are no
+//! complaints: the notes that it failed (page allocation failure, SLUB, FAULT_INJECTION), the OOM killer, an aborted
+//! transaction, a file system that shuts itself down or goes read-only, a driver's polite message.
 
 pub mod allocator;
 mod failures;
@@ -18,6 +27,7 @@ mod line;
 mod names;
 pub mod reader;
 mod report;
+mod seen;
 mod skip;
 pub mod splat;
 mod titles;
@@ -31,12 +41,12 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     /// Memory was lost.
     Leak,
-    /// The kernel goes on, and says that something is not as it must be: WARN(), lockdep, sleeping in atomic context,
+    /// Something is not as it must be, and the kernel goes on: WARN(), lockdep, sleeping in atomic context,
     /// UBSAN, metadata on disk that is damaged.
     Warning,
-    /// Something does not come to an end: a hung task, a lockup, an RCU stall.
+    /// Something does not end: a hung task, a lockup, an RCU stall.
     Hang,
-    /// Code ran that must not run, or memory is damaged: a fault, BUG(), a panic, KASAN's reports, SLUB's and the page
+    /// Code ran that must not run, or memory is corrupted: a fault, BUG(), a panic, KASAN's reports, SLUB's and the page
     /// allocator's consistency checks.
     Oops,
 }

@@ -1,4 +1,4 @@
-//! One report while it is being written: which lines belong to it, and whom it blames.
+//! One report while the kernel writes it: which lines belong to it, and which function it blames.
 
 use std::sync::LazyLock;
 
@@ -8,6 +8,7 @@ use super::{
     Complaint, Kind,
     frame::{self, pattern},
     head::{Body, Class, Named},
+    seen::Seen,
     skip::{Culprit, Search},
     titles::{self, Found},
 };
@@ -15,7 +16,7 @@ use super::{
 /// Begins what WARN(), BUG() and UBSAN write.
 pub(crate) const CUT: &str = "------------[ cut here ]------------";
 const END_TRACE: &str = "---[ end trace";
-/// Before the stack of who allocated a page (mm/page_owner.c).
+/// The stack that allocated a page follows (mm/page_owner.c).
 const PAGE_OWNER: &str = "page last allocated via order";
 const END_PANIC: &str = "---[ end Kernel panic";
 
@@ -23,67 +24,14 @@ const END_PANIC: &str = "---[ end Kernel panic";
 pub(crate) const KEPT_LINES: usize = 500;
 /// Bytes of a line that are kept. The kernel's own limit is 2048 (PRINTKRB_RECORD_MAX), before 6.4 1000.
 const KEPT_BYTES: usize = 2048;
-/// A report whose end was lost ends after that many lines. Lockdep's longest are about as long.
+/// A report whose end was lost ends after so many lines. Lockdep's longest are about as long.
 pub(crate) const MOST_LINES: usize = 2000;
-/// A report that has a call trace has it within that many lines.
+/// A call trace begins within so many lines of its report.
 const LINES_BEFORE_TRACE: usize = 40;
-/// Lines of others in the middle of a trace.
+/// Lines of other writers in the middle of a trace.
 const MOST_ASIDES: usize = 8;
 /// What lockdep writes before its last call trace: the traces of the locks' other users.
 const LINES_BEFORE_LOCKDEP_TRACE: usize = 1000;
-
-/// What later reports are compared with.
-#[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub title: String,
-    pub class: Class,
-    pub culprit: Option<String>,
-    pub task: Option<String>,
-    pub object: Option<String>,
-    /// When it was complete, in seconds since the boot, where the log says so.
-    pub seconds: Option<u64>,
-}
-
-/// Seconds: what hangs or is damaged later is another matter. A hung task is reported again after two minutes.
-const ONE_CAUSE: u64 = 600;
-
-impl Seen {
-    /// Whether this is the same defect as one of the same episode.
-    pub(crate) fn is_again(&self, earlier: &Self) -> bool {
-        let same_place = earlier.culprit.is_some() && earlier.culprit == self.culprit;
-        self.title == earlier.title
-            || same_place && self.is_task_of(earlier)
-            || match (earlier.class, self.class) {
-                (Class::Memory, Class::Memory) | (Class::Name, Class::Name) => {
-                    earlier.object.is_some() && earlier.object == self.object
-                }
-                (Class::Atomic, Class::Atomic) => self.is_task_of(earlier),
-                (Class::Hang, Class::Hang) | (Class::Disk, Class::Disk) => self.is_soon_after(earlier),
-                _ => false,
-            }
-    }
-
-    fn is_soon_after(&self, earlier: &Self) -> bool {
-        match (earlier.seconds, self.seconds) {
-            (Some(earlier), Some(now)) => now.saturating_sub(earlier) <= ONE_CAUSE,
-            _ => true,
-        }
-    }
-
-    /// Whether this comes of one that is over, or lasts: a task that faulted is on its way out, a hang hangs.
-    pub(crate) fn is_after(&self, earlier: &Self) -> bool {
-        match (earlier.class, self.class) {
-            (_, Class::Panic) => titles::is_consequence(&self.title),
-            (Class::Fault, _) => self.is_task_of(earlier),
-            (Class::Hang, Class::Hang) => self.is_task_of(earlier) || earlier.title == self.title,
-            _ => false,
-        }
-    }
-
-    fn is_task_of(&self, earlier: &Self) -> bool {
-        earlier.task.is_some() && earlier.task == self.task
-    }
-}
 
 /// What a line is to an open report.
 pub(crate) enum Step {
@@ -118,7 +66,7 @@ pub(crate) struct Finished {
 /// A report that is being written.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// None: `cut here` was seen, and not yet what it is.
+    /// None: only `cut here` was seen.
     found: Option<Found>,
     /// What the WARN() says, where the table knows it.
     message: Option<Found>,
@@ -129,17 +77,17 @@ pub(crate) struct Report {
     trace: Trace,
     task: Option<String>,
     object: Option<String>,
-    /// The function of the work that a kworker does. It is in no frame when it ends with a call.
+    /// The function of the work that a kworker does. No frame has it where it ends with a call.
     work: Option<String>,
-    /// Who forbade preemption, and whether the next line says it.
+    /// Who disabled preemption, and whether the next line says it.
     preemption: (Option<String>, bool),
-    /// A lock's place was read; those of other locks are no culprits.
+    /// The place of the first lock was read; those of other locks are not to blame.
     lock: bool,
-    /// The next trace is that of a bystander.
+    /// The next trace is of a bystander.
     bystander: bool,
-    /// The trace is that of the page's owner.
+    /// The trace is of the page's owner.
     owner: bool,
-    /// Lines of others since the last frame.
+    /// Lines of other writers since the last frame.
     asides: usize,
     panicked: bool,
     lines: Vec<String>,
@@ -151,7 +99,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// One that such a line begins. `ruled`: a line of `=` stands before it.
+    /// A report with that first line. `ruled`: a line of `=` stands before it.
     pub(crate) fn of(found: Found, ruled: bool) -> Self {
         let body = match found.head.body {
             Body::EndTrace if ruled => Body::Rule,
@@ -160,7 +108,7 @@ impl Report {
         Self::new(Some(found), None, body)
     }
 
-    /// One that begins with `cut here`. BUG() writes its message on the line before, which has that number.
+    /// A report that begins with `cut here`. BUG() writes its message on the line before, which has that number.
     pub(crate) fn cut(before: &str, number: u64) -> Self {
         let message = titles::message(before);
         let has_message = message.is_some();
@@ -214,12 +162,12 @@ impl Report {
         self.found.as_ref().map_or(Named::Stack, |found| found.head.named)
     }
 
-    /// Whether it is about a CPU that is stuck, whose trace that CPU itself may write.
+    /// Whether it is about a stuck CPU. That CPU may write its trace itself.
     pub(crate) fn is_of_stuck_cpu(&self) -> bool {
         self.named() == Named::StuckStack
     }
 
-    /// What the next line is to it. A part, or the last, was kept.
+    /// What the next line is to it. Keeps the line if it is a part or the last.
     pub(crate) fn take(&mut self, line: &str, number: u64) -> Step {
         let step = self.step(line);
         if matches!(step, Step::Part | Step::Last) {
@@ -319,7 +267,7 @@ impl Report {
         }
     }
 
-    /// Whether a trace goes on with this line, or after it: what others wrote meanwhile stands in between.
+    /// Whether a trace goes on with this line, or behind it: lines of other writers may stand in between.
     fn goes_on(&self, line: &str) -> bool {
         match self.asides {
             0 => is_of_trace(line) || !ends_trace(line),
@@ -327,7 +275,7 @@ impl Report {
         }
     }
 
-    /// Whether the first line of a report belongs to this one all the same: a fault is announced by several.
+    /// Whether the first line of a report belongs to this one all the same: several such lines announce a fault.
     fn has(&self, found: &Found) -> bool {
         match self.class() {
             Class::Fault => found.head.class != Class::Panic,
@@ -338,8 +286,8 @@ impl Report {
         }
     }
 
-    /// Whether a first line comes again, with the next function: `scripts/decode_stacktrace.sh` repeats it for each call that
-    /// the compiler inlined. Only the last of them has the kernel's own form.
+    /// Whether it is the same first line with the next function: `scripts/decode_stacktrace.sh` repeats it for each call that
+    /// the compiler inlined. Only the last one has the kernel's own form.
     fn is_of_inlined(&mut self, found: &Found) -> bool {
         let is = self.lines.last().is_some_and(|last| frame::is_inlined(last))
             && self.found.as_ref().is_some_and(|own| own.title == found.title && own.function.is_none());
@@ -510,8 +458,8 @@ fn is_held_lock(line: &str) -> bool {
     line.trim_start().starts_with('#')
 }
 
-/// `backtrace:` is how 6.0 and later begin the traces of NMIs on some machines, kmemleak its own, with a checksum since
-/// 6.8; ARM had it with a capital letter, and with what went wrong in it behind.
+/// The line before the frames. 6.0 and later write `backtrace:` in NMIs on some machines; kmemleak writes it, too, with a
+/// checksum since 6.8. ARM wrote `Backtrace:`, and behind it what was wrong with the stack.
 fn is_trace_start(line: &str) -> bool {
     let line = line.strip_prefix("kmemleak:").unwrap_or(line).trim();
     matches!(line, "Call Trace:" | "Call trace:" | "backtrace:")
@@ -519,7 +467,7 @@ fn is_trace_start(line: &str) -> bool {
         || line.starts_with("Backtrace:")
 }
 
-/// Whether no trace goes on after such a line: it begins another part of a report, or is the first line of another.
+/// Whether a line ends a trace: it begins another part of the report, or another report.
 fn ends_trace(line: &str) -> bool {
     line.is_empty()
         || line.ends_with(':') && !line.trim_start().starts_with('<')

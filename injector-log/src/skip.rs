@@ -1,4 +1,4 @@
-//! Functions that are in a stack but are never the culprit: a title names the first one that is not here.
+//! Functions that are in a stack but not to blame: a title names the first one that is not here.
 //!
 //! How names are written: see [`super::names`]. What allocates is in the table of [`super::allocator`].
 
@@ -7,7 +7,7 @@ use super::{
     names::{has, stem},
 };
 
-/// When a name is passed over.
+/// When a function is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
     /// Always, even when nothing else is left: it only wrote the report, or leads into the kernel.
@@ -200,7 +200,7 @@ const SKIPS: &[Skip] = &[
     },
 ];
 
-/// What all of the machine waits for: a task that hangs in one of these waits for somebody else, whoever called it.
+/// Waits for the whole machine: a task that hangs in one of these waits for somebody else, whoever called it.
 const SHARED_WAITS: &[(&str, &str)] = &[
     ("synchronize_rcu", "synchronize_rcu* synchronize_net synchronize_sched* wait_rcu_gp*"),
     ("rcu_barrier", "rcu_barrier*"),
@@ -241,8 +241,7 @@ pub(crate) enum Search {
     Stuck,
     /// Who waits.
     Waiting,
-    /// By whom a recursion was entered: the outermost function that is there more than once. Where in its course the
-    /// stack ran out is chance.
+    /// Which function entered a recursion: the outermost one that is there more than once. The innermost frame is chance.
     Recursion,
 }
 
@@ -288,7 +287,7 @@ impl Culprit {
         slot.get_or_insert_with(|| system_call(function));
     }
 
-    /// Who it is, where a function was seen that is in no table.
+    /// Who it is; none where all functions are in the tables.
     pub(crate) fn sure(&self) -> Option<&str> {
         self.first.as_deref()
     }
@@ -300,7 +299,7 @@ impl Culprit {
     }
 }
 
-/// A system call is called the same on each architecture: `sys_mremap`, not `__x64_sys_mremap` or `__se_sys_mremap`.
+/// The name of a system call, the same on each architecture: `sys_mremap` for `__x64_sys_mremap` and `__se_sys_mremap`.
 fn system_call(function: &str) -> String {
     const WRAPPERS: &[&str] =
         &["__x64_", "__se_", "__do_", "__arm64_", "__riscv_", "__s390x_", "__ia32_", "__powerpc_", "__loongarch_"];

@@ -1,12 +1,12 @@
 //! From the text of a kernel log to complaints.
 //!
 //! The [`Collector`] takes the log line by line and groups what belongs together: a WARN() from `cut here` to `end trace`,
-//! a KASAN report between its two rules, a report of the scheduler up to the end of its call trace. What the text says is
-//! in the table of `heads`, whom it never blames in that of `skip`.
+//! a KASAN report between its two rules, a report of the scheduler up to the end of its call trace. The table of
+//! `heads` holds the texts, the table of `skip` the functions that are never blamed.
 //!
 //! # One defect, several reports
-//! Often the same defect is reported more than once; one complaint is enough. It has the title and the text
-//! of the first report and the rank of the worst:
+//! The kernel often reports the same defect more than once. The complaint then has the title and the text of the first
+//! report, and the rank of the worst. These are reports of the same defect:
 //! - the same function is reported twice in the same task: an access that KASAN reported then faults, a counter that
 //!   underflowed is then saturated;
 //! - KASAN reports more accesses to the same freed object, SLUB more damage to the same slab;
@@ -16,15 +16,14 @@
 //! - one damaged block of a disk is found in several ways;
 //! - the panic after an oops, a hang, a warning.
 //!
-//! The same title again is the same defect too, within an *episode*: between two calls of [`Collector::episode`]. The next
-//! failure is another episode, so a defect that two sites lead to is seen at both. Of earlier episodes only what lasts is
-//! remembered: tasks that died, hangs, the panic that is to come.
+//! Within an *episode* (between two calls of [`Collector::episode`]) a report with the same title is of the same defect too.
+//! The next failure begins another episode, so that a defect that two sites lead to is seen at both. Only what lasts is
+//! remembered from earlier episodes: tasks that died, hangs, the panic that is to come.
 //!
 //! # Reports of several CPUs at once
-//! Where the log says who wrote a line (CONFIG_PRINTK_CALLER), each caller's lines are read by themselves; what a stuck CPU
-//! writes, asked by the one that found it, belongs to the report of the latter. Where the log does not say it, reports of
-//! two CPUs are mixed line by line. Each line of one then looks like a line of the other: a report can end early or name a
-//! function of the other.
+//! Where the log names the caller of each line (CONFIG_PRINTK_CALLER), the lines of each caller are read separately. A CPU
+//! that finds another one stuck asks it for its stack; what that one writes belongs to the report of the first. Where the
+//! log names no callers, reports of two CPUs are mixed line by line: a report can end early or name a function of the other.
 
 use std::{collections::VecDeque, sync::LazyLock};
 
@@ -36,18 +35,19 @@ use super::{
     frame::{self, pattern},
     head::{Body, Class},
     line::{Caller, Line, Origin, without_escapes},
-    report::{CUT, Finished, Report, Seen, Step, is_rule},
+    report::{CUT, Finished, Report, Step, is_rule},
+    seen::Seen,
     titles,
 };
 
 /// The first line of every boot.
 const BOOT: &str = "Linux version ";
-/// What the CPU writes first that was asked for its stack (lib/nmi_backtrace.c).
+/// A CPU that was asked for its stack writes this first (lib/nmi_backtrace.c).
 const ASKED: &str = "NMI backtrace for cpu ";
-/// How kmemleak begins its lines. Who sweeps asks it directly.
+/// How kmemleak begins its lines. A sweep reads its file instead.
 const KMEMLEAK: &str = "kmemleak: ";
 
-/// That many of the faults and hangs before this episode are remembered, for their consequences.
+/// So many faults and hangs of earlier episodes are remembered, for their consequences.
 const REMEMBERED: usize = 32;
 /// A task that faulted is gone after so many episodes, and its number may be another's.
 const GONE: u64 = 2;
@@ -55,16 +55,16 @@ const GONE: u64 = 2;
 const NAMED_REPORTS: usize = 8;
 /// Callers whose lines are followed at once.
 const MOST_LANES: usize = 64;
-/// Complaints of one episode; then it ends, so that a log of any length needs bounded memory.
+/// An episode ends after so many complaints, so that a log of any length needs bounded memory.
 const MOST_COMPLAINTS: usize = 1000;
 /// Reports of one episode that later ones are compared with.
 const MOST_SEEN: usize = 4096;
-/// Of a line that never ends, no more is read: twice the kernel's own limit.
+/// The rest of a longer line is not read. The kernel's own limit is far below.
 const LONGEST_LINE: usize = 16 << 10;
-/// In a log with time stamps a line without one is a program's; after so many of them it is another log.
+/// In a log with time stamps, a line without one was written by a program. After so many of them another log has begun.
 const UNSTAMPED: usize = 500;
 
-/// Seconds; where the time goes back by more, another boot begins.
+/// In seconds: where the time goes back by more, another boot begins.
 const TIME_BACK: u64 = 10;
 
 /// Complaints in the text of a console, from the first line to the last. Time stamps are cut off.
@@ -76,8 +76,8 @@ pub fn complaints(console_text: &str) -> Vec<Complaint> {
     collector.take()
 }
 
-/// What brought a machine down: of its console's text, the last complaint before the panic (an oops, a hang), or the panic
-/// itself; without a panic the last complaint of all, a stall perhaps.
+/// What brought a machine down, from the text of its console: the last complaint before the panic (an oops, a hang), or the
+/// panic itself. Without a panic it is the last complaint of all, a stall perhaps.
 #[must_use]
 pub fn last_complaint(console_text: &str) -> Option<Complaint> {
     let mut collector = Collector::new();
@@ -106,7 +106,7 @@ pub fn is_of_kmemleak(text: &str) -> bool {
     text.starts_with(KMEMLEAK)
 }
 
-/// Whether the text of a line is the first of a report.
+/// Whether a report begins with a line of that text.
 #[must_use]
 pub fn begins_report(text: &str) -> bool {
     (titles::find(text).is_some() || titles::message(text).is_some()) && !titles::is_noise(text)
@@ -130,17 +130,17 @@ pub struct Reported {
 /// Groups the lines of a kernel log into complaints.
 #[derive(Debug, Default)]
 pub struct Collector {
-    /// Whose lines are followed; the last is the one that wrote last.
+    /// The callers whose lines are followed; the last one wrote last.
     lanes: Vec<Lane>,
-    /// This episode's reports, each with the index of its complaint.
+    /// The reports of this episode, each with the index of its complaint.
     episode: Vec<(Seen, Option<usize>)>,
     complaints: Vec<Reported>,
-    /// Of earlier episodes: what lasts, each with the number of its episode.
+    /// What lasts from earlier episodes, each with the number of its episode.
     remembered: VecDeque<(Seen, u64)>,
     number: u64,
-    /// The kernel panicked: what comes until the next boot is only the end.
+    /// The kernel panicked: nothing that follows until the next boot is new.
     panicked: bool,
-    /// Of episodes that ended.
+    /// The complaints of episodes that ended.
     done: Vec<Reported>,
     console: Console,
     failures: Failures,
@@ -153,9 +153,9 @@ struct Console {
     partial: Vec<u8>,
     /// Complete lines.
     lines: u64,
-    /// Of these, the kernel's.
+    /// Those among them that have the form of a kernel's line.
     kernel_lines: u64,
-    /// Lines without a time stamp since the last with one; none: no line had one.
+    /// How many lines without a time stamp followed the last one with it. None: no line had one.
     unstamped: Option<usize>,
     /// The time of the last line that has one.
     seconds: Option<u64>,
@@ -168,11 +168,11 @@ struct Lane {
     open: Option<Report>,
     /// The line of `=` just before this one, and its number.
     rule: Option<(String, u64)>,
-    /// The line before, for BUG(): what it says stands before its `cut here`.
+    /// The line before: BUG() writes its message before `cut here`.
     before: String,
-    /// The lines go to this caller's report: it asked for them.
+    /// The caller that asked for these lines; they go to its report.
     asked_by: Option<Option<Caller>>,
-    /// An injected failure of which the kernel tells.
+    /// The injected failure that the kernel is writing about.
     failure: Option<Block>,
 }
 
@@ -212,7 +212,7 @@ impl Collector {
         self.lanes.push(lane);
     }
 
-    /// The kernel booted again: nothing that was before goes on.
+    /// The kernel boots again: no report goes on.
     fn boot(&mut self) {
         self.close_all();
         self.episode();
@@ -278,7 +278,7 @@ impl Collector {
         lane.remember(line);
     }
 
-    /// Bytes of a console, in any portions: cut into lines, without what is around the kernel's text.
+    /// The next bytes of a console, in any portions.
     pub fn console(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = LONGEST_LINE.saturating_sub(self.console.partial.len());
@@ -321,13 +321,13 @@ impl Collector {
         std::mem::take(&mut self.done)
     }
 
-    /// The injected failures of which the kernel told until now.
+    /// The injected failures that the kernel wrote about until now.
     #[must_use]
     pub fn failures(&self) -> &[Failure] {
         self.failures.all()
     }
 
-    /// How many lines were read, and how many of them are the kernel's by their form.
+    /// How many lines were read, and how many of them have the form of a kernel's line.
     #[must_use]
     pub fn lines(&self) -> (u64, u64) {
         (self.console.lines, self.console.kernel_lines)
@@ -449,15 +449,15 @@ impl Lane {
 }
 
 impl Console {
-    /// Whether the time went back: another boot, whose first line was not printed to a quiet console. Several CPUs print a
-    /// little out of order.
+    /// Whether the time went back, which means another boot: a quiet console does not show its first line. Several CPUs
+    /// print a little out of order.
     fn is_earlier(&mut self, seconds: Option<u64>) -> bool {
         let Some(seconds) = seconds else { return false };
         self.seconds.replace(seconds).is_some_and(|before| seconds + TIME_BACK < before)
     }
 
-    /// Whether a line may be the kernel's. Where lines have time stamps, those without are programs' that write to the
-    /// same console; but frames and lost memory are also pasted into logs.
+    /// Whether a line may be the kernel's. Where lines have time stamps, programs wrote those without to the same console.
+    /// Frames and the text of kmemleak's file are taken in any case: people paste them into logs.
     fn is_kernels(&mut self, line: &Line<'_>) -> bool {
         let text = line.text;
         match line.origin {

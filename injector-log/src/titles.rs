@@ -10,13 +10,13 @@ use super::{
     heads::{HEADS, MESSAGES},
 };
 
-/// Lines within the report of a fault that say better what it was. KASAN lets NULL fault at the address of its shadow.
+/// Lines in the report of a fault that say better what it was. With KASAN, an access to NULL faults at its shadow's address.
 static DETAILS: &[(&str, &str)] = &[
     (r"^KASAN: (?:probably |maybe )?([a-z-]+) in range", "KASAN: $1"), /* mm/kasan/report.c kasan_non_canonical_hook */
 ];
 
-/// What a failed allocation leads to, by right. With the stacks and tables behind them, these are nothing to complain of,
-/// and they end a report in whose middle they stand.
+/// What a failed allocation legally leads to. These lines, and the stacks and tables behind them, are no complaints; they end
+/// an open report.
 static NOISE: &[(&str, &str)] = &[
     (r"page allocation (?:failure|stalls)", "mm/page_alloc.c warn_alloc, with a call trace and Mem-Info"),
     (r"vmalloc error: size |vmalloc_node_range for size ", "mm/vmalloc.c, through warn_alloc"),
@@ -94,7 +94,7 @@ pub(crate) fn detail(line: &str) -> Option<String> {
     DETAILS_TABLE.iter().find_map(|(pattern, title)| Some(self::title(title, &pattern.captures(line)?)))
 }
 
-/// Fills in `$n`, a name, as it is, and `$1` and `$2`, free text, without what varies.
+/// Fills in `$n` (a name) as it is, and `$1` and `$2` (free text) without what varies.
 fn title(template: &str, captures: &Captures) -> String {
     let group = |group: Option<Match<'_>>| group.map_or("", |text| text.as_str()).to_owned();
     let mut title = template.replace("$n", &group(captures.name("n")));
@@ -106,7 +106,7 @@ fn title(template: &str, captures: &Captures) -> String {
     title
 }
 
-/// Whether a line tells of what a failed allocation leads to by right.
+/// Whether a line is what a failed allocation legally leads to.
 pub(crate) fn is_noise(line: &str) -> bool {
     NOISE_SET.is_match(line)
 }
@@ -130,7 +130,7 @@ static VARYING: LazyLock<[(Regex, &'static str); 5]> = LazyLock::new(|| {
     ]
 });
 
-/// A text without what differs from one time to the next: tasks, addresses, numbers.
+/// A text without what varies: tasks, addresses, numbers.
 fn stable(text: &str) -> String {
     let mut text: String = text.chars().filter(|c| !c.is_control()).collect();
     for (pattern, instead) in VARYING.iter() {
