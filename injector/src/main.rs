@@ -63,6 +63,7 @@ fn verb(command: &Command) -> Result<i32> {
         Command::Merge { journals, output } => verbs::merge(journals, output.as_deref()),
         Command::Report { file, reports, runs } => verbs::report(file, reports, runs),
         Command::Diff { a, b, json } => verbs::diff(a, b, *json),
+        Command::Log { files, json } => verbs::log(files, *json),
         Command::Check { .. }
         | Command::Hooks { .. }
         | Command::Run(..)

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use injector::{
-    cli::{EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_REBOOT, Reports, RunReports, SitesOf},
+    cli::{EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_REBOOT, EXIT_USAGE, Reports, RunReports, SitesOf},
     control::{self, Request, Which},
     plan::sweep::{Guests, Journal as Where, SweepPlan},
     report::{self, Report, Stacks},
@@ -24,6 +24,7 @@ use injector::{
     },
     symbols::{self, LinesError, Search},
 };
+use injector_log::reader::LogError;
 
 /// Has a run that goes on do something, and shows how it stands then.
 pub fn control(run: &Which, request: &Request, json: bool) -> Result<i32> {
@@ -285,6 +286,46 @@ pub fn diff(a: &Path, b: &Path, json: bool) -> Result<i32> {
     let written = if json { report::run::json(&diff, &mut out) } else { diff.text(&mut out) };
     written.and_then(|()| out.flush()).context("can't write what they differ in")?;
     Ok(if diff.has_other_sites() { EXIT_FINDINGS } else { EXIT_OK })
+}
+
+/// Shows the complaints in kernel logs.
+pub fn log(files: &[PathBuf], json: bool) -> Result<i32> {
+    const STANDARD_INPUT: &str = "-";
+    let standard_input = [PathBuf::from(STANDARD_INPUT)];
+    let files = if files.is_empty() { &standard_input } else { files };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut code = EXIT_OK;
+    for file in files {
+        let log: Box<dyn io::Read> = if file == Path::new(STANDARD_INPUT) {
+            Box::new(io::stdin().lock())
+        } else {
+            match File::open(file) {
+                Ok(log) => Box::new(log),
+                Err(error) => {
+                    sinks::announce(format_args!("{}: {error}", file.display()));
+                    code = EXIT_USAGE;
+                    continue;
+                }
+            }
+        };
+        match report::log::write(file, log, json, &mut out).and_then(|summary| {
+            out.flush().map_err(LogError::Write)?;
+            Ok(summary)
+        }) {
+            Ok(summary) if summary.complaints > 0 && code == EXIT_OK => code = EXIT_FINDINGS,
+            Ok(_) => {}
+            // The reader of a long list has seen enough.
+            Err(LogError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(code),
+            Err(LogError::Write(error)) => return Err(error).context("can't write the complaints"),
+            Err(error) => {
+                let name =
+                    if file == Path::new(STANDARD_INPUT) { "standard input".into() } else { file.to_string_lossy() };
+                sinks::announce(format_args!("{name}: {error}"));
+                code = EXIT_USAGE;
+            }
+        }
+    }
+    Ok(code)
 }
 
 /// Shows sites by module.

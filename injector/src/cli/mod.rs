@@ -8,6 +8,7 @@ mod help;
 mod hooks;
 mod journals;
 mod live;
+mod log;
 mod policy;
 mod reports;
 mod run;
@@ -109,6 +110,13 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// Show what a kernel complained about in its logs.
+    Log {
+        /// None: standard input.
+        files: Vec<PathBuf>,
+        /// As JSON.
+        json: bool,
+    },
     /// Run a command of a script, which a sweep repeats.
     Step(Vec<OsString>),
     /// Say what is there and what is missing.
@@ -192,6 +200,7 @@ enum Verb {
     Merge(journals::MergeArgs),
     Report(Box<journals::ReportArgs>),
     Diff(journals::DiffArgs),
+    Log(log::LogArgs),
     Step(journals::StepArgs),
 }
 
@@ -243,6 +252,7 @@ where
             Ok(Command::Report { file, reports, runs })
         }
         Some(Verb::Diff(journals::DiffArgs { a, b, json })) => Ok(Command::Diff { a, b, json }),
+        Some(Verb::Log(log::LogArgs { json, files })) => Ok(Command::Log { files, json }),
         Some(Verb::Step(journals::StepArgs { command })) => Ok(Command::Step(command)),
         None => {
             let (options, live) = (run.options(), run.live());

@@ -1,6 +1,7 @@
 //! Where a site lies: in which module or subsystem, and in what part of a task's life.
 
 use injector_common::record::{CONTEXT_TASK, SITE_KTHREAD, SITE_PAGE_FAULT};
+use injector_log::allocator;
 
 use crate::{
     events::frames::function,
@@ -197,35 +198,11 @@ pub fn module(stack: &[String]) -> String {
     entry.unwrap_or_else(|| "kernel".to_owned())
 }
 
-/// Who asked for the memory: the first function that is no allocator's.
+/// Who asked for the memory: the first function that is no allocator's and does not allocate for its caller.
 #[must_use]
 pub fn caller(site: &Site) -> Option<String> {
-    const ALLOCATORS: &[&str] = &[
-        "kmem_cache_alloc",
-        "__kmem_cache_alloc",
-        "kmalloc",
-        "__kmalloc",
-        "kmem_alloc",
-        "__alloc_pages",
-        "__folio_alloc",
-        "alloc_pages",
-        "___slab_alloc",
-        "allocate_slab",
-        "new_slab",
-        "kvmalloc",
-        "__kvmalloc",
-        "krealloc",
-        "mempool_",
-        "__alloc_frozen",
-        "get_free_pages",
-        "__get_free_pages",
-        "kmemdup",
-        "kstrdup",
-        "vmalloc",
-        "__vmalloc",
-    ];
-    let functions = site.stack.iter().map(|frame| function(frame));
-    functions.into_iter().find(|name| !ALLOCATORS.iter().any(|prefix| name.starts_with(prefix))).map(str::to_owned)
+    let mut functions = site.stack.iter().map(|frame| function(frame));
+    functions.find(|name| allocator::kind(name).is_none()).map(str::to_owned)
 }
 
 /// The place of a site, from what the hook knew and its frames.

@@ -15,6 +15,7 @@ const HANG: (Kind, Class) = (Kind::Hang, Class::Hang);
 const INTEGRITY: (Kind, Class) = (Kind::Warning, Class::Integrity);
 const WARNING: (Kind, Class) = (Kind::Warning, Class::Other);
 const DISK: (Kind, Class) = (Kind::Warning, Class::Disk);
+const NAME: (Kind, Class) = (Kind::Warning, Class::Name);
 const LEAK: (Kind, Class) = (Kind::Leak, Class::Other);
 const OOPS: (Kind, Class) = (Kind::Oops, Class::Other);
 
@@ -26,7 +27,7 @@ macro_rules! function {
 }
 
 /// The first that matches counts.
-pub(super) static HEADS: &[Head] = &[
+pub(crate) static HEADS: &[Head] = &[
     // -- checkers of memory
     head(
         concat!(r"^BUG: KASAN: ([\w-]+)(?: in ", function!(), ")?"),
@@ -82,7 +83,7 @@ pub(super) static HEADS: &[Head] = &[
         "BUG: Bad page $1",
         MEMORY,
         Body::Trace,
-        Named::Stack,
+        Named::Owner,
         "mm/page_alloc.c bad_page, mm/memory.c print_bad_pte, mm/filemap.c filemap_unaccount_folio",
     ),
     head(
@@ -119,20 +120,44 @@ pub(super) static HEADS: &[Head] = &[
         "arch/x86/mm/fault.c show_fault_oops",
     ),
     head(
-        r"^(?i:Unable to handle kernel) (NULL pointer dereference|paging request)",
+        r"^(?:CPU \d+ )?(?i:Unable to handle kernel) (NULL pointer dereference|paging request|access|pointer dereference)",
         "BUG: kernel $1",
         FAULT,
         Body::EndTrace,
         Named::Stack,
-        "arch/arm64/mm/fault.c die_kernel_fault",
+        "arch/{arm,arm64,loongarch,m68k,mips,riscv,s390}/mm/fault.c die_kernel_fault and its like",
     ),
     head(
         r"^BUG: (?:\S+ )?stack guard page was hit",
         "BUG: stack guard page was hit",
         FAULT,
         Body::EndTrace,
-        Named::Stack,
+        Named::Recursion,
         "arch/x86/kernel/traps.c handle_stack_overflow",
+    ),
+    head(
+        r"^Insufficient stack space to handle exception!",
+        "BUG: kernel stack overflow",
+        FAULT,
+        Body::EndTrace,
+        Named::Recursion,
+        "arch/arm64/kernel/traps.c panic_bad_stack",
+    ),
+    head(
+        r"^BUG: (Kernel NULL pointer dereference|Unable to handle kernel (?:data access|instruction fetch)|Unable to handle kernel unaligned access|Unable to handle unknown paging fault)",
+        "BUG: $1",
+        FAULT,
+        Body::EndTrace,
+        Named::Stack,
+        "arch/powerpc/mm/fault.c bad_page_fault",
+    ),
+    head(
+        r"^Unhandled fault: ([\w -]+?) \(0x",
+        "Unhandled fault: $1",
+        FAULT,
+        Body::EndTrace,
+        Named::Stack,
+        "arch/arm/mm/fault.c do_DataAbort",
     ),
     head(
         r"^(?:traps: )?PANIC: double fault",
@@ -168,12 +193,20 @@ pub(super) static HEADS: &[Head] = &[
         "arch/x86/kernel/dumpstack.c __die_header (before 6.10 without `Oops: ` except for page faults)",
     ),
     head(
-        r"^Internal error: (Oops|[\w -]+?)(?: - .*)?: [0-9a-f]+ \[#\d+\]",
+        r"^Internal error: (Oops|[\w -]*?)(?: - .*)?: [0-9a-f]+ \[#\d+\]",
         "Oops: $1",
         FAULT,
         Body::EndTrace,
         Named::Stack,
         "arch/arm64/kernel/traps.c __die",
+    ),
+    head(
+        r"^(Oops|Kernel BUG|Kernel bug detected)(?: - [^\[]*)? ?\[#\d+\]",
+        "$1",
+        FAULT,
+        Body::EndTrace,
+        Named::Stack,
+        "arch/{riscv,loongarch,mips}/kernel/traps.c die",
     ),
     // -- warnings
     head(
@@ -193,12 +226,20 @@ pub(super) static HEADS: &[Head] = &[
         "kernel/panic.c __warn, without symbols",
     ),
     head(
-        concat!(r"^WARNING: (?:\S+:\d+ )?at ", function!(), r".*, CPU#\d+: "),
+        concat!(r"^WARNING: (?:\[.*\] )?(?:\S+:\d+ )?at (?:", function!(), r"|0x)[^,]*, CPU#\d+: "),
         "WARNING",
         WARNING,
         Body::EndTrace,
         Named::Stack,
-        "kernel/panic.c __warn, 6.19 and later",
+        "kernel/panic.c __warn, 6.19 and later; `0x0` where the place is not known",
+    ),
+    head(
+        r"^UBSAN: (Undefined behaviour) in ",
+        "UBSAN: $1",
+        WARNING,
+        Body::Rule,
+        Named::Stack,
+        "lib/ubsan.c ubsan_prologue, before 5.8",
     ),
     head(r"^UBSAN: ([\w-]+) in ", "UBSAN: $1", WARNING, Body::EndTrace, Named::Stack, "lib/ubsan.c ubsan_prologue"),
     // -- context
@@ -284,7 +325,7 @@ pub(super) static HEADS: &[Head] = &[
         "kernel/locking/lockdep.c print_usage_bug",
     ),
     head(
-        r"^WARNING: (bad unlock balance|bad contention) detected!",
+        r"^(?:WARNING: |\[ BUG: )(bad unlock balance|bad contention) detected!",
         "WARNING: $1",
         WARNING,
         Body::Trace,
@@ -292,7 +333,7 @@ pub(super) static HEADS: &[Head] = &[
         "kernel/locking/lockdep.c print_unlock_imbalance_bug, print_lock_contention_bug",
     ),
     head(
-        r"^WARNING: (held lock freed)!",
+        r"^(?:WARNING: |\[ BUG: )(held lock freed)!",
         "WARNING: $1",
         WARNING,
         Body::Trace,
@@ -300,7 +341,7 @@ pub(super) static HEADS: &[Head] = &[
         "kernel/locking/lockdep.c print_freed_lock_bug",
     ),
     head(
-        r"^WARNING: (lock held when returning to user space)!",
+        r"^(?:WARNING: |\[ BUG: )(lock held when returning to user space)!",
         "WARNING: $1",
         WARNING,
         Body::Locks,
@@ -347,13 +388,22 @@ pub(super) static HEADS: &[Head] = &[
         Named::Stack,
         "kernel/locking/lockdep.c lockdep_rcu_suspicious",
     ),
+    // -- unwinding of the stack
+    head(
+        r"^WARNING: (kernel stack (?:regs|frame pointer)|can't (?:access|dereference) (?:iret )?registers) at ",
+        "WARNING: $1",
+        WARNING,
+        Body::Line,
+        Named::Not,
+        "arch/x86/kernel/unwind_frame.c update_stack_state, unwind_orc.c",
+    ),
     // -- hangs
     head(
         r"^INFO: task .*:\d+ blocked for more than \d+ seconds\.",
         "INFO: task hung",
         HANG,
         Body::Trace,
-        Named::Stack,
+        Named::WaitingStack,
         "kernel/hung_task.c check_hung_task",
     ),
     head(
@@ -429,6 +479,88 @@ pub(super) static HEADS: &[Head] = &[
         Named::Text,
         "fs/xfs/xfs_error.c xfs_error_report; that of xfs_trans_cancel is noise",
     ),
+    // -- what an error path leads to that undoes too little, or something twice
+    head(
+        r"^sysfs: cannot create duplicate filename ",
+        "sysfs: duplicate filename",
+        NAME,
+        Body::Trace,
+        Named::Stack,
+        "fs/sysfs/dir.c sysfs_warn_dup",
+    ),
+    head(
+        r"^kobject: kobject_add_internal failed for .* with -EEXIST",
+        "kobject: duplicate name",
+        NAME,
+        Body::Line,
+        Named::Not,
+        "lib/kobject.c kobject_add_internal",
+    ),
+    head(
+        r"^debugfs: (?:Directory|File) '.*' (?:with parent|in directory) '.*' already present!",
+        "debugfs: duplicate filename",
+        WARNING,
+        Body::Line,
+        Named::Not,
+        "fs/debugfs/inode.c start_creating",
+    ),
+    head(
+        r"^ref_tracker: [^@]+@\S+ has \d+/\d+ users at",
+        "ref_tracker: leaked reference",
+        LEAK,
+        Body::TraceOrWarning,
+        Named::Users,
+        "lib/ref_tracker.c __ref_tracker_dir_pr_ostream",
+    ),
+    head(
+        r"^(?:ref_tracker: )?leaked reference\.",
+        "ref_tracker: leaked reference",
+        LEAK,
+        Body::TraceOrWarning,
+        Named::Users,
+        "lib/ref_tracker.c ref_tracker_dir_exit, before 6.0",
+    ),
+    head(
+        r"^ref_tracker: reference already released\.",
+        "ref_tracker: reference already released",
+        WARNING,
+        Body::TraceOrWarning,
+        Named::Stack,
+        "lib/ref_tracker.c ref_tracker_free",
+    ),
+    head(
+        r"^Trying to free nonexistent resource <",
+        "resource: a nonexistent one is freed",
+        WARNING,
+        Body::Line,
+        Named::Not,
+        "kernel/resource.c __release_region",
+    ),
+    // -- lost memory
+    head(
+        r"^(?:kmemleak: )?unreferenced object (?:\(percpu\) )?0x[0-9a-f]+ \(size (?<n>\d+)\):",
+        "leak of $n bytes",
+        LEAK,
+        Body::Trace,
+        Named::Stack,
+        "mm/kmemleak.c print_unreferenced: /sys/kernel/debug/kmemleak, or the log with kmemleak.verbose",
+    ),
+    head(
+        r"^kmemleak: \d+ (new suspected memory leaks)",
+        "kmemleak: $1",
+        LEAK,
+        Body::Line,
+        Named::Not,
+        "mm/kmemleak.c kmemleak_scan",
+    ),
+    head(
+        r"^kmemleak: (?:Cannot insert|Trying to color unknown object|\[.*\] Partially freeing unknown object|Freeing unknown object)",
+        "kmemleak: unknown object",
+        WARNING,
+        Body::Trace,
+        Named::Stack,
+        "mm/kmemleak.c kmemleak_warn",
+    ),
     // -- the end
     head(
         concat!(r"^Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: (?:", function!(), ")?"),
@@ -466,8 +598,8 @@ pub(super) static HEADS: &[Head] = &[
     head(r"^BUG: (.+)", "BUG: $1", WARNING, Body::Trace, Named::Stack, "whoever writes so"),
 ];
 
-/// What is said between `cut here` and the WARN() or BUG() itself, or on the line before, and tells more than these.
-pub(super) static MESSAGES: &[Head] = &[
+/// Messages of WARN() and BUG() that say more than the place: between `cut here` and the place, or on the line before.
+pub(crate) static MESSAGES: &[Head] = &[
     head(
         r"^refcount_t: (.+?)\.?$",
         "refcount_t: $1",
@@ -531,6 +663,38 @@ pub(super) static MESSAGES: &[Head] = &[
         Body::EndTrace,
         Named::Stack,
         "lib/debugobjects.c debug_print_object",
+    ),
+    head(
+        r"^proc_dir_entry '.*' already registered",
+        "proc: duplicate name",
+        WARNING,
+        Body::EndTrace,
+        Named::Stack,
+        "fs/proc/generic.c proc_register",
+    ),
+    head(
+        r"^kobject: .* is not initialized, yet (kobject_(?:get|put))\(\) is being called",
+        "kobject: not initialized, yet $1",
+        INTEGRITY,
+        Body::EndTrace,
+        Named::Stack,
+        "lib/kobject.c kobject_get, kobject_put",
+    ),
+    head(
+        r"^kmem_cache of name '(?<n>[^']*)' already exists",
+        "kmem_cache: duplicate name $n",
+        WARNING,
+        Body::EndTrace,
+        Named::Not,
+        "mm/slab_common.c kmem_cache_sanity_check",
+    ),
+    head(
+        r"^percpu ref \((?<n>[\w.]+)\) <= 0 \(-?\d+\) after switching to atomic",
+        "percpu ref of $n underflows",
+        INTEGRITY,
+        Body::EndTrace,
+        Named::Not,
+        "lib/percpu-refcount.c percpu_ref_switch_to_atomic_rcu",
     ),
     head(
         r"^Voluntary context switch within RCU read-side critical section!",

@@ -10,13 +10,13 @@ use super::{
     heads::{HEADS, MESSAGES},
 };
 
-/// Lines within the report of a fault that say better what it was. KASAN lets NULL fault at the address of its shadow.
+/// Lines in the report of a fault that say better what it was. With KASAN, an access to NULL faults at its shadow's address.
 static DETAILS: &[(&str, &str)] = &[
     (r"^KASAN: (?:probably |maybe )?([a-z-]+) in range", "KASAN: $1"), /* mm/kasan/report.c kasan_non_canonical_hook */
 ];
 
-/// What a failed allocation leads to, by right. With the stacks and tables behind them, these are nothing to complain of,
-/// and they end a report in whose middle they stand.
+/// What a failed allocation legally leads to. These lines, and the stacks and tables behind them, are no complaints; they end
+/// an open report.
 static NOISE: &[(&str, &str)] = &[
     (r"page allocation (?:failure|stalls)", "mm/page_alloc.c warn_alloc, with a call trace and Mem-Info"),
     (r"vmalloc error: size |vmalloc_node_range for size ", "mm/vmalloc.c, through warn_alloc"),
@@ -31,14 +31,15 @@ static NOISE: &[(&str, &str)] = &[
     (r"^BUG: MAX_\w+ too low!", "kernel/locking/lockdep.c: lockdep's own tables are full"),
     (r"possible memory deadlock size ", "fs/xfs/xfs_message.c, fs/xfs/kmem.c: XFS tries again"),
     (r": \d+ callbacks suppressed", "lib/ratelimit.c"),
+    (r"\bBUG: memory leak$", "what scripts put before the text of /sys/kernel/debug/kmemleak"),
 ];
 
 /// The reasons of a panic that only end what another report began.
-static CONSEQUENCES: &str = r"^kernel panic: (?:Fatal exception|panic_on_warn|.*: panic_on_warn|kasan\.fault|hung_task|softlockup|RCU Stall|Hard LOCKUP|Oopsed too often|Attempted to kill|Aiee, killing)";
+static CONSEQUENCES: &str = r"^kernel panic: (?:Fatal exception|panic_on_warn|.*: panic_on_warn|scheduling while atomic|kernel stack overflow|kasan\.fault|hung_task|softlockup|RCU Stall|Hard LOCKUP|Oopsed too often|Attempted to kill|Aiee, killing)";
 
 /// A line that is the first of a report.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub head: &'static Head,
     /// Without the function.
     pub title: String,
@@ -79,21 +80,21 @@ static NOISE_SET: LazyLock<RegexSet> = LazyLock::new(|| set(NOISE.iter().map(|(l
 static CONSEQUENCE: LazyLock<Regex> = LazyLock::new(|| pattern(CONSEQUENCES));
 
 /// The report that a line is the first of.
-pub(super) fn find(line: &str) -> Option<Found> {
+pub(crate) fn find(line: &str) -> Option<Found> {
     HEADS_TABLE.find(line)
 }
 
 /// What a WARN() says.
-pub(super) fn message(line: &str) -> Option<Found> {
+pub(crate) fn message(line: &str) -> Option<Found> {
     MESSAGES_TABLE.find(line)
 }
 
 /// A better title for the fault in whose report the line stands.
-pub(super) fn detail(line: &str) -> Option<String> {
+pub(crate) fn detail(line: &str) -> Option<String> {
     DETAILS_TABLE.iter().find_map(|(pattern, title)| Some(self::title(title, &pattern.captures(line)?)))
 }
 
-/// Fills in `$n`, a name, as it is, and `$1` and `$2`, free text, without what varies.
+/// Fills in `$n` (a name) as it is, and `$1` and `$2` (free text) without what varies.
 fn title(template: &str, captures: &Captures) -> String {
     let group = |group: Option<Match<'_>>| group.map_or("", |text| text.as_str()).to_owned();
     let mut title = template.replace("$n", &group(captures.name("n")));
@@ -105,13 +106,13 @@ fn title(template: &str, captures: &Captures) -> String {
     title
 }
 
-/// Whether a line tells of what a failed allocation leads to by right.
-pub(super) fn is_noise(line: &str) -> bool {
+/// Whether a line is what a failed allocation legally leads to.
+pub(crate) fn is_noise(line: &str) -> bool {
     NOISE_SET.is_match(line)
 }
 
 /// Whether a panic of that title only ends what another report began.
-pub(super) fn is_consequence(title: &str) -> bool {
+pub(crate) fn is_consequence(title: &str) -> bool {
     CONSEQUENCE.is_match(title)
 }
 
@@ -129,7 +130,7 @@ static VARYING: LazyLock<[(Regex, &'static str); 5]> = LazyLock::new(|| {
     ]
 });
 
-/// A text without what differs from one time to the next: tasks, addresses, numbers.
+/// A text without what varies: tasks, addresses, numbers.
 fn stable(text: &str) -> String {
     let mut text: String = text.chars().filter(|c| !c.is_control()).collect();
     for (pattern, instead) in VARYING.iter() {

@@ -138,6 +138,43 @@ const EXPECTED: &[(&str, &[(Kind, &str)])] = &[
     ("written/warning-6.19.txt", &[(Kind::Warning, "WARNING in dummy_warn")]),
     ("written/workqueue-lockup.txt", &[(Kind::Hang, "BUG: workqueue lockup")]),
     ("written/xfs-internal-error.txt", &[(Kind::Warning, "XFS: damaged metadata in xfs_free_ag_extent")]),
+    ("written/bad-page-owner.txt", &[(Kind::Oops, "BUG: Bad page state in dummy_get_page")]),
+    ("written/cache-duplicate.txt", &[(Kind::Warning, "kmem_cache: duplicate name dummy_cache")]),
+    ("written/debugfs-duplicate.txt", &[(Kind::Warning, "debugfs: duplicate filename")]),
+    ("written/fault-arm.txt", &[(Kind::Oops, "Unhandled fault: page domain fault in dummy_clear")]),
+    ("written/hung-rcu.txt", &[(Kind::Hang, "INFO: task hung in synchronize_rcu")]),
+    ("written/kmemleak-file.txt", &[(Kind::Leak, "leak of 96 bytes in dummy_leak")]),
+    (
+        "written/kmemleak-log.txt",
+        &[(Kind::Leak, "leak of 96 bytes in dummy_leak"), (Kind::Leak, "kmemleak: new suspected memory leaks")],
+    ),
+    ("written/kmsan.txt", &[(Kind::Oops, "KMSAN: kernel-infoleak in dummy_read_iter")]),
+    ("written/kobject-duplicate.txt", &[(Kind::Warning, "kobject: duplicate name")]),
+    (
+        "written/kobject-uninitialized.txt",
+        &[(Kind::Warning, "kobject: not initialized, yet kobject_put in dummy_exit")],
+    ),
+    ("written/lockdep-freed-4.14.txt", &[(Kind::Warning, "WARNING: held lock freed in dummy_free_locked")]),
+    ("written/null-arm64.txt", &[(Kind::Oops, "BUG: kernel NULL pointer dereference in dummy_read")]),
+    ("written/null-powerpc.txt", &[(Kind::Oops, "BUG: Kernel NULL pointer dereference in dummy_read")]),
+    ("written/null-riscv.txt", &[(Kind::Oops, "BUG: kernel NULL pointer dereference in dummy_read")]),
+    ("written/panic-on-warn.txt", &[(Kind::Warning, "WARNING in dummy_too_much")]),
+    ("written/percpu-ref.txt", &[(Kind::Warning, "percpu ref of dummy_release underflows")]),
+    ("written/preemption-disabled.txt", &[(Kind::Warning, "BUG: scheduling while atomic in dummy_leave_spin")]),
+    ("written/proc-duplicate.txt", &[(Kind::Warning, "proc: duplicate name in dummy_init")]),
+    ("written/ref-tracker-leak.txt", &[(Kind::Leak, "ref_tracker: leaked reference in inet_create")]),
+    (
+        "written/ref-tracker-released.txt",
+        &[(Kind::Warning, "ref_tracker: reference already released in dummy_close_again")],
+    ),
+    ("written/resource.txt", &[(Kind::Warning, "resource: a nonexistent one is freed")]),
+    ("written/stack-arm64.txt", &[(Kind::Oops, "BUG: kernel stack overflow in dummy_recurse")]),
+    ("written/stack-guard.txt", &[(Kind::Oops, "BUG: stack guard page was hit in dummy_odd")]),
+    ("written/sysfs-duplicate.txt", &[(Kind::Warning, "sysfs: duplicate filename in dummy_probe")]),
+    ("written/ubsan-5.7.txt", &[(Kind::Warning, "UBSAN: Undefined behaviour in dummy_index")]),
+    ("written/unwind-frame.txt", &[(Kind::Warning, "WARNING: kernel stack regs")]),
+    ("written/warning-7.3.txt", &[(Kind::Warning, "WARNING in dummy_warn")]),
+    ("written/warning-arm.txt", &[(Kind::Warning, "refcount_t: underflow; use-after-free in dummy_put")]),
 ];
 
 fn directory() -> PathBuf {
@@ -179,7 +216,9 @@ fn every_fixture_is_in_the_table() {
 #[test]
 fn titles_name_nothing_that_varies() {
     let varies = pattern(r"0x|[0-9a-f]{8}|\b\d{2,}\b|\bCPU");
-    for title in EXPECTED.iter().flat_map(|(_, expected)| *expected).map(|(_, title)| title) {
+    let titles = EXPECTED.iter().flat_map(|(_, expected)| *expected).map(|(_, title)| title);
+    // A lost object's size tells it from others.
+    for title in titles.filter(|title| !title.starts_with("leak of ")) {
         assert!(!varies.is_match(title), "{title}");
     }
 }
@@ -188,9 +227,9 @@ fn titles_name_nothing_that_varies() {
 #[test]
 fn extent_of_a_splat() {
     let text = "[    1.000000] before\n\
-        [    2.000000] ------------[ cut here ]------------\n\
-        [    2.000001] dummy: odd\n\
-        [    2.000002] WARNING: CPU: 1 PID: 68 at drivers/misc/dummy.c:40 dummy_warn+0x12/0x20 [dummy]\r\n\
+        [    2.000000][   T68] ------------[ cut here ]------------\n\
+        [    2.000001][   T68] dummy: odd\n\
+        [    2.000002][   T68] WARNING: CPU: 1 PID: 68 at drivers/misc/dummy.c:40 dummy_warn+0x12/0x20 [dummy]\r\n\
         [    2.000003][   T68] ---[ end trace 0000000000000000 ]---\n\
         [    2.000004] after\n";
     let expected = "------------[ cut here ]------------\n\
@@ -233,7 +272,7 @@ fn feed(collector: &mut Collector, text: &str) -> Vec<String> {
     text.lines().for_each(|line| collector.feed(line));
     let new =
         collector.done.iter().chain(&collector.complaints).skip(if collector.done.is_empty() { before } else { 0 });
-    new.map(|complaint| complaint.title.clone()).collect()
+    new.map(|reported| reported.complaint.title.clone()).collect()
 }
 
 #[test]

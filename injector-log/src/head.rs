@@ -4,7 +4,7 @@ use super::Kind;
 
 /// How far a report reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(crate) enum Body {
     /// It is one line.
     Line,
     /// To the line `---[ end trace 0000000000000000 ]---`.
@@ -23,33 +23,43 @@ pub(super) enum Body {
 
 /// Where a report names who did it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Named {
+pub(crate) enum Named {
     /// `RIP:` and the first call trace.
     Stack,
     /// The same, of a CPU that is stuck.
     StuckStack,
-    /// Where a lock was taken or released (`at: func+…`), else the stack.
+    /// The same, of a task that waits.
+    WaitingStack,
+    /// The same, where a recursion used up the stack.
+    Recursion,
+    /// Who allocated the page, where the kernel knows it (page_owner), else the stack.
+    Owner,
+    /// Where the report's first lock was taken or released (`at: func+…`), else the stack.
     Locks,
     /// Only in its first lines: the pattern's group `f`, `workfn=func`, `last function: func`.
     Text,
+    /// The stack that the next line begins: who took a reference.
+    Users,
     /// Nowhere that is worth a name.
     Not,
 }
 
 /// What a report may be the consequence of, see `splat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// A checker found a bad access.
     Memory,
-    /// A counter or list is not what it can be.
+    /// A counter or list has an impossible value.
     Integrity,
-    /// The CPU did; the task ends here.
+    /// The CPU found a bad access; the task ends here.
     Fault,
     /// Atomic context where there should be none.
     Atomic,
     /// What is on the disk is damaged.
     Disk,
-    /// Something does not come to an end.
+    /// A name exists already.
+    Name,
+    /// Something does not end.
     Hang,
     /// The machine ends here.
     Panic,
@@ -59,10 +69,10 @@ pub(super) enum Class {
 
 /// A kind of report.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// Its first line. Group `f`: the function that it names.
     pub line: &'static str,
-    /// What it is called, see [`title()`]. ` in FUNCTION` is put behind it.
+    /// What it is called, see [`title()`]. ` in FUNCTION` follows.
     pub title: &'static str,
     pub kind: Kind,
     pub body: Body,
@@ -73,7 +83,7 @@ pub(super) struct Head {
     pub source: &'static str,
 }
 
-pub(super) const fn head(
+pub(crate) const fn head(
     line: &'static str,
     title: &'static str,
     (kind, class): (Kind, Class),
