@@ -28,11 +28,14 @@ struct Arguments {
     verb: Verb,
 }
 
+/// What clap's own complaints have, too.
+const EXIT_BAD_INPUT: u8 = 2;
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Install what building, booting and testing need (Debian packages, bpf-linker)
     Setup(setup::Setup),
-    /// Build a guest kernel from Debian's source, once; it is kept in the cache directory
+    /// Build a guest kernel of any series or version from Debian's source, once; it is kept in the cache directory
     Kernel(kernel::Verb),
     /// Compile the eBPF programs alone
     BuildEbpf(build_ebpf::BuildEbpf),
@@ -64,7 +67,11 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("xtask: {error:#}");
             let missing = error.is::<setup::NeedsInstall>() || error.is::<bench::HostLacks>();
-            if missing { ExitCode::from(setup::EXIT_MISSING as u8) } else { ExitCode::FAILURE }
+            match () {
+                () if missing => ExitCode::from(setup::EXIT_MISSING as u8),
+                () if error.is::<kernel::BadInput>() => ExitCode::from(EXIT_BAD_INPUT),
+                () => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct Test {
     /// Guest tests only
     #[arg(long)]
     guest: bool,
-    /// Guest kernel, repeatable; default: 6.12 and 6.1
+    /// Guest kernel, repeatable; default: 7.3 and 6.1
     #[arg(long)]
     kernel: Vec<KernelChoice>,
     /// How the injector attaches in guests where a test does not say it; repeatable; default: auto, and on the first kernel
