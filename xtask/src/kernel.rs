@@ -16,7 +16,7 @@ use clap::Args;
 use archive::Archive;
 use fragment::Fragment;
 pub use spec::{NEWEST, OLDEST, Spec};
-use version::Series;
+pub use version::Series;
 
 /// The user has asked for something that can't be had: exit status 2, as for a wrong argument.
 #[derive(Debug)]

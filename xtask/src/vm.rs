@@ -18,7 +18,7 @@ use injector_guest::{Accelerator, BootError, Command, Initramfs, Machine, Outcom
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::guest_root::{self, Contents};
-use crate::kernel::{Kernel, NEWEST, OLDEST, Spec};
+use crate::kernel::{Kernel, Spec};
 use crate::module;
 use crate::process;
 use crate::setup;
@@ -47,13 +47,6 @@ impl KernelChoice {
             }
             KernelChoice::Image(path) => Ok((path.clone(), Kernel::of_image(path))),
         }
-    }
-}
-
-impl KernelChoice {
-    /// Those that tests run on where nothing else is said.
-    pub fn for_tests() -> Vec<Self> {
-        [NEWEST, OLDEST].map(|series| Self::Guest(Spec::plain(series))).into()
     }
 }
 
