@@ -2,6 +2,7 @@
 
 mod bench;
 mod build_ebpf;
+mod fixture;
 mod guest_root;
 mod kernel;
 mod module;
@@ -45,6 +46,8 @@ enum Verb {
     Run(run::Run),
     /// Format, lint, and run all tests, on this machine and in guests
     Test(test::Test),
+    /// Write down what a guest's kernel says of itself, for the tests that need no guest
+    Fixture(fixture::Fixture),
     /// Measure what the injector costs, in guests or on this machine
     Bench(bench::Bench),
     /// Measure how much work the programs are for the kernel's verifier, in guests
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Vm(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
+        Verb::Fixture(verb) => verb.run().map(|()| 0),
         Verb::Bench(verb) => verb.run().map(|()| 0),
         Verb::Verify(verb) => verb.run().map(|()| 0),
     };
