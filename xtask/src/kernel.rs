@@ -15,7 +15,7 @@ use clap::Args;
 
 use archive::Archive;
 use fragment::Fragment;
-pub use spec::{NEWEST, OLDEST, Spec};
+pub use spec::{DEFAULT, NEWEST, OLDEST, Spec};
 pub use version::Series;
 
 /// The user has asked for something that can't be had: exit status 2, as for a wrong argument.

@@ -27,7 +27,7 @@ use libtest::Tally;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --kernel: all guest tests on 7.3 and 6.1; on 6.12, if it is built already, backend_choice (attach in \
+    after_help = "Without --kernel: all guest tests on 6.12 and 6.1; on 7.3, if it is built already, backend_choice (attach in \
 both ways) and sweep. What was left out is said before the last line."
 )]
 pub struct Test {

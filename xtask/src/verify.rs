@@ -23,7 +23,7 @@ const PROGRAM: &str = "/usr/bin/injector-verify";
     after_help = "The guest test `verifier` fails when a number in tests/verifier.json has grown by more than 10 %."
 )]
 pub struct Verify {
-    /// Guest kernel, repeatable; default: 7.3 and 6.1
+    /// Guest kernel, repeatable; default: 6.12 and 6.1
     #[arg(long)]
     kernel: Vec<KernelChoice>,
     /// Write tests/verifier.json anew

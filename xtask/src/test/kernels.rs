@@ -1,17 +1,13 @@
 //! Which kernels a test run uses, and how much of it each of them gets.
 //!
 //! The first run on a new machine has an hour, and each kernel takes about 12 minutes to build and 15 to test on two
-//! processors. So the default is the newest and the oldest series in full, and of the one between a few tests, if somebody
-//! has built it here already.
+//! processors. So the default is two series in full, and of the newest a few tests, if somebody has built it here already.
 
 use super::guests::Backend;
-use crate::kernel::{NEWEST, OLDEST, Series, Spec};
+use crate::kernel::{DEFAULT, NEWEST, OLDEST, Spec};
 use crate::vm::KernelChoice;
 
-/// The series that gets a few tests.
-const BETWEEN: Series = Series::new(6, 12);
-
-/// These tests: how the hooks are attached, in both ways, and a sweep.
+/// The tests of the newest series: how the hooks are attached, in both ways, and a sweep.
 const FEW: [(&str, Backend); 3] =
     [("backend_choice", Backend::Auto), ("backend_choice", Backend::FmodRet), ("sweep", Backend::Auto)];
 
@@ -59,16 +55,16 @@ impl Kernels {
 
     /// Without a name. `all`: also the kernel that must be built for it.
     pub fn default(all: bool) -> Self {
-        Self::with(all || Spec::plain(BETWEEN).cached().is_some())
+        Self::with(all || Spec::plain(NEWEST).cached().is_some())
     }
 
-    fn with(between: bool) -> Self {
+    fn with(newest: bool) -> Self {
         let mut kernels = Self::named(&in_full());
-        if between {
-            kernels.used.push((KernelChoice::Guest(Spec::plain(BETWEEN)), Extent::Few));
+        if newest {
+            kernels.used.push((KernelChoice::Guest(Spec::plain(NEWEST)), Extent::Few));
         } else {
             kernels.left_out = Some(format!(
-                "kernel {BETWEEN} was left out: it is not built here. `cargo xtask kernel {BETWEEN}` builds it for the next \
+                "kernel {NEWEST} was left out: it is not built here. `cargo xtask kernel {NEWEST}` builds it for the next \
                  run, --all builds it in this one (12 minutes)"
             ));
         }
@@ -78,7 +74,7 @@ impl Kernels {
 
 /// The kernels that get all tests by default.
 pub fn in_full() -> [KernelChoice; 2] {
-    [NEWEST, OLDEST].map(|series| KernelChoice::Guest(Spec::plain(series)))
+    [DEFAULT, OLDEST].map(|series| KernelChoice::Guest(Spec::plain(series)))
 }
 
 #[cfg(test)]
@@ -91,13 +87,13 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_comes_first_and_the_one_between_is_not_built_for_a_few_tests() {
-        let full = [("7.3".to_owned(), Extent::First), ("6.1".to_owned(), Extent::All)];
+    fn the_newest_is_not_built_for_a_few_tests() {
+        let full = [("6.12".to_owned(), Extent::First), ("6.1".to_owned(), Extent::All)];
         let without = Kernels::with(false);
         assert_eq!(names(&without), full);
-        assert!(without.left_out.is_some_and(|text| text.contains("cargo xtask kernel 6.12")));
+        assert!(without.left_out.is_some_and(|text| text.contains("cargo xtask kernel 7.3")));
         let with = Kernels::with(true);
-        assert_eq!(names(&with), [&full[..], &[("6.12".to_owned(), Extent::Few)]].concat());
+        assert_eq!(names(&with), [&full[..], &[("7.3".to_owned(), Extent::Few)]].concat());
         assert_eq!(with.left_out, None);
     }
 
