@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the sweeps in the guests are asked to end, and those that don't are ended.
+//! Ctrl-C and SIGTERM: sweeps in guests are asked to end, and guests whose sweep does not end are killed.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use std::{
 use injector_guest::protocol::Request;
 use nix::sys::signal::{SigSet, Signal};
 
-/// A sweep that is asked to end finishes its call, resets its workload and writes what it did.
+/// How long a sweep has that is asked to end: it finishes its system call, resets its workload and writes its records.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Who is running, and whether it is to go on.
+/// The guests that run, and whether they shall end.
 #[derive(Clone, Default)]
 pub struct Interrupt {
     state: Arc<Mutex<State>>,
@@ -30,11 +30,11 @@ struct State {
 }
 
 impl Interrupt {
-    /// Takes SIGINT and SIGTERM from here on, for the rest of this process's life.
+    /// Handles SIGINT and SIGTERM from here on, as long as this process lives.
     pub fn watch() -> Self {
         let this = Self::default();
         let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
-        // Before other threads are started: they inherit it, so only the one below gets the signals.
+        // Before other threads start: they inherit the mask, so only the thread below gets the signals.
         if signals.thread_block().is_ok() {
             let watcher = this.clone();
             thread::spawn(move || {
@@ -50,7 +50,7 @@ impl Interrupt {
         this
     }
 
-    /// A guest is about to boot; false: it had better not.
+    /// Registers a guest that is about to boot. False: it must not boot, since all shall end.
     pub fn enter(&self, job: u32, requests: Sender<Request>, stop: &Arc<AtomicBool>) -> bool {
         let mut state = self.state();
         if !state.ending {
@@ -59,17 +59,17 @@ impl Interrupt {
         !state.ending
     }
 
-    /// The guest of this job is gone.
+    /// Removes the guest of this job, which is gone.
     pub fn leave(&self, job: u32) {
         self.state().guests.remove(&job);
     }
 
-    /// Whether all are to end.
+    /// Whether all shall end.
     pub fn is_ending(&self) -> bool {
         self.state().ending
     }
 
-    /// Asks all to end, and sees to it that they do.
+    /// Asks all to end, and kills those that still run after the grace time.
     pub fn end_all(&self) {
         let mut state = self.state();
         if std::mem::replace(&mut state.ending, true) {
@@ -111,7 +111,7 @@ mod tests {
         assert!(interrupt.enter(0, sender.clone(), &stop));
         interrupt.end_all();
         assert_eq!(requests.try_recv(), Ok(Request::Signal { number: 2 }));
-        assert!(!stop.load(Ordering::SeqCst), "it has time to end by itself");
+        assert!(!stop.load(Ordering::SeqCst), "it has time to end");
         assert!(!interrupt.enter(1, sender, &Arc::default()));
         interrupt.stop_all();
         assert!(stop.load(Ordering::SeqCst));
