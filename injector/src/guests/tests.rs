@@ -59,7 +59,7 @@ fn a_guest_gets_its_part_of_the_sweep_and_the_journal() {
     assert_eq!(guest, expected);
     plan.guests.engine = "virtme-ng".parse().unwrap();
     let spared: Vec<String> = plan.for_guest(0, "j", &command).spared.iter().map(ToString::to_string).collect();
-    assert_eq!(spared, ["p9_*", "v9fs_*"]);
+    assert_eq!(spared, ["p9_*", "v9fs_*", "netfs_*"]);
 }
 
 #[test]
