@@ -73,7 +73,8 @@ impl ReplayArgs {
         let Self { journal, finding, tries, hang, keep_going, backend, guests } = self;
         let (backend, sites, spared) = (backend.backend.unwrap_or_default(), Vec::new(), Vec::new());
         let plan = ReplayPlan { journal, finding, tries, sites, hang, keep_going, backend, spared, port: false };
-        Ok((plan, guests.into_guests()?))
+        // A damaged kernel of this machine can't be replaced between tries, so a process of its own would be of no use.
+        Ok((plan, guests.into_guests()?.filter(|guests| guests.engine.boots())))
     }
 }
 
