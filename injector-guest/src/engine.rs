@@ -49,14 +49,14 @@ pub enum Root {
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// The engine's program is missing or cannot be started.
-    #[error("{program}: {source} ({remedy})")]
+    #[error("{program}: {error} ({remedy})")]
     Program {
         /// The program.
         program: &'static str,
         /// How to get it.
         remedy: &'static str,
         /// What went wrong.
-        source: io::Error,
+        error: io::Error,
     },
     /// The guest ended, or said nothing, before the command could start.
     #[error("the guest did not boot: {reason}\n{console}")]

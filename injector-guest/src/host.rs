@@ -58,7 +58,7 @@ pub fn run(spec: &GuestSpec, launch: Launch, ports: &Ports, streams: Streams) ->
     let started = Instant::now();
     let Launch { process, program, remedy, console } = launch;
     let (mut process, outputs) =
-        Process::start(process, console).map_err(|source| BootError::Program { program, remedy, source })?;
+        Process::start(process, console).map_err(|error| BootError::Program { program, remedy, error })?;
     let (events, received) = mpsc::channel();
     let copies = log.map(|log| Box::new(log) as Box<dyn Write + Send>).into_iter().chain(streams.console).collect();
     let console = read_console(outputs.console, copies, events.clone());

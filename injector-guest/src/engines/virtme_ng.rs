@@ -167,8 +167,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_virtme_ng_says_how_to_get_it() {
-        let error =
-            BootError::Program { program: PROGRAM, remedy: REMEDY, source: std::io::ErrorKind::NotFound.into() };
+        let error = BootError::Program { program: PROGRAM, remedy: REMEDY, error: std::io::ErrorKind::NotFound.into() };
         let text = error.to_string();
         assert!(text.starts_with("vng: ") && text.contains("pip install virtme-ng"), "{text}");
     }
