@@ -13,6 +13,10 @@ use std::{
 
 use injector_guest::protocol::Request;
 use nix::sys::signal::{SigSet, Signal};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
 
 /// How long a sweep has that is asked to end: it finishes its system call, resets its workload and writes its records.
 const GRACE: Duration = Duration::from_secs(20);
@@ -30,15 +34,16 @@ struct State {
 }
 
 impl Interrupt {
-    /// Handles SIGINT and SIGTERM from here on, as long as this process lives.
+    /// Handles SIGINT and SIGTERM from here on, as long as this process lives. Other threads may run already, and need not block
+    /// these signals.
     pub fn watch() -> Self {
         let this = Self::default();
-        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
-        // Before other threads start: they inherit the mask, so only the thread below gets the signals.
-        if signals.thread_block().is_ok() {
+        if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
             let watcher = this.clone();
             thread::spawn(move || {
-                while signals.wait().is_ok() {
+                // The process may have been started with both blocked.
+                let _ = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]).thread_unblock();
+                for _ in signals.forever() {
                     if watcher.is_ending() {
                         watcher.stop_all();
                     } else {
@@ -115,6 +120,30 @@ mod tests {
         assert!(!interrupt.enter(1, sender, &Arc::default()));
         interrupt.stop_all();
         assert!(stop.load(Ordering::SeqCst));
+    }
+
+    /// In a process of its own, since a signal comes to all tests of a process.
+    #[test]
+    fn a_signal_is_handled_although_other_threads_do_not_block_it() {
+        const VARIABLE: &str = "INJECTOR_TEST_SIGNAL";
+        if std::env::var_os(VARIABLE).is_none() {
+            let test = "guests::interrupt::tests::a_signal_is_handled_although_other_threads_do_not_block_it";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let status = child.args(["--exact", test]).env(VARIABLE, "1").status().unwrap();
+            assert!(status.success(), "{status}");
+            return;
+        }
+        // As the thread of a progress bar, which is there before guests are.
+        thread::spawn(|| thread::sleep(Duration::from_secs(5)));
+        let interrupt = Interrupt::watch();
+        nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGTERM).unwrap();
+        for _ in 0..500 {
+            if interrupt.is_ending() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the signal came to nobody");
     }
 
     #[test]
