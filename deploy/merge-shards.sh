@@ -1,9 +1,9 @@
 #!/bin/sh
-# merge-shards.sh RESULTS SHARDS: one journal and its reports from the journals that run-shard.sh left in RESULTS:
+# merge-shards.sh RESULTS SHARDS: merges the journals that run-shard.sh left in RESULTS, and writes reports:
 # merged.jsonl, report.txt, report.html, report.xml (JUnit).
 #
-# Ends with the code of `injector report`: 0 nothing found, 1 findings. With 2 when shards are missing: what is there is
-# merged and reported all the same.
+# The exit code is that of `injector report`: 0 no findings, 1 findings. It is 2 when shards are missing; the others are
+# merged and reported in any case.
 set -u
 
 die() {

@@ -1,15 +1,15 @@
 #!/bin/sh
-# run-shard.sh RESULTS [OPTIONS…] -- CMD…: one shard of `injector sweep OPTIONS -- CMD`, as an engine starts it.
+# run-shard.sh RESULTS [OPTIONS…] -- CMD…: one shard of `injector sweep OPTIONS -- CMD`, for CI systems.
 #
 # Which shard it is comes from the environment:
 #   SHARD, SHARDS                    anything: from 0, and how many
 #   JOB_COMPLETION_INDEX, SHARDS     Kubernetes, Indexed Job; SHARDS must be the job's `completions`
 #   CI_NODE_INDEX, CI_NODE_TOTAL     GitLab, `parallel: N`; from 1
-# The journal is RESULTS/sweep.I.jsonl. If it is there already, from a try that was cut off, the sweep goes on with it.
+# The journal is RESULTS/sweep.I.jsonl. If it exists, from a run of this script that was cut off, the sweep resumes it.
 #
-# Ends with 0 when the shard is done, whatever it found: findings are for the merged report (merge-shards.sh), and no
-# engine should do a shard again because of them. Else with the injector's own code: 2 bad input and 3 something is
-# missing, which no other try will change; 4 interrupted and the rest, which it may.
+# The exit code is 0 when the shard is done, whatever it found: findings are for the merged report (merge-shards.sh), and
+# no CI system should retry a shard because of them. Otherwise it is the injector's own: 2 bad input and 3 something is
+# missing, which a retry does not change; 4 interrupted and others, which a retry may change.
 set -u
 
 die() {
@@ -37,7 +37,7 @@ elif [ -n "${CI_NODE_INDEX:-}" ]; then
 	number CI_NODE_INDEX "$CI_NODE_INDEX"
 	name=CI_NODE_INDEX-1 index=$((CI_NODE_INDEX - 1)) count=${CI_NODE_TOTAL:-}
 else
-	die "no engine says which shard this is: set SHARD (from 0) and SHARDS"
+	die "the environment does not say which shard this is: set SHARD (from 0) and SHARDS"
 fi
 number "$name" "$index"
 number "the number of shards (SHARDS or CI_NODE_TOTAL)" "$count"
@@ -45,14 +45,14 @@ number "the number of shards (SHARDS or CI_NODE_TOTAL)" "$count"
 
 journal=$results/sweep.$index.jsonl
 
-# With --jobs a shard has several journals: sweep.0.jsonl.1-of-2
+# With --jobs a shard has several journals: sweep.0.jsonl.1-of-2 and so on
 journals() {
 	for file in "$journal" "$journal".*-of-*; do
 		if [ -e "$file" ]; then echo "$file"; fi
 	done
 }
 
-# Whether each of them has come to its end. A code of 1 alone doesn't tell findings from an internal error.
+# Whether the sweep of each journal has ended. A code of 1 is either findings or an internal error.
 is_over() {
 	[ -n "$(journals)" ] || return 1
 	for file in "$journal" "$journal".*-of-*; do
@@ -68,13 +68,13 @@ if [ -n "$(journals)" ]; then resume=--resume; fi
 # shellcheck disable=SC2086
 injector sweep --shard "$index/$count" --journal "$journal" $resume "$@" &
 injector=$!
-# An engine that wants the place back tells the shell; the injector must end its guest and leave the journal whole.
+# A CI system that ends the job sends the shell a signal; the injector must end its guest and leave the journal whole.
 told=
 trap 'told=yes; kill -TERM $injector 2>/dev/null' TERM INT
 wait $injector
 status=$?
 while [ -n "$told" ]; do
-	# A signal ended the waiting, maybe not the injector. 127: it had ended, and was waited for.
+	# A signal ended the wait, but the injector may still run. 127: it had ended before.
 	told=
 	wait $injector
 	again=$?

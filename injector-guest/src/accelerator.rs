@@ -1,7 +1,7 @@
 //! Chooses between emulation and KVM.
 //!
 //! `/dev/kvm` may exist and not work (nested virtualization without support): QEMU then stops or spins. So KVM is
-//! used only after a trial boot under it went well, and the answer is remembered.
+//! used only after a trial boot under it has succeeded, and the result is remembered.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,45 +12,33 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{Machine, Streams};
-use crate::protocol::Command;
-use crate::qemu::Engine;
+use crate::spec::{Accelerator, GuestSpec};
 
 /// A working KVM boots in about a second.
 const TRIAL_TIME: Duration = Duration::from_secs(20);
 
-/// What trials of this process showed, by the kernel's image.
+/// Results of this process's trials, by the kernel's image.
 static TRIED: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
 
-/// What runs the guest.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Accelerator {
-    /// Software: always works.
-    #[default]
-    Emulation,
-    /// KVM where a trial boot shows that it works; the answer is kept in this directory.
-    Auto(PathBuf),
-}
-
-/// What a trial showed, and on what it depends.
+/// The result of a trial, and the host kernel that it is valid for.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Trial {
     host_kernel: String,
     works: bool,
 }
 
-/// An engine, and what to remember once it is known that the machine boots at all.
+/// Whether to use KVM, and the trial to remember once the guest has booted.
 pub(crate) struct Choice {
-    pub engine: Engine,
+    pub kvm: bool,
     unconfirmed: Option<(PathBuf, Trial)>,
 }
 
 impl Choice {
-    fn of(engine: Engine) -> Self {
-        Self { engine, unconfirmed: None }
+    fn of(kvm: bool) -> Self {
+        Self { kvm, unconfirmed: None }
     }
 
-    /// The machine did boot: what a trial showed was about KVM, and not about a kernel that never boots.
+    /// The guest has booted, so the trial showed something about KVM and not about a kernel that never boots.
     pub fn confirm(self) {
         if let Some((file, trial)) = self.unconfirmed {
             remember(&file, &trial);
@@ -58,29 +46,41 @@ impl Choice {
     }
 }
 
-pub(crate) fn choose(machine: &Machine) -> Choice {
-    let Accelerator::Auto(directory) = &machine.accelerator else {
-        return Choice::of(Engine::Tcg);
+/// Chooses for a guest. `boots_under_kvm` makes the trial: it boots this spec under KVM and tells whether a command ran.
+pub(crate) fn choose(spec: &GuestSpec, boots_under_kvm: impl FnOnce(&GuestSpec) -> bool) -> Choice {
+    let Accelerator::Auto(directory) = &spec.accelerator else {
+        return Choice::of(false);
     };
-    if machine.icount || OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
-        return Choice::of(Engine::Tcg);
+    if spec.icount || OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
+        return Choice::of(false);
     }
     let file = directory.join("kvm.json");
     let host_kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-    let engine = |works| if works { Engine::Kvm } else { Engine::Tcg };
     if let Some(works) = remembered(&file, &host_kernel) {
-        return Choice::of(engine(works));
+        return Choice::of(works);
     }
-    // Guests that are booted at the same time share a trial.
+    // Guests that boot at the same time share a trial.
     let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(works) = tried.get(&machine.kernel) {
-        return Choice { engine: engine(*works), unconfirmed: Some((file, Trial { host_kernel, works: *works })) };
+    if let Some(works) = tried.get(&spec.kernel) {
+        return Choice { kvm: *works, unconfirmed: Some((file, Trial { host_kernel, works: *works })) };
     }
     eprintln!("guest: trying whether KVM works here (once; at most {} s)", TRIAL_TIME.as_secs());
-    let works = boots_under_kvm(machine);
-    tried.insert(machine.kernel.clone(), works);
+    let works = boots_under_kvm(&trial(spec));
+    tried.insert(spec.kernel.clone(), works);
     eprintln!("guest: KVM {}", if works { "works" } else { "does not work: emulating" });
-    Choice { engine: engine(works), unconfirmed: Some((file, Trial { host_kernel, works })) }
+    Choice { kvm: works, unconfirmed: Some((file, Trial { host_kernel, works })) }
+}
+
+/// The same guest for a trial: it has little time and leaves no traces.
+fn trial(spec: &GuestSpec) -> GuestSpec {
+    GuestSpec {
+        boot_timeout: TRIAL_TIME,
+        timeout: Some(TRIAL_TIME),
+        share: None,
+        console_log: None,
+        accelerator: Accelerator::Emulation,
+        ..spec.clone()
+    }
 }
 
 fn remembered(file: &Path, host_kernel: &str) -> Option<bool> {
@@ -88,26 +88,12 @@ fn remembered(file: &Path, host_kernel: &str) -> Option<bool> {
     (trial.host_kernel == host_kernel).then_some(trial.works)
 }
 
-/// Not being able to remember costs another trial, no more.
+/// An error here only costs another trial.
 fn remember(file: &Path, trial: &Trial) {
     if let (Some(parent), Ok(text)) = (file.parent(), serde_json::to_vec(trial)) {
         let _ = fs::create_dir_all(parent);
         let _ = fs::write(file, text);
     }
-}
-
-fn boots_under_kvm(machine: &Machine) -> bool {
-    let trial = Machine {
-        boot_timeout: TRIAL_TIME,
-        timeout: Some(TRIAL_TIME),
-        share: None,
-        console_log: None,
-        accelerator: Accelerator::Emulation,
-        ..machine.clone()
-    };
-    // Which command does not matter: that one can be started does. A root without this file still reports a status.
-    let outcome = trial.boot_with(Engine::Kvm, &Command::new(["/bin/true"]), Streams::discard());
-    matches!(outcome, Ok(outcome) if matches!(outcome.verdict, crate::Verdict::Exited(_)))
 }
 
 #[cfg(test)]

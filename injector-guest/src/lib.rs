@@ -1,43 +1,47 @@
-//! Runs a command in a guest: a Linux kernel in QEMU, with its root in memory.
+//! Runs a command under a kernel: in a guest of QEMU or virtme-ng, or on this machine.
 //!
 //! ```no_run
-//! use injector_guest::{Command, Initramfs, Machine, Streams};
+//! use injector_guest::{Command, Engine, GuestSpec, Initramfs, Streams, engines::Qemu};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut root = Initramfs::new("target/release/injector-init".as_ref())?;
 //! root.program("/bin/busybox".as_ref(), "/bin/busybox")?;
 //! root.symlink("/bin/sh", "busybox");
 //! root.write("/tmp/root.cpio".as_ref())?;
-//! let machine = Machine::new("bzImage".as_ref(), vec!["/tmp/root.cpio".into()]);
-//! let outcome = machine.boot(&Command::new(["/bin/sh", "-c", "uname -r"]), Streams::inherit())?;
-//! println!("{}", outcome.verdict);
+//! let spec = GuestSpec::new("bzImage".as_ref(), vec!["/tmp/root.cpio".into()]);
+//! let run = Qemu.run(&spec, &Command::new(["/bin/sh", "-c", "uname -r"]), Streams::inherit())?;
+//! println!("{}", run.end);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The way data goes: [`Initramfs`] (what the guest has) and [`Command`] (what it runs) become the image that
-//! [`Machine::boot`] gives to QEMU. In the guest [`init`] is PID 1; it runs the command and talks [`protocol`] over virtio
-//! ports. The host listens to those and to the kernel's [`console`], and ends with a [`Verdict`]. The command itself may
-//! send data that must not be lost through a [`DataPort`].
+//! [`GuestSpec`] (with an [`Initramfs`], where the engine needs one) and [`Command`] go to an [`Engine`]; the [`engines`] are a
+//! table. In a guest, [`init`] runs the command, as PID 1 or as an agent, and talks [`protocol`] over virtio ports. On the host
+//! the `host` module listens to those and to the kernel's [`console`], until the [`GuestEnd`] is known. The command may send data
+//! that must not be lost through a [`DataPort`].
 
-pub mod accelerator;
+mod accelerator;
 pub mod console;
 pub mod cpio;
-mod data;
+mod drain;
+pub mod end;
+pub mod engine;
+pub mod engines;
+mod host;
 pub mod init;
 pub mod initramfs;
 pub mod libraries;
-pub mod machine;
 pub mod port;
 pub mod protocol;
-mod qemu;
 pub mod root;
-pub mod verdict;
-mod watch;
+pub mod spec;
+pub mod streams;
 
-pub use accelerator::Accelerator;
+pub use end::{GuestEnd, GuestRun};
+pub use engine::{BootError, Engine, Root};
+pub use engines::EngineChoice;
 pub use initramfs::Initramfs;
-pub use machine::{BootError, DIRECTORY_PREFIX, Machine, Streams};
 pub use port::DataPort;
 pub use protocol::Command;
-pub use verdict::{Outcome, Verdict};
+pub use spec::{Accelerator, GuestSpec};
+pub use streams::Streams;

@@ -1,14 +1,15 @@
-//! The guest's side of the virtio ports: found by name, and the one for data.
+//! The command's side of the ports: virtio ports are found by name; a command on this machine has a socket for its data.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::protocol::DATA_PORT;
+use crate::protocol::{DATA_PORT, DATA_SOCKET};
 
 /// The kernel's counters of a port, as `bytes_sent: N` lines (`port_debugfs_show()` of `drivers/char/virtio_console.c`).
 const COUNTERS: &str = "/sys/kernel/debug/virtio-ports";
@@ -19,7 +20,7 @@ const STORE_TIME: Duration = Duration::from_secs(120);
 /// How long the kernel may take to find the ports.
 const APPEARANCE_TIME: Duration = Duration::from_secs(15);
 
-/// The guest's end of the port for data, which the command opens itself. One process at a time can have it open.
+/// The command's end of the port for data. One process at a time can have it open.
 ///
 /// A write returns when the data is queued and the host was told of it, not when the host has it: for ports that are
 /// not consoles, `port_fops_write()` does not wait for the buffer to be consumed, blocking or not
@@ -37,8 +38,17 @@ impl DataPort {
     /// Opens the port.
     ///
     /// # Errors
-    /// There is no such port (this is no guest of [`Machine::boot`](crate::Machine::boot)), or it is open elsewhere.
+    /// There is no such port (no [`Engine`](crate::Engine) runs this process), or it is open elsewhere.
     pub fn open() -> io::Result<Self> {
+        if let Some(path) = std::env::var_os(DATA_SOCKET) {
+            let socket = UnixStream::connect(&path)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+            return Ok(Self {
+                file: OwnedFd::from(socket).into(),
+                sent: 0,
+                acknowledgements: Acknowledgements::default(),
+            });
+        }
         let (name, file) = open_by_name(DATA_PORT)?;
         // Earlier openers' bytes count too; without debugfs there is only one opener that may sync.
         let counters = fs::read_to_string(format!("{COUNTERS}/{name}")).unwrap_or_default();

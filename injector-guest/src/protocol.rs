@@ -20,14 +20,22 @@ pub const CONTROL_PORT: &str = "injector.control";
 /// `Streams::data`, a line with the number of bytes that it has had.
 pub const DATA_PORT: &str = "injector.data";
 
-/// What the guest is to run.
+/// Environment variable that names the socket for data, where a command runs on this machine and has no virtio ports.
+pub const DATA_SOCKET: &str = "INJECTOR_DATA_SOCKET";
+/// Environment variable that names the file with the [`Command`], where another program is the guest's PID 1.
+pub const AGENT_COMMAND: &str = "INJECTOR_AGENT_COMMAND";
+
+/// A command to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The program, found by PATH, and its arguments.
     pub argv: Vec<String>,
-    /// Added to the guest's environment (PATH, HOME, TERM).
+    /// Added to the environment that the engine gives it.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Where it starts; `/root` in a guest with a root of its own, else the caller's directory.
+    #[serde(default)]
+    pub directory: Option<String>,
     /// Whether the host gave a directory to mount.
     #[serde(default)]
     pub share: bool,
@@ -36,7 +44,7 @@ pub struct Command {
 impl Command {
     /// A command with the guest's own environment.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
-        Self { argv: argv.into_iter().map(Into::into).collect(), env: BTreeMap::new(), share: false }
+        Self { argv: argv.into_iter().map(Into::into).collect(), env: BTreeMap::new(), directory: None, share: false }
     }
 
     /// Sets a variable of the command's environment.

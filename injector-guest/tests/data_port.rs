@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use injector_guest::engines::Qemu;
 use injector_guest::root::{self, Image};
-use injector_guest::{BootError, Command, DataPort, Machine, Streams, Verdict};
+use injector_guest::{BootError, Command, DataPort, Engine, GuestEnd, GuestSpec, Streams};
 
 /// Finds the port; its device is $port then.
 const FIND: &str = "for port in /sys/class/virtio-ports/*; do read name < $port/name; \
@@ -56,7 +57,7 @@ impl Write for Kept {
 }
 
 struct Guest {
-    machine: Machine,
+    spec: GuestSpec,
     _image: Image,
 }
 
@@ -66,9 +67,9 @@ impl Guest {
         let mut root = root::base(env!("CARGO_BIN_EXE_injector-init").as_ref()).unwrap().root;
         root.program(&env::current_exe().unwrap(), SELF).unwrap();
         let image = Image::new(&root).unwrap();
-        let mut machine = Machine::new(&PathBuf::from(kernel), vec![image.path().to_owned()]);
-        machine.timeout = Some(Duration::from_secs(300));
-        Self { machine, _image: image }
+        let mut spec = GuestSpec::new(&PathBuf::from(kernel), vec![image.path().to_owned()]);
+        spec.timeout = Some(Duration::from_secs(300));
+        Self { spec, _image: image }
     }
 }
 
@@ -90,15 +91,15 @@ fn a_line_is_there_although_the_kernel_panics_at_once() {
     let mut guest = Guest::new();
     let boots = env::var("INJECTOR_BOOTS").ok().and_then(|boots| boots.parse().ok()).unwrap_or(3);
     for boot in 0..boots {
-        guest.machine.files = vec![("/said".to_owned(), format!("this is boot {boot}\n").into_bytes())];
+        guest.spec.files = vec![("/said".to_owned(), format!("this is boot {boot}\n").into_bytes())];
         let data = Kept::default();
         let (streams, _, live) = to(&data);
         // One shell without forks: nothing but two system calls lies between the line and the panic.
         let script = format!("{FIND}; read line < /said; exec 3>/proc/sysrq-trigger; echo $line > $port; echo c >&3");
-        let outcome = guest.machine.boot(&shell(&script), streams).unwrap();
-        assert!(matches!(outcome.verdict, Verdict::Panic(_)), "{:?}", outcome.verdict);
+        let run = Qemu.run(&guest.spec, &shell(&script), streams).unwrap();
+        assert!(matches!(run.end, GuestEnd::Panic(_)), "{:?}", run.end);
         assert_eq!(data.text(), format!("this is boot {boot}\n"), "boot {boot} of {boots}");
-        let console = outcome.console;
+        let console = run.console;
         assert!(console.contains("sysrq triggered crash"), "{console}");
         assert!(live.text().contains("sysrq triggered crash"));
     }
@@ -114,8 +115,8 @@ fn what_is_flushed_is_stored_on_a_slow_host_and_after_a_panic() {
     let script = format!(
         "{FIND}; echo first > $port; INJECTOR_IN_GUEST=1 {SELF} --ignored --exact in_the_guest && echo c > /proc/sysrq-trigger"
     );
-    let outcome = guest.machine.boot(&shell(&script), streams).unwrap();
-    assert!(matches!(outcome.verdict, Verdict::Panic(_)), "{:?} {}", outcome.verdict, output.text());
+    let run = Qemu.run(&guest.spec, &shell(&script), streams).unwrap();
+    assert!(matches!(run.end, GuestEnd::Panic(_)), "{:?} {}", run.end, output.text());
     let mut expected = b"first\n".to_vec();
     expected.extend(every_byte());
     expected.extend(b"second");
@@ -149,6 +150,6 @@ fn a_full_disk_ends_the_guest() {
     let guest = Guest::new();
     let data = Kept { full: true, ..Kept::default() };
     let (streams, ..) = to(&data);
-    let error = guest.machine.boot(&shell(&format!("{FIND}; echo x > $port; sleep 250")), streams).unwrap_err();
+    let error = Qemu.run(&guest.spec, &shell(&format!("{FIND}; echo x > $port; sleep 250")), streams).unwrap_err();
     assert!(matches!(error, BootError::Data { .. }), "{error}");
 }

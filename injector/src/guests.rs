@@ -1,22 +1,24 @@
-//! `injector sweep --vm`: a controller on the host that has the sweep done in guests, and outlives them.
+//! Sweeps in guests: a controller on the host has an engine boot guests that do the sweep, and outlives them.
 //!
-//! In each guest this same program is `/init` and runs `injector sweep --journal-port`. Its records come through a virtio
-//! port, are appended to the journal on the host and synced there, and only then acknowledged ([`book`]). When a guest
-//! goes down, the controller says so in the journal ([`witness`] has what its console said last) and boots another one that
-//! goes on where the journal ends. What a guest's end means is decided in [`decide`].
+//! Each guest runs `injector execute` with a plan file ([`handover`]). Its records come through a port, are appended to the
+//! journal on the host and synced there, and only then acknowledged ([`host_journal`]). When a guest goes down, the controller
+//! records why ([`console_tail`] has the end of its console) and boots another one, which goes on where the journal ends.
+//! [`decide`] says what a guest's end means.
 //!
 //! Several jobs are several guests, each with a part of the sites (`--shard`) and a journal of its own.
 
-mod book;
+mod console_tail;
+mod contents;
 mod decide;
-mod guest;
+pub mod handover;
+mod host_journal;
 mod interrupt;
 mod job;
+mod output;
 mod replay;
-mod show;
-mod witness;
 
 use std::{
+    ffi::OsString,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -24,107 +26,141 @@ use std::{
     time::{Duration, Instant},
 };
 
-use injector_guest::{Accelerator, BootError, Machine, root::RootError};
+use injector_guest::{Accelerator, BootError, GuestSpec, root::RootError};
 
-use crate::journal::{self, Incompatible, Journal, ReadError, WriteError, record::Shard};
+use crate::{
+    journal::{self, Incompatible, Journal, ReadError, WriteError},
+    plan::{
+        StackPattern,
+        sweep::{self as sweep_plan, Guests, Shard, SweepPlan},
+    },
+};
 
+use contents::Contents;
 use interrupt::Interrupt;
+pub use output::{Line, Show};
 pub use replay::Replays;
-pub use show::{Line, Show};
 
-/// Exit status (EX_TEMPFAIL) of a sweep in a guest whose kernel is damaged: it wants to go on in another one.
-pub const REBOOT_WANTED: i32 = 75;
+/// Exit status (EX_TEMPFAIL) of a sweep in a guest whose kernel is damaged: it can go on in another guest.
+pub const REBOOT_WANTED: i32 = exit::REBOOT;
 
-/// Where a sweep in a guest finds the journal so far.
-pub const GUEST_JOURNAL: &str = "/injector-journal.jsonl";
+/// The exit codes that a sweep in a guest and the controller agree on.
+mod exit {
+    pub const OK: i32 = 0;
+    pub const FINDINGS: i32 = 1;
+    pub const USAGE: i32 = 2;
+    pub const MISSING: i32 = 3;
+    pub const INTERRUPTED: i32 = 4;
+    pub const REBOOT: i32 = 75;
+    /// A shell's, for a program that could not be started.
+    pub const NOT_STARTED: i32 = 127;
+}
 
-/// What to do.
+/// The name of the controller's file with the journal so far.
+const JOURNAL_FILE: &str = "journal.jsonl";
+/// The name of the controller's file with the plan.
+const PLAN_FILE: &str = "plan.json";
+
+/// A sweep in guests.
 #[derive(Clone, Debug)]
 pub struct VmPlan {
-    /// The kernel's image (bzImage).
-    pub image: PathBuf,
-    /// How many guests at a time, from 1. Each does a part of the sites.
-    pub jobs: u32,
-    /// Memory of each guest, MiB; its root is in it.
-    pub memory_mb: u32,
-    /// Processors of each guest.
-    pub cpus: u32,
+    /// What boots.
+    pub guests: Guests,
+    /// The sweep: all of it, of which each guest gets a part. A workload that is a file of this machine is put into guests with
+    /// a root of their own.
+    pub sweep: SweepPlan,
     /// Emulation or KVM.
     pub accelerator: Accelerator,
-    /// The injector: /init and /usr/bin/injector of the guests.
+    /// The injector's file: /init and /usr/bin/injector of guests with a root of their own.
     pub injector: PathBuf,
-    /// Files and directories of this machine, and where they go in the guests.
-    pub added: Vec<(PathBuf, String)>,
-    /// Programs of this machine that the guests are to have.
-    pub programs: Vec<String>,
-    /// More words for the kernels' command line.
-    pub append: Vec<String>,
-    /// Options of the sweep in the guests: neither those for the journal, nor `--shard` and `--budget`.
-    pub options: Vec<String>,
-    /// When the time is up; each guest is told what is left of it.
+    /// When the sweep's budget is used up; each guest gets the rest.
     pub until: Option<Instant>,
-    /// The workload. If its first word is a file of this machine, the guests get it.
-    pub command: Vec<String>,
     /// The journal. With several jobs, each has its own beside it; see [`journals`].
     pub journal: PathBuf,
-    /// The part of all sites that this machine does.
-    pub shard: Option<Shard>,
     /// How long a guest may show no sign of life.
     pub stall: Duration,
     /// How long a guest may take to boot.
     pub boot_timeout: Duration,
     /// How many times a job may boot again.
     pub reboots_max: u32,
-    /// Where the last guest's console goes, for looking at; `{}` stands for the job.
+    /// A file for the console of the last guest; `{}` in its name stands for the job.
     pub console_log: Option<String>,
 }
 
 impl VmPlan {
-    /// One guest with two processors and 2 GiB, under KVM where that works; up to 10,000 boots.
+    /// This sweep in these guests, under KVM where that works, with up to 10,000 boots. The budget starts to run now.
     ///
     /// # Errors
     /// This program's file can't be found.
-    pub fn new(image: &Path, command: Vec<String>, journal: &Path) -> io::Result<Self> {
+    pub fn new(sweep: SweepPlan, guests: Guests, journal: &Path) -> io::Result<Self> {
         Ok(Self {
-            image: image.to_owned(),
-            jobs: 1,
-            memory_mb: 2048,
-            cpus: 2,
             accelerator: Accelerator::Auto(cache_directory()),
             injector: std::env::current_exe()?,
-            added: Vec::new(),
-            programs: Vec::new(),
-            append: Vec::new(),
-            options: Vec::new(),
-            until: None,
-            command,
+            until: sweep.budget.map(|budget| Instant::now() + budget),
             journal: journal.to_owned(),
-            shard: None,
             // Emulated guests are slow, and several may share a processor of this machine.
             stall: Duration::from_secs(120),
             boot_timeout: Duration::from_secs(300),
             reboots_max: 10_000,
             console_log: None,
+            guests,
+            sweep,
         })
     }
 
-    /// What the guests of a job run. Sites are told apart by signature modulo the number of parts, so the parts of
-    /// a part are parts too.
+    /// The part of the sites that a job does. Sites are told apart by signature modulo the number of parts, so a part of a part
+    /// is a part, too.
     fn shard(&self, job: u32) -> Option<Shard> {
-        let Shard { index, count } = self.shard.unwrap_or(Shard { index: 0, count: 1 });
-        let all = Shard { index: index + count * job, count: count * self.jobs };
+        let Shard { index, count } = self.sweep.shard.unwrap_or(Shard { index: 0, count: 1 });
+        let all = Shard { index: index + count * job, count: count * self.guests.jobs };
         (all.count > 1).then_some(all)
+    }
+
+    /// What the next guest of a job does.
+    fn for_guest(&self, job: u32, so_far: &str, command: &[OsString]) -> SweepPlan {
+        // A guest that is too late still records what is left undone.
+        let left = |until: Instant| until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        SweepPlan {
+            command: command.to_vec(),
+            journal: sweep_plan::Journal::Port { so_far: so_far.into() },
+            shard: self.shard(job),
+            budget: self.until.map(left),
+            spared: self.spared(),
+            ..self.sweep.clone()
+        }
+    }
+
+    /// What must not fail, or the engine's guests cannot go on.
+    fn spared(&self) -> Vec<StackPattern> {
+        let engine = self.guests.engine.spared().iter().filter_map(|pattern| pattern.parse().ok());
+        self.sweep.spared.iter().cloned().chain(engine).collect()
+    }
+
+    /// What the engine boots for a job.
+    fn spec(&self, contents: &Contents, job: u32) -> GuestSpec {
+        let kernel = self.guests.image.clone().unwrap_or_default();
+        let mut spec = GuestSpec::new(&kernel, contents.images());
+        spec.cpus = self.guests.cpus;
+        spec.memory_mb = self.guests.memory_mb;
+        spec.accelerator = self.accelerator.clone();
+        spec.append = self.guests.append.clone();
+        // Without it KASAN reports the first error only.
+        spec.append.push("kasan_multi_shot".to_owned());
+        spec.stall = self.stall;
+        spec.boot_timeout = self.boot_timeout;
+        spec.console_log = self.console_log.as_ref().map(|path| PathBuf::from(path.replace("{}", &job.to_string())));
+        spec
     }
 }
 
-/// As `injector-build` has it, which is not there at run time.
+/// The same directory as `injector_build::cache_dir()`, which is for build time only.
 fn cache_directory() -> PathBuf {
     let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from).join(".cache");
     let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map_or_else(home, PathBuf::from);
     cache.join("injector")
 }
 
-/// The journals that these jobs write: the named one, or of several jobs `NAME.0-of-4` and so on.
+/// The journals that these jobs write: the named one, or `NAME.0-of-4` and so on if there are several jobs.
 #[must_use]
 pub fn journals(journal: &Path, jobs: u32) -> Vec<PathBuf> {
     if jobs <= 1 {
@@ -138,10 +174,10 @@ pub fn journals(journal: &Path, jobs: u32) -> Vec<PathBuf> {
     (0..jobs).map(part).collect()
 }
 
-/// How it ended. The journals are whole, whatever happened.
+/// How a sweep in guests ended. The journals are whole in any case.
 #[derive(Debug)]
 pub struct VmEnd {
-    /// Each job, in order.
+    /// The jobs, in order.
     pub jobs: Vec<JobEnd>,
 }
 
@@ -150,13 +186,13 @@ pub struct VmEnd {
 pub struct JobEnd {
     /// Its journal.
     pub journal: PathBuf,
-    /// How many guests came up, and were not ended by an interrupt.
+    /// How many guests booted, without those that an interrupt ended.
     pub boots: u32,
     /// How many of them went down.
     pub crashes: u32,
-    /// Time spent booting.
+    /// How long the boots took together.
     pub booting: Duration,
-    /// Whether its sweep came to its end.
+    /// Why its sweep did not come to its end.
     pub result: Result<(), VmError>,
 }
 
@@ -167,10 +203,10 @@ impl VmEnd {
         self.jobs.iter().map(|job| job.journal.clone()).collect()
     }
 
-    /// What all jobs found. Of several, the united journal is also written to the name that the plan has for it.
+    /// Unites the jobs' journals. If there are several, the united journal is also written to the plan's journal file.
     ///
     /// # Errors
-    /// A journal can't be read, or the united one not be written.
+    /// A journal can't be read, or the united one can't be written.
     pub fn unite(&self, plan: &VmPlan) -> Result<Journal, VmError> {
         let written = self.jobs.iter().map(|job| &job.journal).filter(|journal| journal.exists());
         let mut journals = written.map(|journal| journal::read(journal)).collect::<Result<Vec<_>, _>>()?;
@@ -187,7 +223,7 @@ impl VmEnd {
         Ok(united)
     }
 
-    /// The gravest error, if any job has one. Those of jobs that were ended because another one failed come last.
+    /// The first error of a job that failed. An error of a job that was ended because another one failed comes last.
     pub fn error(&self) -> Option<&VmError> {
         let errors = self.jobs.iter().filter_map(|job| job.result.as_ref().err());
         errors.min_by_key(|error| matches!(error, VmError::Interrupted))
@@ -208,7 +244,7 @@ pub enum VmError {
     /// The guests' root can't be put together.
     #[error("the guest's root: {0}")]
     Root(#[from] RootError),
-    /// A program that the user named.
+    /// A program that the user named is missing.
     #[error("there is no program {0} on this machine, nor in the guest")]
     NoProgram(String),
     /// The parts of a journal are those of another number of jobs.
@@ -219,56 +255,62 @@ pub enum VmError {
         /// What was asked for.
         jobs: u32,
     },
-    /// The journal can't be gone on with.
+    /// The journal can't be resumed.
     #[error(transparent)]
     Unreadable(#[from] ReadError),
     /// The journal can't be written.
     #[error(transparent)]
     Journal(#[from] WriteError),
-    /// What a guest wrote could not be stored; the guest was ended.
+    /// What a guest sent could not be stored, so the guest was ended.
     #[error("{0}; the guest was ended, and the journal is whole up to there")]
     NotStored(io::Error),
     /// The jobs' journals are not of one sweep.
     #[error(transparent)]
     Apart(Incompatible),
-    /// This machine can't boot a guest at all.
+    /// The engine can't boot a guest on this machine.
     #[error(transparent)]
     Boot(BootError),
-    /// The kernel does not come up, or is none.
+    /// The kernel does not boot.
     #[error("{0}")]
     NotBooted(String),
-    /// The sweep in the guest said that something is missing.
+    /// The guest lacks something.
     #[error("the guest lacks what a sweep needs; its own messages say what{}", said(.0))]
     Prerequisites(String),
-    /// The sweep in the guest refused what it was given.
+    /// The sweep in the guest refused its input.
     #[error("the sweep in the guest refused to start; its own messages say why{}", said(.0))]
     Usage(String),
-    /// By the user, or because another job failed.
+    /// The user or a job that failed ended it.
     #[error("interrupted; the journal is whole, and --resume goes on")]
     Interrupted,
-    /// It does not get any further.
+    /// The last guests made no progress.
     #[error("{boots} guests in a row added nothing to the journal, the last one because {last}; the journal is whole")]
     NoProgress {
         /// How many.
         boots: u32,
-        /// What became of the last one.
+        /// How the last one ended.
         last: String,
     },
-    /// The bound was reached.
+    /// The bound of boots was reached.
     #[error(
         "{0} guests went down or asked for another one, which is the bound; the journal is whole, and --resume goes on"
     )]
     TooManyBoots(u32),
+    /// The kernel is damaged, and it is this machine's own.
+    #[error("the kernel is damaged: boot this machine again, and go on with --resume")]
+    Damaged,
+    /// The plan can't be written as a file.
+    #[error("can't write the plan for the guests: {0}")]
+    Handover(serde_json::Error),
 }
 
-/// The last thing that a guest's sweep said.
+/// The last line that a guest's sweep printed, to end an error with.
 fn said(line: &str) -> String {
     if line.is_empty() { String::new() } else { format!(": {line}") }
 }
 
 impl VmError {
-    /// What `injector` exits with: 2 for bad input, 3 for what this machine or the guest lacks, 4 for a sweep that began
-    /// and stopped early with its journal whole.
+    /// The exit code: bad input, something that this machine or the guest lacks, or a sweep that stopped early with its journal
+    /// whole.
     #[must_use]
     pub fn exit_code(&self) -> i32 {
         match self {
@@ -279,46 +321,49 @@ impl VmError {
             | Self::Unreadable(_)
             | Self::Apart(_)
             | Self::Journal(WriteError::Exists(_) | WriteError::Locked(_) | WriteError::Changed(_))
-            | Self::Usage(_) => 2,
-            Self::Root(_) | Self::Boot(_) | Self::NotBooted(_) | Self::Prerequisites(_) => 3,
+            | Self::Handover(_)
+            | Self::Usage(_) => exit::USAGE,
+            Self::Root(_) | Self::Boot(_) | Self::NotBooted(_) | Self::Prerequisites(_) => exit::MISSING,
             Self::Journal(_)
             | Self::NotStored(_)
             | Self::Interrupted
             | Self::NoProgress { .. }
-            | Self::TooManyBoots(_) => 4,
+            | Self::TooManyBoots(_) => exit::INTERRUPTED,
+            Self::Damaged => exit::REBOOT,
         }
     }
 
-    /// The other jobs would meet the same.
+    /// Whether the other jobs would fail, too.
     fn concerns_all(&self) -> bool {
         !matches!(self, Self::NoProgress { .. } | Self::TooManyBoots(_))
     }
 }
 
-/// Sweeps in guests until all jobs are done. SIGINT and SIGTERM end the guests in order, the second at once.
+/// Boots guests until all jobs are done. SIGINT and SIGTERM ask the sweeps in the guests to end; the second signal kills them.
 ///
-/// A journal that has something in it is gone on with; whether that was wanted is the caller's to check.
+/// A journal that exists is resumed. The caller checks whether the user wants that.
 ///
 /// # Errors
-/// Nothing was booted. What became of the jobs later is in the [`VmEnd`].
+/// No guest was booted. Later errors of jobs are in the [`VmEnd`].
 pub fn run(plan: &VmPlan, show: &Show) -> Result<VmEnd, VmError> {
-    let file = fs::File::open(&plan.image).and_then(|file| file.metadata());
-    match file {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Err(VmError::Image { path: plan.image.clone(), source: io::Error::other("it is no file") }),
-        Err(source) => return Err(VmError::Image { path: plan.image.clone(), source }),
+    if let Some(image) = &plan.guests.image {
+        let failed = |source| VmError::Image { path: image.clone(), source };
+        let metadata = fs::File::open(image).and_then(|file| file.metadata()).map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(failed(io::Error::other("it is no file")));
+        }
     }
-    other_jobs(&plan.journal, plan.jobs)?;
-    let guest = guest::Guest::new(plan, show)?;
+    other_jobs(&plan.journal, plan.guests.jobs)?;
+    let contents = Contents::new(plan, show)?;
     let interrupt = Interrupt::watch();
-    let journals = journals(&plan.journal, plan.jobs);
+    let journals = journals(&plan.journal, plan.guests.jobs);
     let jobs = thread::scope(|scope| {
-        let started: Vec<_> = (0..plan.jobs.max(1))
+        let started: Vec<_> = (0..plan.guests.jobs.max(1))
             .zip(&journals)
             .map(|(job, journal)| {
-                let (guest, interrupt) = (&guest, &interrupt);
+                let (contents, interrupt) = (&contents, &interrupt);
                 scope.spawn(move || {
-                    let end = job::Job::new(plan, guest, interrupt, show, job, journal).run();
+                    let end = job::Job::new(plan, contents, interrupt, show, job, journal).run();
                     if end.result.as_ref().is_err_and(VmError::concerns_all) {
                         interrupt.end_all();
                     }
@@ -334,7 +379,7 @@ pub fn run(plan: &VmPlan, show: &Show) -> Result<VmEnd, VmError> {
     Ok(VmEnd { jobs })
 }
 
-/// Writes a file as a whole: what was there before stays until the new one is on the disk.
+/// Replaces a file: the old one stays until the new one is on the disk.
 fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -345,7 +390,7 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     fs::rename(new, path)
 }
 
-/// Refuses to begin anew beside what other jobs have done.
+/// Refuses to begin beside journals of another number of jobs.
 fn other_jobs(journal: &Path, jobs: u32) -> Result<(), VmError> {
     let ours = journals(journal, jobs);
     let name = journal.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -362,19 +407,6 @@ fn other_jobs(journal: &Path, jobs: u32) -> Result<(), VmError> {
         }
     }
     Ok(())
-}
-
-/// How a guest is made, for those who boot one.
-fn machine(plan: &VmPlan, root: &Path, job: u32) -> Machine {
-    let mut machine = Machine::new(&plan.image, vec![root.to_owned()]);
-    machine.cpus = plan.cpus;
-    machine.memory_mb = plan.memory_mb;
-    machine.accelerator = plan.accelerator.clone();
-    machine.append = plan.append.clone();
-    machine.stall = plan.stall;
-    machine.boot_timeout = plan.boot_timeout;
-    machine.console_log = plan.console_log.as_ref().map(|path| PathBuf::from(path.replace("{}", &job.to_string())));
-    machine
 }
 
 #[cfg(test)]

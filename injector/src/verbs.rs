@@ -5,7 +5,6 @@ use std::{
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
@@ -53,7 +52,7 @@ pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Re
     let name = match &plan.journal {
         Where::New(path) | Where::Resume(path) => path,
         // The host has the journal, and makes the report.
-        Where::Port { .. } => return Ok(exit_code(stopped, false)),
+        Where::Port { .. } | Where::None => return Ok(exit_code(stopped, false)),
     };
     let mut report = Report::new(&state, &name.display().to_string());
     let lines = look_up_lines(&mut report, stacks(reports), &search);
@@ -88,10 +87,10 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
     let (path, resume) = match &plan.journal {
         Where::New(path) => (path, false),
         Where::Resume(path) => (path, true),
-        Where::Port { .. } => anyhow::bail!("a guest has no guests: --vm and --journal-port exclude each other"),
+        Where::Port { .. } | Where::None => anyhow::bail!("a guest has no guests: a defect of the injector"),
     };
     let search = Search {
-        image: Some(guests.image.clone()),
+        image: guests.image.clone(),
         modules: guests.added.iter().map(|(file, _)| file.clone()).collect(),
         ..search(reports.vmlinux.as_deref())
     };
@@ -101,7 +100,7 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
     if !resume && let Some(there) = parts.iter().chain([path]).find(|path| path.exists()) {
         return Err(journal::WriteError::Exists(there.clone()).into());
     }
-    let plan = vm_plan(plan, guests, path)?;
+    let plan = vm_plan(plan.clone(), guests.clone(), path)?;
     let end = vm::run(&plan, &shown())?;
     let merged = end.unite(&plan)?;
     let state = State::of(&merged);
@@ -120,24 +119,8 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
     Ok(exit_code(None, report.has_findings()))
 }
 
-fn vm_plan(plan: &SweepPlan, guests: &Guests, journal: &Path) -> Result<VmPlan> {
-    let Guests { image, jobs, memory_mb, cpus, added, programs, append } = guests;
-    let command = plan.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let vm = VmPlan::new(image, command, journal).context("can't find this program's own file for the guests")?;
-    // Without it KASAN reports the first error only.
-    let append = append.iter().cloned().chain(["kasan_multi_shot".to_owned()]).collect();
-    Ok(VmPlan {
-        jobs: *jobs,
-        memory_mb: *memory_mb,
-        cpus: *cpus,
-        added: added.clone(),
-        programs: programs.clone(),
-        append,
-        options: SweepPlan { budget: None, ..plan.clone() }.options(),
-        until: plan.budget.map(|budget| Instant::now() + budget),
-        shard: plan.shard,
-        ..vm
-    })
+fn vm_plan(plan: SweepPlan, guests: Guests, journal: &Path) -> Result<VmPlan> {
+    VmPlan::new(plan, guests, journal).context("can't find this program's own file for the guests")
 }
 
 /// What guests and their controller say, on standard error; between that, on a terminal, what is waited for.
@@ -368,7 +351,7 @@ pub fn replay(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
 fn replay_vm(path: &Path, again: &Again, guests: &Guests) -> Result<VmPlan> {
     let command = again.begin.workload.command.iter().map(Into::into).collect();
     let sweep = SweepPlan::new(command, Where::Resume(path.to_owned()));
-    vm_plan(&sweep, &Guests { jobs: 1, ..guests.clone() }, path)
+    vm_plan(sweep, Guests { jobs: 1, ..guests.clone() }, path)
 }
 
 /// Boots as many guests as it takes.

@@ -15,7 +15,8 @@ use std::{
 };
 
 use injector_guest::{
-    Command, Machine, Streams, Verdict,
+    Command, Engine, GuestEnd, GuestSpec, Streams,
+    engines::Qemu,
     root::{self, Image},
 };
 use serde_json::Value;
@@ -54,14 +55,14 @@ fn boot() -> (String, Vec<String>) {
     root.symlink("/usr/bin/injector", "/init");
     root.file(&path("INJECTOR_GUEST_MODULES").join("injector_test.ko"), "/injector_test.ko").unwrap();
     let image = Image::new(&root).unwrap();
-    let mut machine = Machine::new(&path("INJECTOR_GUEST_KERNEL"), vec![image.path().to_owned()]);
+    let mut machine = GuestSpec::new(&path("INJECTOR_GUEST_KERNEL"), vec![image.path().to_owned()]);
     machine.timeout = Some(Duration::from_secs(300));
     machine.memory_mb = 3072;
     let (stdout, stderr) = (Kept::default(), Kept::default());
     let streams = Streams::to(Box::new(stdout.clone()), Box::new(stderr.clone()));
-    let outcome = machine.boot(&Command::new(["sh", "-c", SCRIPT]), streams).unwrap();
+    let outcome = Qemu.run(&machine, &Command::new(["sh", "-c", SCRIPT]), streams).unwrap();
     let (text, errors) = (stdout.text(), stderr.text());
-    assert_eq!(outcome.verdict, Verdict::Exited(0), "{text}\n{errors}");
+    assert_eq!(outcome.end, GuestEnd::Exited(0), "{text}\n{errors}");
     let (stext, lines) = text.split_once('\n').unwrap();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let failures = lines.iter().filter(|line| line["type"] == "failure");

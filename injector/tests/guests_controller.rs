@@ -2,7 +2,7 @@
 //! machine and the journal what a sweep may do.
 //!
 //! These boot guests, so they are asked for by name: `cargo xtask test` does it for each of its kernels, and by hand
-//! `INJECTOR_GUEST_KERNEL=path/to/bzImage cargo test -p injector --test vm_controller -- --ignored`.
+//! `INJECTOR_GUEST_KERNEL=path/to/bzImage cargo test -p injector --test guests_controller -- --ignored`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -16,20 +16,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use injector::sweep::{
+use injector::{
+    guests::{self, Show, VmEnd, VmError, VmPlan},
     journal::{
         Record,
         record::{Crash, CrashKind, Unreached},
     },
-    vm::{self, Show, VmEnd, VmError, VmPlan},
+    plan::sweep::{Guests, Journal, SweepPlan},
 };
-use injector_guest::Accelerator;
+use injector_guest::{Accelerator, EngineChoice};
 use nix::{
     sys::signal::{SigSet, Signal, kill},
     unistd::Pid,
 };
 
-/// The stand-in. Its last argument says what to do.
+/// The stand-in. The last word of the workload in its plan file says what to do.
 const SWEEP: &str = r#"#!/bin/sh
 for port in /sys/class/virtio-ports/*; do
     read name < $port/name
@@ -48,7 +49,9 @@ armed() { say '{"type":"armed","run":'$1',"level":"run","sites":["00000000000000
 ended() { say '{"type":"ended","run":'$1',"end":"finished","elapsed":1.0,"status":0}'; }
 complain() { echo "<1>$1" > /dev/kmsg; sleep 0.1; }
 crashes=$(grep -c '"type":"crash"' /injector-journal.jsonl 2>/dev/null)
-for scenario; do :; done
+[ "$1" = execute ] || exit 2
+scenario=$(sed 's/.*"command":\["true","\([a-z]*\)"\].*/\1/' "$2")
+shard=$(sed 's/.*"shard":{"index":\([0-9]*\),"count":\([0-9]*\)}.*/\1 of \2/' "$2")
 echo "scenario $scenario, $((crashes)) crashes before"
 case $scenario in
 refuses) echo "the journal is of another kernel" >&2; exit 2 ;;
@@ -91,7 +94,7 @@ repeats)
     armed $((crashes)) 1
     echo c > /proc/sysrq-trigger ;;
 parts)
-    say '{"type":"unreached","sites":[],"why":"'"$*"'"}'
+    say '{"type":"unreached","sites":[],"why":"'"$shard"'"}'
     say '{"type":"end","complete":true,"elapsed":1.0}'
     exit 0 ;;
 waits)
@@ -121,14 +124,16 @@ impl Run {
 
     fn at(directory: tempfile::TempDir, scenario: &str) -> Self {
         let kernel = env::var_os("INJECTOR_GUEST_KERNEL").expect("INJECTOR_GUEST_KERNEL names a bzImage");
-        let sweep = directory.path().join("sweep");
-        fs::write(&sweep, SWEEP).unwrap();
-        fs::set_permissions(&sweep, fs::Permissions::from_mode(0o755)).unwrap();
-        let command = vec!["true".to_owned(), scenario.to_owned()];
-        let mut plan = VmPlan::new(kernel.as_ref(), command, &directory.path().join("journal")).unwrap();
+        let stand_in = directory.path().join("injector");
+        fs::write(&stand_in, SWEEP).unwrap();
+        fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+        let journal = directory.path().join("journal");
+        let sweep = SweepPlan::new(vec!["true".into(), scenario.into()], Journal::New(journal.clone()));
+        let guests = Guests::new(EngineChoice::QEMU, Some(kernel.into()));
+        let mut plan = VmPlan::new(sweep, guests, &journal).unwrap();
         plan.injector = env!("CARGO_BIN_EXE_injector").into();
         plan.accelerator = Accelerator::Emulation;
-        plan.added = vec![(sweep, "/usr/bin/injector".to_owned())];
+        plan.guests.added = vec![(stand_in, "/usr/bin/injector".to_owned())];
         plan.stall = Duration::from_secs(20);
         Self { directory, plan, shown: Arc::default() }
     }
@@ -143,7 +148,7 @@ impl Run {
             println!("{line}");
             shown.lock().unwrap().push(line.to_string());
         });
-        vm::run(&self.plan, &show)
+        guests::run(&self.plan, &show)
     }
 
     fn was_shown(&self, text: &str) -> bool {
@@ -233,8 +238,9 @@ fn what_the_sweep_refuses_leaves_no_journal() {
 #[ignore = "boots guests"]
 fn an_image_that_does_not_boot_leaves_the_journal_alone() {
     let mut run = Run::new("parts");
-    run.plan.image = run.directory.path().join("bzImage");
-    fs::write(&run.plan.image, vec![7; 100_000]).unwrap();
+    let image = run.directory.path().join("bzImage");
+    run.plan.guests.image = Some(image.clone());
+    fs::write(&image, vec![7; 100_000]).unwrap();
     run.plan.boot_timeout = Duration::from_secs(10);
     let content = SWEEP.lines().find_map(|line| line.strip_prefix("begin='")?.strip_suffix('\'')).unwrap();
     fs::write(run.journal(), format!("{content}\n")).unwrap();
@@ -248,7 +254,7 @@ fn an_image_that_does_not_boot_leaves_the_journal_alone() {
 #[ignore = "boots guests"]
 fn two_jobs_have_their_parts_and_journals() {
     let mut run = Run::new("parts");
-    run.plan.jobs = 2;
+    run.plan.guests.jobs = 2;
     let end = run.run().unwrap();
     assert!(end.error().is_none(), "{:?}", end.error());
     for (job, path) in end.journals().iter().enumerate() {
@@ -257,10 +263,7 @@ fn two_jobs_have_their_parts_and_journals() {
             Record::Unreached(Unreached { why, .. }) => Some(why),
             _ => None,
         });
-        assert_eq!(
-            told.unwrap(),
-            format!("sweep --journal-port /injector-journal.jsonl --shard {job}/2 -- true parts")
-        );
+        assert_eq!(told.unwrap(), format!("{job} of 2"));
         assert!(run.was_shown(&format!("[{job}] scenario parts")));
     }
 }
@@ -269,9 +272,9 @@ fn two_jobs_have_their_parts_and_journals() {
 #[ignore = "boots guests"]
 fn the_sweep_itself_goes_through_a_guest() {
     let mut run = Run::new("");
-    run.plan.added.clear();
-    run.plan.command =
-        ["sh", "-c", "mkdir /root/a; echo b > /root/a/b; ln -s b /root/a/c; rm -r /root/a"].map(str::to_owned).into();
+    run.plan.guests.added.clear();
+    let workload = "mkdir /root/a; echo b > /root/a/b; ln -s b /root/a/c; rm -r /root/a";
+    run.plan.sweep.command = ["sh", "-c", workload].map(Into::into).into();
     run.plan.stall = Duration::from_secs(120);
     let end = run.run().unwrap();
     assert!(end.error().is_none(), "{:?}", end.error());

@@ -1,5 +1,5 @@
-//! A sweep in shards on engines that exist: deploy/ is called as they call it. The `injector` that it finds here only
-//! writes down how it was called, and leaves the journal that it was made to leave.
+//! A sweep in shards on CI systems: the scripts of deploy/ are called as these call them. The `injector` that they find here
+//! only records how it was called, and leaves the journal that the test gave it.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use injector::sweep::journal::{self, State};
+use injector::journal::{self, State};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -44,19 +44,19 @@ esac
 exit "$(cat "$STUB/code.$verb" 2>/dev/null || echo 0)"
 "#;
 
-struct Engine {
+struct CiSystem {
     directory: TempDir,
 }
 
-impl Engine {
+impl CiSystem {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let engine = Self { directory };
-        fs::create_dir(engine.path("results")).expect("made");
-        fs::create_dir(engine.path("bin")).expect("made");
-        fs::write(engine.path("bin/injector"), STUB).expect("written");
-        fs::set_permissions(engine.path("bin/injector"), fs::Permissions::from_mode(0o755)).expect("set");
-        engine
+        let ci = Self { directory };
+        fs::create_dir(ci.path("results")).expect("made");
+        fs::create_dir(ci.path("bin")).expect("made");
+        fs::write(ci.path("bin/injector"), STUB).expect("written");
+        fs::set_permissions(ci.path("bin/injector"), fs::Permissions::from_mode(0o755)).expect("set");
+        ci
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -72,7 +72,7 @@ impl Engine {
         fs::write(self.path(&format!("code.{verb}")), code.to_string()).expect("written");
     }
 
-    /// A process of the engine: nothing but these variables.
+    /// A process that the CI system starts, with these variables only.
     fn command(&self, script: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
         let mut command = Command::new(deploy(script));
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").expect("a path"));
@@ -120,51 +120,51 @@ fn called(shard: &str, journal: &str, resume: &str) -> String {
 /// As the Indexed Job does it: the pods side by side, each with its index; then the merge.
 #[test]
 fn an_indexed_job() {
-    let engine = Engine::new();
+    let ci = CiSystem::new();
     for shard in 0..2 {
-        engine.leaves(shard, &format!("ext4-{shard}-of-2.jsonl"));
+        ci.leaves(shard, &format!("ext4-{shard}-of-2.jsonl"));
     }
     let pods: Vec<_> = ["0", "1"]
         .iter()
         .map(|index| {
             let variables = [("JOB_COMPLETION_INDEX", *index), ("SHARDS", "2")];
-            engine.command("run-shard.sh", &variables, &COMMAND).spawn().expect("it can be run")
+            ci.command("run-shard.sh", &variables, &COMMAND).spawn().expect("it can be run")
         })
         .collect();
     for (index, pod) in pods.into_iter().enumerate() {
         let output = pod.wait_with_output().expect("it ends");
         assert_eq!(ended(&output), (0, format!("run-shard: shard {index}/2 is done\n")));
     }
-    assert_eq!(engine.calls(), [called("0/2", "sweep.0.jsonl", ""), called("1/2", "sweep.1.jsonl", "")]);
+    assert_eq!(ci.calls(), [called("0/2", "sweep.0.jsonl", ""), called("1/2", "sweep.1.jsonl", "")]);
 
-    let journals = ["sweep.0.jsonl", "sweep.1.jsonl"].map(|name| engine.path("results").join(name));
+    let journals = ["sweep.0.jsonl", "sweep.1.jsonl"].map(|name| ci.path("results").join(name));
     let journals = journals.map(|path| journal::read(&path).expect("a journal"));
     let counts = State::of(&journal::merge(&journals).expect("shards of one sweep")).counts();
     assert_eq!((counts.seen, counts.left, counts.elsewhere), (9, 0, 0));
 }
 
 #[test]
-fn other_engines() {
+fn other_ci_systems() {
     for (variables, shard) in [
         ([("SHARD", "3"), ("SHARDS", "4")], "3/4"),
         ([("CI_NODE_INDEX", "1"), ("CI_NODE_TOTAL", "4")], "0/4"),
         ([("CI_NODE_INDEX", "4"), ("CI_NODE_TOTAL", "4")], "3/4"),
     ] {
-        let engine = Engine::new();
-        assert_eq!(engine.run("run-shard.sh", &variables, &COMMAND).0, 0);
+        let ci = CiSystem::new();
+        assert_eq!(ci.run("run-shard.sh", &variables, &COMMAND).0, 0);
         let journal = format!("sweep.{}.jsonl", &shard[..1]);
-        assert_eq!(engine.calls(), [called(shard, &journal, "")]);
+        assert_eq!(ci.calls(), [called(shard, &journal, "")]);
     }
 }
 
 #[test]
 fn a_pod_that_is_started_again_goes_on() {
     for left in ["sweep.1.jsonl", "sweep.1.jsonl.0-of-2"] {
-        let engine = Engine::new();
-        fs::write(engine.path("results").join(left), "").expect("written");
+        let ci = CiSystem::new();
+        fs::write(ci.path("results").join(left), "").expect("written");
         let variables = [("JOB_COMPLETION_INDEX", "1"), ("SHARDS", "2")];
-        assert_eq!(engine.run("run-shard.sh", &variables, &COMMAND).0, 0);
-        assert_eq!(engine.calls(), [called("1/2", "sweep.1.jsonl", " [--resume]")], "{left}");
+        assert_eq!(ci.run("run-shard.sh", &variables, &COMMAND).0, 0);
+        assert_eq!(ci.calls(), [called("1/2", "sweep.1.jsonl", " [--resume]")], "{left}");
     }
 }
 
@@ -172,14 +172,14 @@ fn a_pod_that_is_started_again_goes_on() {
 fn codes() {
     let variables = [("SHARD", "0"), ("SHARDS", "2")];
     let run = |journal: Option<&str>, code: i32| {
-        let engine = Engine::new();
+        let ci = CiSystem::new();
         if let Some(journal) = journal {
-            engine.leaves(0, journal);
+            ci.leaves(0, journal);
         }
-        engine.ends_with("sweep", code);
-        engine.run("run-shard.sh", &variables, &COMMAND)
+        ci.ends_with("sweep", code);
+        ci.run("run-shard.sh", &variables, &COMMAND)
     };
-    // Findings don't make an engine try again.
+    // Findings don't make a CI system retry.
     assert_eq!(run(Some("nfs.jsonl"), 1), (0, "run-shard: shard 0/2 is done, with findings\n".to_owned()));
     // An internal error has the same code, but the sweep has not come to its end.
     assert_eq!(run(None, 1).0, 1);
@@ -190,11 +190,11 @@ fn codes() {
 
 #[test]
 fn an_eviction_reaches_the_injector() {
-    let engine = Engine::new();
-    fs::write(engine.path("sleeps"), "").expect("written");
+    let ci = CiSystem::new();
+    fs::write(ci.path("sleeps"), "").expect("written");
     let variables = [("JOB_COMPLETION_INDEX", "0"), ("SHARDS", "1")];
-    let pod = engine.command("run-shard.sh", &variables, &COMMAND).spawn().expect("it can be run");
-    while !engine.path("up").exists() {
+    let pod = ci.command("run-shard.sh", &variables, &COMMAND).spawn().expect("it can be run");
+    while !ci.path("up").exists() {
         std::thread::sleep(Duration::from_millis(10));
     }
     kill(Pid::from_raw(i32::try_from(pod.id()).expect("a pid")), Signal::SIGTERM).expect("it is there");
@@ -203,9 +203,9 @@ fn an_eviction_reaches_the_injector() {
 
 #[test]
 fn bad_environments() {
-    let engine = Engine::new();
+    let ci = CiSystem::new();
     for (variables, message) in [
-        (&[][..], "no engine says which shard this is: set SHARD (from 0) and SHARDS"),
+        (&[][..], "the environment does not say which shard this is: set SHARD (from 0) and SHARDS"),
         (&[("SHARD", "0")], "the number of shards (SHARDS or CI_NODE_TOTAL) is ``; it must be a number"),
         (&[("SHARD", "4"), ("SHARDS", "4")], "shard 4 of 4: the first is 0, the last 3"),
         (&[("SHARD", "-1"), ("SHARDS", "4")], "SHARD is `-1`; it must be a number"),
@@ -215,22 +215,22 @@ fn bad_environments() {
             "JOB_COMPLETION_INDEX is `$(reboot)`; it must be a number",
         ),
     ] {
-        let ended = engine.run("run-shard.sh", variables, &COMMAND);
+        let ended = ci.run("run-shard.sh", variables, &COMMAND);
         assert_eq!(ended, (2, format!("run-shard: {message}\n")));
     }
-    assert_eq!(engine.calls(), Vec::<String>::new());
+    assert_eq!(ci.calls(), Vec::<String>::new());
 }
 
 #[test]
 fn merging() {
-    let engine = Engine::new();
+    let ci = CiSystem::new();
     for name in ["sweep.0.jsonl", "sweep.1.jsonl.0-of-2", "sweep.1.jsonl.1-of-2", "sweep.10.jsonl"] {
-        fs::write(engine.path("results").join(name), "").expect("written");
+        fs::write(ci.path("results").join(name), "").expect("written");
     }
     let merge = |shards| {
-        let ended = engine.run("merge-shards.sh", &[], &[shards]);
-        let calls = engine.calls();
-        for entry in fs::read_dir(engine.directory.path()).expect("a directory") {
+        let ended = ci.run("merge-shards.sh", &[], &[shards]);
+        let calls = ci.calls();
+        for entry in fs::read_dir(ci.directory.path()).expect("a directory") {
             let path = entry.expect("an entry").path();
             if path.display().to_string().contains("called.") {
                 fs::remove_file(path).expect("removed");
@@ -244,13 +244,13 @@ fn merging() {
     assert_eq!(ended, (0, "the report\n".to_owned()));
     assert_eq!(calls, [&format!("[merge] [--output] [results/merged.jsonl] {all}"), report]);
 
-    engine.ends_with("report", 1);
+    ci.ends_with("report", 1);
     assert_eq!(merge("2").0, (1, "the report\n".to_owned()));
     let (ended, calls) = merge("3");
     assert_eq!(ended, (2, "the report\nmerge-shards: no journal of shard 2\n".to_owned()));
     assert_eq!(calls.len(), 2);
 
-    engine.ends_with("merge", 2);
+    ci.ends_with("merge", 2);
     let (ended, calls) = merge("2");
     assert_eq!((ended.0, calls.len()), (2, 1));
 }
@@ -291,14 +291,14 @@ fn the_manifest() {
     assert_eq!(rule["containerName"], container["name"]);
 
     // What the pod runs, run.
-    let engine = Engine::new();
+    let ci = CiSystem::new();
     let last = (shards - 1).to_string();
     let arguments: Vec<&str> =
         container["args"].as_sequence().expect("a list").iter().map(|word| word.as_str().expect("text")).collect();
     let count = shards.to_string();
     let variables = [("JOB_COMPLETION_INDEX", last.as_str()), ("SHARDS", count.as_str())];
-    assert_eq!(engine.run("run-shard.sh", &variables, &arguments).0, 0);
-    let call = &engine.calls()[0];
+    assert_eq!(ci.run("run-shard.sh", &variables, &arguments).0, 0);
+    let call = &ci.calls()[0];
     assert!(call.starts_with(&format!("[sweep] [--shard] [{last}/{count}] ")), "{call}");
     assert!(call.contains(" [--vm] [/kernel/bzImage] [--] "), "{call}");
 }
@@ -323,19 +323,19 @@ fn the_workflow() {
     assert!(merge.trim_end().ends_with(&format!("deploy/merge-shards.sh results {}", shards.len())), "{merge}");
 
     // What each runner runs, run, in a checkout.
-    let engine = Engine::new();
+    let ci = CiSystem::new();
     let commands = run["run"].as_str().expect("text");
-    std::os::unix::fs::symlink(deploy(""), engine.path("deploy")).expect("linked");
+    std::os::unix::fs::symlink(deploy(""), ci.path("deploy")).expect("linked");
     for (index, shard) in shards.iter().enumerate() {
         assert_eq!(shard.as_u64(), Some(index as u64));
         let output = Command::new("sh")
             .args(["-ec", commands])
-            .current_dir(engine.directory.path())
-            .env("STUB", engine.directory.path())
+            .current_dir(ci.directory.path())
+            .env("STUB", ci.directory.path())
             .envs([("SHARD", index.to_string()), ("SHARDS", shards.len().to_string())])
             .output()
             .expect("it can be run");
         assert_eq!(ended(&output), (0, format!("run-shard: shard {index}/{} is done\n", shards.len())));
     }
-    assert_eq!(engine.calls().len(), shards.len());
+    assert_eq!(ci.calls().len(), shards.len());
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use injector_guest::engines::Qemu;
 use injector_guest::root::Image;
-use injector_guest::{Command, Streams, Verdict};
+use injector_guest::{Command, Engine, GuestEnd, Streams};
 use serde_json::Value;
 
 use crate::guest_root::{self, Contents};
@@ -146,8 +147,8 @@ impl Bench {
         let output = Tee::quiet();
         let streams = Streams { stdout: Box::new(output.clone()), ..Streams::inherit() };
         let words = [PROGRAM, part.name].into_iter().chain(self.only.as_deref());
-        let outcome = machine.boot(&Command::new(words), streams)?;
-        if outcome.verdict != Verdict::Exited(0) {
+        let outcome = Qemu.run(&machine, &Command::new(words), streams)?;
+        if outcome.end != GuestEnd::Exited(0) {
             vm::report(&machine, &outcome);
             bail!("injector-bench {} did not end well", part.name);
         }

@@ -1,4 +1,4 @@
-//! `cargo xtask run`: the injector's main job, here if this kernel allows it, else in a guest.
+//! `cargo xtask run`: runs the injector on this machine if its kernel can be injected into, else in a guest.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,13 +11,13 @@ use crate::module;
 use crate::process;
 use crate::vm::{self, Guest, KernelChoice};
 
-/// Starts the injector, waits until it is armed, runs the workload, ends the injector: its summary is the end.
+/// Starts the injector, waits until it is armed, runs the workload and ends the injector, which then prints its summary.
 const DEMO: &str = "/workloads/run-demo.sh";
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without a CMD after --, the guest runs a workload of its own while the injector works on the whole \
-machine: NFS over loopback on ext4, and XFS.\n\nExample: cargo xtask run -- --gfp NOFS --order-lt 4 --prob 0.01"
+    after_help = "Without a CMD after --, the guest runs a workload of its own while the injector injects into the whole \
+guest: NFS over loopback on ext4, and XFS.\n\nExample: cargo xtask run -- --gfp NOFS --order-lt 4 --prob 0.01"
 )]
 pub struct Run {
     /// Use a guest even if this machine's kernel can be injected into
@@ -26,7 +26,7 @@ pub struct Run {
     /// Guest kernel, as for `cargo xtask kernel` (7.3, 6.1-debug, 6.12.107-1~deb12u1…), or the path of a bzImage
     #[arg(long, default_value_t)]
     kernel: KernelChoice,
-    /// What the injector is given; see injector --help
+    /// The injector's own arguments; see injector --help
     #[arg(last = true, required = true, value_name = "INJECTOR-ARGS")]
     arguments: Vec<String>,
 }
@@ -50,16 +50,17 @@ impl Run {
         let modules = kernel.as_ref().map(module::build).transpose()?.unwrap_or_default();
         let root = guest_root::build(&Contents { injector: Some(injector), modules, ..Contents::default() })?;
         let guest = Guest::new(image, &root)?;
-        let mut machine = guest.machine(&self.kernel.to_string())?;
-        machine.memory_mb = 2048;
-        vm::boot(&machine, &injector_guest::Command::new(guest_command(&self.arguments)))
+        let mut spec = guest.machine(&self.kernel.to_string())?;
+        spec.memory_mb = 2048;
+        vm::boot(&spec, &injector_guest::Command::new(guest_command(&self.arguments)))
     }
 }
 
 /// Whether this machine's kernel can be injected into.
 enum Host {
-    /// With the command that runs the injector as root.
+    /// It can: this command runs the injector as root.
     Ready(Command),
+    /// It cannot, for this reason.
     No(String),
 }
 
@@ -68,7 +69,7 @@ fn host(injector: &Path) -> Host {
     let command = || {
         let mut command = Command::new(if root { injector.as_os_str() } else { "sudo".as_ref() });
         if !root {
-            // Never asks for a password: the guest needs none.
+            // -n: sudo never asks for a password, since a guest needs none.
             command.arg("-n").arg(injector);
         }
         command
@@ -84,7 +85,7 @@ fn host(injector: &Path) -> Host {
     }
 }
 
-/// The injector itself if it is given a command, or does something else than injecting.
+/// The injector itself if its arguments name a command or another verb; else the demo.
 fn guest_command(arguments: &[String]) -> Vec<String> {
     let verb = arguments.first().is_some_and(|word| !word.starts_with('-'));
     let has_command = arguments.iter().any(|word| word == "--");

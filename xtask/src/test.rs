@@ -170,7 +170,7 @@ impl Test {
                 let mut cargo = process::cargo();
                 cargo.args(["test", "--no-fail-fast", "--package", "injector-guest", "--package", "injector"]);
                 cargo
-                    .args(["--test", "data_port", "--test", "vm_controller"])
+                    .args(["--test", "data_port", "--test", "guests_controller"])
                     .args(if modules.is_some() { &["--test", "boots"][..] } else { &[] })
                     // The planted defects are modules of our own kernels. Their sweeps take minutes: one kernel has to do.
                     .args(if extent == Extent::First && modules.is_some() { &["--test", "vm_sweep"][..] } else { &[] })

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use injector_guest::{Command, Streams, Verdict};
+use injector_guest::engines::Qemu;
+use injector_guest::{Command, Engine, GuestEnd, Streams};
 use serde_json::Value;
 
 use crate::guest_root::{self, Contents};
@@ -110,8 +111,8 @@ fn measure(guest: &Guest, kernel: &str) -> Result<Vec<Value>> {
     let machine = guest.machine(&format!("{kernel}-verify"))?;
     let output = Tee::quiet();
     let streams = Streams { stdout: Box::new(output.clone()), ..Streams::inherit() };
-    let outcome = machine.boot(&Command::new([PROGRAM]), streams)?;
-    if outcome.verdict != Verdict::Exited(0) {
+    let outcome = Qemu.run(&machine, &Command::new([PROGRAM]), streams)?;
+    if outcome.end != GuestEnd::Exited(0) {
         vm::report(&machine, &outcome);
         bail!("injector-verify did not end well on {kernel}");
     }

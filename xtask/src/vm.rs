@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use injector_guest::engines::Qemu;
 use injector_guest::protocol::Request;
 use injector_guest::root::{Image, parse_added};
-use injector_guest::{Accelerator, BootError, Command, Initramfs, Machine, Outcome, Streams, Verdict};
+use injector_guest::{Accelerator, BootError, Command, Engine, GuestEnd, GuestRun, GuestSpec, Initramfs, Streams};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::guest_root::{self, Contents};
@@ -24,13 +25,13 @@ use crate::process;
 use crate::setup;
 use crate::static_build;
 
-/// Exit status when the guest did not come up; what ends a running guest has 120 to 123 (see `Verdict::exit_code`).
+/// Exit status when the guest did not boot; a guest that ran and was lost has 120 to 123 (see `GuestEnd::exit_code`).
 const EXIT_BOOT_FAILED: i32 = 124;
 
-/// How many complaints of the kernel are repeated at the end; the console's log has all.
+/// How many of the kernel's complaints are shown at the end; the console's log has all.
 const SHOWN_COMPLAINTS: usize = 10;
 
-/// One that the project builds, or the user's own image.
+/// A guest kernel: one that the project builds, or the user's own image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelChoice {
     Guest(Spec),
@@ -81,7 +82,7 @@ impl FromStr for KernelChoice {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: CMD's own (128 + N when signal N ended it, 127 when it could not be started); \
-120 the guest's kernel panicked, 121 it stalled, 122 time-out, 123 it ended without a word, 124 it did not boot, 130 it was ended from outside.\n\n\
+120 the guest's kernel panicked, 121 it stalled, 122 time-out, 123 it ended without a status or a panic, 124 it did not boot, 130 it was ended from outside.\n\n\
 In the guest: busybox's programs, mkfs.*, mount.nfs and an NFS server, /usr/bin/injector, /lib/modules/injector_test.ko \
 and injector_defects.ko, /workloads; all of it in memory. Ctrl-C is sent to CMD; the third ends the guest.")]
 pub struct Vm {
@@ -94,13 +95,13 @@ pub struct Vm {
     /// Memory in MiB; the root is in it
     #[arg(long, value_name = "MB", default_value_t = 2048)]
     memory: u32,
-    /// Directory of this machine that is /share in the guest
+    /// A directory of this machine, mounted at /share in the guest
     #[arg(long, value_name = "DIR")]
     share: Option<PathBuf>,
     /// How long CMD may take: seconds, or 90s, 5m, 1h
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
-    /// Time counts executed instructions, on one processor: for measurements that repeat
+    /// Count time in executed instructions, on one processor: for measurements that repeat
     #[arg(long)]
     icount: bool,
     /// Also put this file (with its libraries) or directory into the guest
@@ -112,10 +113,10 @@ pub struct Vm {
     /// More words for the kernel's command line
     #[arg(long, value_name = "WORD")]
     append: Vec<String>,
-    /// Without the injector and the test modules
+    /// Leave out the injector and the test modules
     #[arg(long)]
     bare: bool,
-    /// What to run
+    /// The command to run
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<String>,
 }
@@ -136,17 +137,17 @@ impl Vm {
             contents.modules = kernel.as_ref().map(module::build).transpose()?.unwrap_or_default();
         }
         let guest = Guest::new(image, &guest_root::build(&contents)?)?;
-        let mut machine = guest.machine(&self.kernel.to_string())?;
-        machine.cpus = self.cpus;
-        machine.memory_mb = self.memory;
-        machine.share = self.share.as_deref().map(fs::canonicalize).transpose().context("--share")?;
-        machine.timeout = self.timeout;
-        machine.icount = self.icount;
+        let mut spec = guest.machine(&self.kernel.to_string())?;
+        spec.cpus = self.cpus;
+        spec.memory_mb = self.memory;
+        spec.share = self.share.as_deref().map(fs::canonicalize).transpose().context("--share")?;
+        spec.timeout = self.timeout;
+        spec.icount = self.icount;
         if self.icount {
-            machine.cpus = 1;
+            spec.cpus = 1;
         }
-        machine.append = self.append.clone();
-        boot(&machine, &Command::new(self.command.iter().cloned()))
+        spec.append = self.append.clone();
+        boot(&spec, &Command::new(self.command.iter().cloned()))
     }
 }
 
@@ -157,13 +158,13 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The injector, as one static file.
+/// Builds the injector as one static file.
 pub fn injector() -> Result<PathBuf> {
     setup::toolchain()?;
     static_build::binary("injector", "injector")
 }
 
-/// A kernel with a root: boots as often as wanted.
+/// A kernel with a root. It boots as often as wanted.
 pub struct Guest {
     image: PathBuf,
     root: Image,
@@ -174,25 +175,25 @@ impl Guest {
         Ok(Self { image, root: Image::new(root)? })
     }
 
-    /// A machine that logs its console under `name`.
-    pub fn machine(&self, name: &str) -> Result<Machine> {
+    /// What to boot; the console is logged under `name`.
+    pub fn machine(&self, name: &str) -> Result<GuestSpec> {
         let directory = process::target_dir().join("guest");
         fs::create_dir_all(&directory).with_context(|| format!("can't make {}", directory.display()))?;
         let name = name.rsplit('/').next().unwrap_or(name);
-        let mut machine = Machine::new(&self.image, vec![self.root.path().to_owned()]);
-        machine.accelerator = Accelerator::Auto(injector_build::cache_dir());
-        machine.console_log = Some(directory.join(format!("console-{name}.log")));
-        Ok(machine)
+        let mut spec = GuestSpec::new(&self.image, vec![self.root.path().to_owned()]);
+        spec.accelerator = Accelerator::Auto(injector_build::cache_dir());
+        spec.console_log = Some(directory.join(format!("console-{name}.log")));
+        Ok(spec)
     }
 }
 
-/// Boots, with this process's output and signals; the exit status to pass on.
-pub fn boot(machine: &Machine, command: &Command) -> Result<i32> {
+/// Boots with this process's output and signals, and returns the exit status to pass on.
+pub fn boot(spec: &GuestSpec, command: &Command) -> Result<i32> {
     let streams = streams_with_signals()?;
-    match machine.boot(command, streams) {
-        Ok(outcome) => {
-            report(machine, &outcome);
-            Ok(outcome.verdict.exit_code())
+    match Qemu.run(spec, command, streams) {
+        Ok(run) => {
+            report(spec, &run);
+            Ok(run.end.exit_code())
         }
         Err(error @ BootError::BootFailed { .. }) => {
             eprintln!("guest: {error}");
@@ -202,27 +203,27 @@ pub fn boot(machine: &Machine, command: &Command) -> Result<i32> {
     }
 }
 
-/// Says on standard error what the command's own output does not.
-pub fn report(machine: &Machine, outcome: &Outcome) {
-    eprintln!("{}", account(machine, outcome).join("\n"));
+/// Prints on standard error how the guest ended.
+pub fn report(spec: &GuestSpec, run: &GuestRun) {
+    eprintln!("{}", account(spec, run).join("\n"));
 }
 
-/// How the guest ended, and what its kernel complained of.
-pub fn account(machine: &Machine, outcome: &Outcome) -> Vec<String> {
-    let Outcome { verdict, boot, run, complaints, .. } = outcome;
+/// How the guest ended, and its kernel's complaints.
+pub fn account(spec: &GuestSpec, run: &GuestRun) -> Vec<String> {
+    let GuestRun { end, boot, run, complaints, .. } = run;
     let mut lines: Vec<String> = complaints
         .iter()
         .take(SHOWN_COMPLAINTS)
         .map(|complaint| format!("guest: its kernel said: {complaint}"))
         .collect();
-    if let Verdict::Panic(text) | Verdict::Reset(text) = verdict {
+    if let GuestEnd::Panic(text) | GuestEnd::Reset(text) = end {
         lines.push(text.clone());
     }
-    if !matches!(verdict, Verdict::Exited(_)) {
-        lines.push(format!("guest: verdict: {verdict}"));
+    if !matches!(end, GuestEnd::Exited(_)) {
+        lines.push(format!("guest: {end}"));
     }
-    if let Some(log) = &machine.console_log
-        && (!complaints.is_empty() || !matches!(verdict, Verdict::Exited(_)))
+    if let Some(log) = &spec.console_log
+        && (!complaints.is_empty() || !matches!(end, GuestEnd::Exited(_)))
     {
         lines.push(format!("guest: console: {}", log.display()));
     }
@@ -230,7 +231,7 @@ pub fn account(machine: &Machine, outcome: &Outcome) -> Vec<String> {
     lines
 }
 
-/// From here on Ctrl-C is for the command in the guest; the third, and SIGTERM, end the guest.
+/// From here on Ctrl-C goes to the command in the guest. The third Ctrl-C, or SIGTERM, ends the guest.
 fn streams_with_signals() -> Result<Streams> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     // Before any thread of the guest's is started: they all inherit it, so only the one below gets the signals.

@@ -1,11 +1,13 @@
-//! PID 1 of the guest: sets the machine up, runs the command, carries its output and status to the host.
+//! The guest's side: sets the guest up, runs the command, and carries its output and status to the host.
+//!
+//! It is PID 1 of a guest with a root of its own. In a guest that has another init (virtme-ng's), it is an agent: that init
+//! starts it, has mounted everything, and ends the guest after it.
 //!
 //! The kernel below it is being broken on purpose, so every system call here may fail for want of memory and is tried
 //! again, nothing panics, and what cannot be had (a mount that this kernel lacks) is said on the console and left out.
 //! The output goes through PID 1, and not from the command to the host's ports, because failures are never injected
 //! into PID 1: an output port that fails in a task under test would lose what the test said.
 
-mod copy;
 mod mounts;
 
 use std::fs;
@@ -26,8 +28,11 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::drain;
 use crate::port;
-use crate::protocol::{self, CONTROL_PORT, Command, DATA_PORT, Message, Request, STDERR_PORT, STDOUT_PORT};
+use crate::protocol::{
+    self, AGENT_COMMAND, CONTROL_PORT, Command, DATA_PORT, Message, Request, STDERR_PORT, STDOUT_PORT,
+};
 
 /// Threads of PID 1 need little; the default of 2 MiB each would be asked from a kernel that is short of memory.
 const STACK_SIZE: usize = 256 << 10;
@@ -35,19 +40,32 @@ const STACK_SIZE: usize = 256 << 10;
 /// A command that could not be started, as shells report it.
 const NOT_STARTED: i32 = 127;
 
-/// Whether this process was started as a guest's `/init`. Being PID 1 is not enough: in a container the main program is.
+/// Whether this process was started as a guest's `/init` or agent. Being PID 1 is not enough: in a container the main program
+/// is.
 pub fn is_wanted() -> bool {
-    process::id() == 1 && Path::new(protocol::COMMAND_FILE).exists()
+    is_agent() || (process::id() == 1 && Path::new(protocol::COMMAND_FILE).exists())
 }
 
-/// Is PID 1, for a program that was started as the guest's `/init`; ends with the machine.
+fn is_agent() -> bool {
+    std::env::var_os(AGENT_COMMAND).is_some()
+}
+
+/// Does the work of a guest's `/init` or agent. PID 1 ends with the guest; an agent exits with the command's status.
 pub fn main() -> ! {
     // A panic here would end PID 1, and the kernel with it; the message is all that is wanted of it.
-    let result = std::panic::catch_unwind(run);
-    match result {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => eprintln!("injector-init: {error}"),
-        Err(_) => eprintln!("injector-init: internal error"),
+    let status = match std::panic::catch_unwind(run) {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
+            eprintln!("injector-init: {error}");
+            NOT_STARTED
+        }
+        Err(_) => {
+            eprintln!("injector-init: internal error");
+            NOT_STARTED
+        }
+    };
+    if is_agent() {
+        process::exit(status);
     }
     power_off()
 }
@@ -57,8 +75,11 @@ pub(crate) fn mount_targets() -> impl Iterator<Item = &'static str> {
     mounts::targets()
 }
 
-fn run() -> io::Result<()> {
-    mounts::mount_all();
+/// The command's status.
+fn run() -> io::Result<i32> {
+    if !is_agent() {
+        mounts::mount_all();
+    }
     prepare_machine();
     let command = read_command()?;
     if command.share {
@@ -95,13 +116,15 @@ fn run() -> io::Result<()> {
     let _ = stdout.join();
     let _ = stderr.join();
     send(&control, &Message::Exit { status });
-    Ok(())
+    Ok(status)
 }
 
 fn prepare_machine() {
     // All messages of the kernel go to the console from here on; booting is quiet.
     write_setting("/proc/sys/kernel/printk", "7");
-    write_setting("/proc/sys/kernel/hostname", "injector-guest");
+    if !is_agent() {
+        write_setting("/proc/sys/kernel/hostname", "injector-guest");
+    }
     if let Err(error) = mounts::loopback_up() {
         eprintln!("injector-init: network interface lo: {error}");
     }
@@ -114,8 +137,9 @@ fn prepare_machine() {
 }
 
 fn read_command() -> io::Result<Command> {
-    let text = retry(|| fs::read(protocol::COMMAND_FILE))
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", protocol::COMMAND_FILE)))?;
+    let path = std::env::var_os(AGENT_COMMAND).unwrap_or_else(|| protocol::COMMAND_FILE.into());
+    let text = retry(|| fs::read(&path))
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     Ok(serde_json::from_slice(&text)?)
 }
 
@@ -130,7 +154,7 @@ fn start(command: &Command, stdout: OwnedFd, stderr: OwnedFd) -> Result<i32, ()>
         .envs([("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root")])
         .envs([("TERM", "dumb"), ("USER", "root"), ("SHELL", "/bin/sh")])
         .envs(&command.env)
-        .current_dir("/root")
+        .current_dir(command.directory.as_deref().unwrap_or("/root"))
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(stdout)
@@ -168,7 +192,7 @@ fn start_copy(
     ended: &Arc<AtomicBool>,
 ) -> io::Result<thread::JoinHandle<()>> {
     let ended = Arc::clone(ended);
-    spawn(name, move || copy::until_drained(from, to, &ended))
+    spawn(name, move || drain::until_drained(from, to, &ended))
 }
 
 fn start_heartbeat(control: Arc<fs::File>) -> io::Result<()> {

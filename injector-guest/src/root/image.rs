@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::initramfs::{Initramfs, InitramfsError};
-use crate::machine::DIRECTORY_PREFIX;
+use crate::spec::DIRECTORY_PREFIX;
 
 /// Begins the names of roots among the temporary files.
 const PREFIX: &str = "injector-root-";

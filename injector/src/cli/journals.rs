@@ -1,4 +1,4 @@
-//! Verbs that work on journals: `sites`, `replay`, `minimize`, `merge`, `report`; on runs: `report`, `diff`; and `step`.
+//! Verbs that work on journals (`sites`, `replay`, `minimize`, `merge`, `report`), on runs (`report`, `diff`), and `step`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,20 +8,20 @@ use clap::Args;
 
 use super::backend::BackendArg;
 use super::reports::{Reports, RunReports};
-use super::sweep::GuestArgs;
+use super::sweep::{GuestArgs, GuestsError};
 use crate::plan::duration;
 use crate::plan::sweep::Guests;
 use crate::sweep::replay::ReplayPlan;
 
 /// Show the allocation sites that a workload reaches, by module
 #[derive(Args)]
-#[command(after_help = "Either of a journal, or of a command, which is then run a few times without any failure.")]
+#[command(after_help = "Give either a journal or a command. The command runs a few times, and nothing fails.")]
 pub(super) struct SitesArgs {
     /// A sweep's journal
     #[arg(value_name = "JOURNAL", required_unless_present = "command", conflicts_with = "command")]
     pub(super) journal: Option<PathBuf>,
 
-    /// Each site with its stack
+    /// Show each site with its stack
     #[arg(short, long)]
     pub(super) verbose: bool,
 
@@ -38,10 +38,10 @@ pub(super) struct SitesArgs {
     pub(super) command: Vec<OsString>,
 }
 
-/// Try a sweep's finding again, by itself
+/// Try to reproduce a finding of a sweep
 #[derive(Args)]
-#[command(after_help = "Exit codes: 0 it was reproduced, 1 it was not, 2 bad input, 3 something is missing, \
-4 interrupted, 75 the kernel is damaged before all tries were made")]
+#[command(after_help = "Exit codes: 0 the finding was reproduced, 1 it was not, 2 bad input, 3 something is missing, \
+4 interrupted, 75 the kernel was damaged before all tries were made")]
 pub(super) struct ReplayArgs {
     /// The sweep's journal
     journal: PathBuf,
@@ -49,50 +49,43 @@ pub(super) struct ReplayArgs {
     /// The finding: its id, or the beginning of its title
     finding: String,
 
-    /// How often
+    /// How many tries
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     tries: u32,
 
-    /// Only these sites, by signature, instead of the finding's
-    #[arg(long, value_name = "SITE,…", value_delimiter = ',', hide = true)]
-    sites: Vec<crate::sweep::journal::Signature>,
-
-    /// A task that does not come back from the kernel for this long hangs
+    /// A task hangs that does not return from the kernel for this long
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
     hang: Duration,
 
-    /// Go on with a kernel that has crashed a task
+    /// Go on after the kernel has crashed a task
     #[arg(long)]
     keep_going: bool,
 
     #[command(flatten)]
     backend: BackendArg,
 
-    /// Results go to the host
-    #[arg(long, hide = true)]
-    journal_port: bool,
-
     #[command(flatten)]
     guests: GuestArgs,
 }
 
 impl ReplayArgs {
-    pub(super) fn into_plan(self) -> (ReplayPlan, Option<Guests>) {
-        let Self { journal, finding, tries, sites, hang, keep_going, backend, journal_port, guests } = self;
-        let backend = backend.backend.unwrap_or_default();
-        let plan = ReplayPlan { journal, finding, tries, sites, hang, keep_going, backend, port: journal_port };
-        (plan, guests.into_guests())
+    pub(super) fn into_plan(self) -> Result<(ReplayPlan, Option<Guests>), GuestsError> {
+        let Self { journal, finding, tries, hang, keep_going, backend, guests } = self;
+        let (backend, sites, spared) = (backend.backend.unwrap_or_default(), Vec::new(), Vec::new());
+        let plan = ReplayPlan { journal, finding, tries, sites, hang, keep_going, backend, spared, port: false };
+        // A damaged kernel of this machine can't be replaced between tries, so a process of its own would be of no use.
+        Ok((plan, guests.into_guests()?.filter(|guests| guests.engine.boots())))
     }
 }
 
-/// Put the journals of several machines together
+/// Merge the journals of several machines
 #[derive(Args)]
 pub(super) struct MergeArgs {
     /// Journals, of the same kernel and workload
     #[arg(required = true, value_name = "JOURNAL")]
     pub(super) journals: Vec<PathBuf>,
 
-    /// Where to; standard output if it is not given
+    /// The merged journal [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
 }
@@ -112,30 +105,30 @@ pub(super) struct ReportArgs {
     pub(super) runs: RunReports,
 }
 
-/// Show what two runs differ in: sites that are new, gone, or failed in another number
+/// Compare two runs: sites that are new or gone, or failed another number of times
 #[derive(Args)]
 #[command(
-    after_help = "Sites of the same kernel are compared by signature; of different kernels, by hook and functions of \
+    after_help = "Sites of the same kernel are compared by signature; sites of different kernels by hook and the functions in \
 their stacks. Exit codes: 0 the same sites; 1 some are new or gone; 2 bad input"
 )]
 pub(super) struct DiffArgs {
-    /// JSON lines of the run before
+    /// JSON lines of the earlier run
     pub(super) a: PathBuf,
 
-    /// JSON lines of the run after
+    /// JSON lines of the later run
     pub(super) b: PathBuf,
 
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// A command of a script that a sweep repeats as a whole
+/// Run a command of a script, which a sweep retries as a whole
 ///
-/// For what no single system call can be repeated in. The command has at most one failure each time it runs, and runs again
-/// until it has none. Without a sweep around it, it just runs.
+/// For commands in which no single system call can be retried. The command has at most one failure each time it runs, and runs
+/// again until it has none. Outside of a sweep, it just runs.
 #[derive(Args)]
-#[command(after_help = "Exit codes: the command's own")]
+#[command(after_help = "Exit code: the command's own")]
 pub(super) struct StepArgs {
     /// The command
     #[arg(last = true, required = true, value_name = "CMD")]

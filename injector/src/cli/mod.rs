@@ -3,6 +3,7 @@
 mod backend;
 mod check;
 mod ctl;
+mod execute;
 mod filter;
 mod help;
 mod hooks;
@@ -202,6 +203,7 @@ enum Verb {
     Diff(journals::DiffArgs),
     Log(log::LogArgs),
     Step(journals::StepArgs),
+    Execute(execute::ExecuteArgs),
 }
 
 /// Reads a command line; the first argument is the program's name.
@@ -225,25 +227,25 @@ where
         Some(Verb::Ctl(ctl)) => Ok(ctl.into_command()),
         Some(Verb::Sweep(sweep)) => {
             let options = sweep.options();
-            let (plan, guests, reports) = sweep.into_plan();
+            let (plan, guests, reports) = sweep.into_plan().map_err(|error| refuse(&error.to_string()))?;
             Ok(Command::Sweep { plan: Box::new(plan), guests, reports, options })
         }
         Some(Verb::Sites(journals::SitesArgs { journal, verbose: stacks, vmlinux, no_kthreads, command })) => {
             let source = match journal {
                 Some(journal) => SitesOf::Journal(journal),
                 None => {
-                    let plan = SweepPlan::new(command, Journal::Port { so_far: None });
+                    let plan = SweepPlan::new(command, Journal::None);
                     SitesOf::Workload(Box::new(SweepPlan { kthreads: !no_kthreads, failing: false, ..plan }))
                 }
             };
             Ok(Command::Sites { source, stacks, vmlinux })
         }
         Some(Verb::Replay(replay)) => {
-            let (plan, guests) = replay.into_plan();
+            let (plan, guests) = replay.into_plan().map_err(|error| refuse(&error.to_string()))?;
             Ok(Command::Replay(plan, guests))
         }
         Some(Verb::Minimize(replay)) => {
-            let (plan, guests) = replay.into_plan();
+            let (plan, guests) = replay.into_plan().map_err(|error| refuse(&error.to_string()))?;
             Ok(Command::Minimize(plan, guests))
         }
         Some(Verb::Merge(journals::MergeArgs { journals, output })) => Ok(Command::Merge { journals, output }),
@@ -254,6 +256,7 @@ where
         Some(Verb::Diff(journals::DiffArgs { a, b, json })) => Ok(Command::Diff { a, b, json }),
         Some(Verb::Log(log::LogArgs { json, files })) => Ok(Command::Log { files, json }),
         Some(Verb::Step(journals::StepArgs { command })) => Ok(Command::Step(command)),
+        Some(Verb::Execute(execute)) => execute.into_command(),
         None => {
             let (options, live) = (run.options(), run.live());
             let plan = run.into_plan().map_err(|error| refuse(&error.to_string()))?;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use injector_guest::{EngineChoice, Root, engines};
 
 use super::RunOptions;
 use super::backend::BackendArg;
@@ -17,43 +18,45 @@ use crate::plan::sweep::{Guests, Journal, Leaks, Shard, SweepPlan};
 const SEARCH: &str = "Search";
 const WORKLOAD: &str = "Workload";
 const RECORD: &str = "Journal";
-const GUESTS: &str = "Guests (QEMU, on this machine)";
+const GUESTS: &str = "Guests (on this machine)";
 
 pub(super) const AFTER: &str = "\
-How it works: the workload runs once by itself, then to record every allocation site that it reaches, then under ptrace: \
-each site is failed once, inside a system call, and the call is made again until it returns without a new failure, so \
-that the unmodified workload goes on. What can't be failed that way (kernel threads, softirqs, exec, page faults) gets \
-runs of its own. After each failure the kernel's log is looked at.
+How it works: the workload first runs without injection, and then to record every allocation site that it reaches. Then \
+it runs under ptrace: each site fails once, inside a system call, and the call is retried until it returns without a new \
+failure, so that the unmodified workload goes on. Sites that can't fail this way (kernel threads, softirqs, exec, page \
+faults) get runs of their own. After each failure the sweep reads the kernel's log.
 
 Examples:
   A script that does mkfs, mount, file operations and umount:
     injector sweep -- ./ext4-test.sh
-  NFS only, for ten minutes, and a page to look at:
+  NFS only, for ten minutes, with an HTML report:
     injector sweep --only 'nfs*' --only 'rpc_*' --budget 10m --html nfs.html -- ./nfs-test.sh
-  In guests, across kernel panics, with nobody present:
+  In guests, unattended, across kernel panics:
     injector sweep --vm bzImage --jobs 2 -- ./ext4-test.sh
+  In guests of virtme-ng, which have this machine's files:
+    injector sweep --vm bzImage --engine virtme-ng -- ./ext4-test.sh
   After a crash of the machine:
     injector sweep --resume -- ./ext4-test.sh
-  One of four machines:
+  On one of four machines:
     injector sweep --shard 0/4 --journal part0.jsonl -- ./ext4-test.sh
 
 Exit codes:
-  0  every site survived
-  1  there are findings (or an internal error, which is said)
-  2  bad input: the workload fails by itself, the journal is of another kernel…
+  0  no findings
+  1  findings (or an internal error, with a message)
+  2  bad input: the workload fails without injection, the journal is of another kernel…
   3  something is missing on this machine
   4  interrupted; the journal is whole, --resume goes on
   75 the kernel is damaged: boot it again and --resume";
 
-/// Fail every allocation site that a workload reaches, and say which of them break the kernel
+/// Fail every allocation site that a workload reaches, and report those that break the kernel
 #[derive(Args)]
 #[command(after_long_help = AFTER, after_help = "Try --help for how it works, examples and exit codes.")]
 pub(super) struct SweepArgs {
-    /// Only sites with this function, glob or module in their stack; repeatable: any
+    /// Only sites with this function, glob or module in their stack; repeatable, any of them
     #[arg(long, value_name = "PATTERN", help_heading = SEARCH)]
     only: Vec<StackPattern>,
 
-    /// Failures in one attempt: 1, or 2 to fail what only runs after a failure
+    /// Failures in one attempt: 1, or 2 to also fail sites that are reached only after a failure
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=2), help_heading = SEARCH)]
     depth: u32,
 
@@ -63,66 +66,62 @@ pub(super) struct SweepArgs {
 
     /// Fail all hits of a site within a system call, at most N
     ///
-    /// Finds code that tries again for ever; code that does so on purpose is found too.
+    /// Finds code that retries for ever, including code that does so on purpose.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "100", value_parser = clap::value_parser!(u32).range(2..), help_heading = SEARCH)]
     persistent: Option<u32>,
 
-    /// Leave kernel threads and softirqs alone
+    /// Do not fail sites in kernel threads and softirqs
     #[arg(long, help_heading = SEARCH)]
     no_kthreads: bool,
 
-    /// Only this part of all sites, by signature: I/N, I from 0
+    /// Only this part of the sites, by signature: I/N, with I from 0
     #[arg(long, value_name = "I/N", help_heading = SEARCH)]
     shard: Option<Shard>,
 
-    /// Stop after this time, and say what is left
+    /// Stop after this time, and list what is left
     #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = SEARCH)]
     budget: Option<Duration>,
 
-    /// A task that does not come back from the kernel for this long hangs
+    /// A task hangs that does not return from the kernel for this long
     ///
-    /// Some waits that end are long: an NFS 4 client asks for a lock again after up to 30 s.
+    /// Some waits are long and end: an NFS 4 client retries to get a lock after up to 30 s.
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse, help_heading = SEARCH)]
     hang: Duration,
 
-    /// How to look for leaks: auto (kmemleak, where it is there), slab, off
+    /// How to look for leaks: auto (kmemleak, if the kernel has it), slab, off
     ///
-    /// slab: fails each site many times and watches the slab caches grow; for kernels without kmemleak.
+    /// slab: fail each site many times and watch the slab caches grow; for kernels without kmemleak.
     #[arg(long, value_name = "HOW", default_value = "auto", help_heading = SEARCH)]
     leaks: Leaks,
 
-    /// Go on with a kernel that has crashed a task
+    /// Go on after the kernel has crashed a task
     #[arg(long, help_heading = SEARCH)]
     keep_going: bool,
 
     #[command(flatten)]
     backend: BackendArg,
 
-    /// A shell command that prepares the workload; nothing is failed in it
+    /// A shell command that prepares the workload; nothing fails in it
     ///
-    /// Runs once, and again after a workload that got stuck was reset.
+    /// It runs once, and again after a workload that got stuck was reset.
     #[arg(long, value_name = "CMD", help_heading = WORKLOAD)]
     setup: Option<String>,
 
-    /// A shell command that takes down what the workload leaves, also when it got stuck
+    /// A shell command that takes down what the workload leaves, also after it got stuck
     #[arg(long, value_name = "CMD", help_heading = WORKLOAD)]
     cleanup: Option<String>,
 
-    /// A workload that fails is a finding
+    /// Report a workload that fails as a finding
     #[arg(long, help_heading = WORKLOAD)]
     expect_success: bool,
 
-    /// Where everything is written down
+    /// The record of the sweep
     #[arg(long, value_name = "FILE", default_value = "sweep.jsonl", help_heading = RECORD)]
     journal: PathBuf,
 
-    /// Go on with a journal that is there
+    /// Go on with an existing journal
     #[arg(long, help_heading = RECORD)]
     resume: bool,
-
-    /// The journal is the host's; FILE is what it has so far
-    #[arg(long, value_name = "FILE", hide = true, conflicts_with_all = ["resume", "vm"])]
-    journal_port: Option<PathBuf>,
 
     #[command(flatten)]
     guests: GuestArgs,
@@ -130,11 +129,11 @@ pub(super) struct SweepArgs {
     #[command(flatten)]
     reports: Reports,
 
-    /// Say more of what is being done
+    /// Print more about what is being done
     #[arg(short, long, help_heading = "Reports")]
     verbose: bool,
 
-    /// The workload: a program or script that works, and cleans up after itself
+    /// The workload: a program or script that works and cleans up after itself
     #[arg(last = true, required = true, value_name = "CMD", help_heading = WORKLOAD)]
     command: Vec<OsString>,
 }
@@ -144,7 +143,7 @@ impl SweepArgs {
         RunOptions { ebpf_log: false, verbose: self.verbose }
     }
 
-    pub(super) fn into_plan(self) -> (SweepPlan, Option<Guests>, Reports) {
+    pub(super) fn into_plan(self) -> Result<(SweepPlan, Option<Guests>, Reports), GuestsError> {
         let Self {
             only,
             depth,
@@ -162,22 +161,18 @@ impl SweepArgs {
             expect_success,
             journal,
             resume,
-            journal_port,
             guests,
             reports,
             verbose: _,
             command,
         } = self;
-        let journal = match (journal_port, resume) {
-            (Some(so_far), _) => Journal::Port { so_far: Some(so_far) },
-            (None, true) => Journal::Resume(journal),
-            (None, false) => Journal::New(journal),
-        };
+        let journal = if resume { Journal::Resume(journal) } else { Journal::New(journal) };
         let plan = SweepPlan {
             command,
             setup,
             cleanup,
             only,
+            spared: Vec::new(),
             depth,
             hit,
             persistent,
@@ -192,22 +187,26 @@ impl SweepArgs {
             journal,
             failing: true,
         };
-        (plan, guests.into_guests(), reports)
+        Ok((plan, guests.into_guests()?, reports))
     }
 }
 
-/// Where guests come into it.
+/// The options of guests.
 #[derive(Args)]
 pub(super) struct GuestArgs {
-    /// Do it in guests with this kernel; they may crash, it goes on
+    /// Run in guests that boot this kernel; a guest that crashes is replaced
     #[arg(long, value_name = "BZIMAGE", help_heading = GUESTS)]
     vm: Option<PathBuf>,
 
-    /// How many guests at a time; each does a part of the sites
+    /// What runs the guests [default: qemu with --vm]
+    #[arg(long, value_name = "ENGINE", help_heading = GUESTS, long_help = engine_help())]
+    engine: Option<EngineChoice>,
+
+    /// How many guests run at the same time; each does a part of the sites
     #[arg(long, value_name = "N", default_value = "1", requires = "vm", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = GUESTS)]
     jobs: u32,
 
-    /// Memory of a guest, MiB; its root is in it
+    /// Memory of a guest in MiB; a root in memory takes part of it
     #[arg(long, value_name = "MB", default_value = "2048", requires = "vm", help_heading = GUESTS)]
     memory: u32,
 
@@ -215,17 +214,35 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "N", default_value = "2", requires = "vm", help_heading = GUESTS)]
     cpus: u32,
 
-    /// A file (with its libraries) or directory of this machine for the guests; repeatable
+    /// Put this file (with its libraries) or directory into the guests; repeatable
     #[arg(long, value_name = "FILE[:GUESTPATH]", requires = "vm", help_heading = GUESTS)]
     add: Vec<Added>,
 
-    /// A program of this machine for the guests; repeatable
+    /// Put this program of this machine into the guests; repeatable
     #[arg(long, value_name = "PROGRAM", requires = "vm", help_heading = GUESTS)]
     with: Vec<String>,
 
-    /// A word for the guest kernel's command line; repeatable
+    /// Add this word to the guest kernel's command line; repeatable
     #[arg(long, value_name = "WORD", requires = "vm", help_heading = GUESTS)]
     append: Vec<String>,
+}
+
+fn engine_help() -> String {
+    format!("What runs the guests [default: qemu with --vm]\n\n{}", engines::help())
+}
+
+/// Options of guests that do not go together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum GuestsError {
+    /// An engine that boots has no kernel.
+    #[error("--engine {0:?} boots a kernel; name its image: --vm BZIMAGE")]
+    NoKernel(EngineChoice),
+    /// An engine that boots nothing has one.
+    #[error("--engine {0:?} boots no kernel; leave out --vm")]
+    Kernel(EngineChoice),
+    /// Files cannot be put into a root that is this machine's.
+    #[error("under --engine {0:?} the guests have this machine's files; leave out --add and --with")]
+    NoRoot(EngineChoice),
 }
 
 /// `FILE[:GUESTPATH]`
@@ -255,9 +272,20 @@ impl FromStr for Added {
 }
 
 impl GuestArgs {
-    pub(super) fn into_guests(self) -> Option<Guests> {
-        let Self { vm, jobs, memory, cpus, add, with, append } = self;
+    /// The guests; none if the sweep runs in this process.
+    pub(super) fn into_guests(self) -> Result<Option<Guests>, GuestsError> {
+        let Self { vm, engine, jobs, memory, cpus, add, with, append } = self;
+        let engine = match (engine, &vm) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => EngineChoice::QEMU,
+            (Some(engine), None) if engine.boots() => return Err(GuestsError::NoKernel(engine)),
+            (Some(engine), Some(_)) if !engine.boots() => return Err(GuestsError::Kernel(engine)),
+            (Some(engine), _) => engine,
+        };
+        if engine.root() == Root::Host && !(add.is_empty() && with.is_empty()) {
+            return Err(GuestsError::NoRoot(engine));
+        }
         let added = add.into_iter().map(|Added(file, place)| (file, place)).collect();
-        vm.map(|image| Guests { image, jobs, memory_mb: memory, cpus, added, programs: with, append })
+        Ok(Some(Guests { engine, image: vm, jobs, memory_mb: memory, cpus, added, programs: with, append }))
     }
 }

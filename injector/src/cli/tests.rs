@@ -1,6 +1,9 @@
 use std::time::Duration;
 
+use injector_guest::EngineChoice;
+
 use super::*;
+use crate::guests::handover::Handover;
 use crate::plan::sweep::{Leaks, Shard};
 use crate::plan::{Backend, Hook, Probability};
 use crate::run::Place;
@@ -83,50 +86,76 @@ fn where_a_sweep_writes() {
     let journal = |line: &str| sweep_of(&format!("{line} -- x")).0.journal;
     assert_eq!(journal("--journal a"), Journal::New("a".into()));
     assert_eq!(journal("--journal a --resume"), Journal::Resume("a".into()));
-    assert_eq!(journal("--journal-port a"), Journal::Port { so_far: Some("a".into()) });
-    assert!(refused("sweep --journal-port a --vm bzImage -- x").contains("--vm"));
 }
 
 #[test]
 fn guests_of_a_sweep() {
     let (_, guests, _) = sweep_of("--vm k --jobs 3 --add /proc/self:/x --with mount --append a=b --append c -- x");
     let guests = guests.expect("guests");
-    assert_eq!((guests.image, guests.jobs, guests.memory_mb, guests.cpus), ("k".into(), 3, 2048, 2));
+    assert_eq!((guests.image, guests.jobs, guests.memory_mb, guests.cpus), (Some("k".into()), 3, 2048, 2));
+    assert_eq!(guests.engine, EngineChoice::QEMU);
     assert_eq!(guests.added, [("/proc/self".into(), "/x".to_owned())]);
     assert_eq!((guests.programs, guests.append), (vec!["mount".to_owned()], vec!["a=b".to_owned(), "c".to_owned()]));
 }
 
-/// Guests are told with these what to do.
 #[test]
-fn the_options_of_a_plan_make_the_same_plan() {
-    let plain = SweepPlan::new(vec!["x".into(), "--hit".into()], Journal::New("sweep.jsonl".into()));
-    let everything = SweepPlan {
-        setup: Some("mkfs.ext4 -q /dev/ram0 && mount /dev/ram0 /mnt".to_owned()),
-        cleanup: Some("umount /mnt".to_owned()),
-        only: ["ext4_*", "[nfs]", "vfs_write"].map(|pattern| pattern.parse().expect("a pattern")).into(),
+fn engines() {
+    let engine = |line: &str| sweep_of(&format!("{line} -- x")).1.map(|guests| guests.engine.name());
+    assert_eq!(engine(""), None);
+    assert_eq!(engine("--vm k"), Some("qemu"));
+    assert_eq!(engine("--vm k --engine virtme-ng"), Some("virtme-ng"));
+    assert_eq!(engine("--engine here"), Some("here"));
+    let refused = |line: &str| refused(&format!("sweep {line} -- x"));
+    assert_eq!(
+        refused("--engine virtme-ng"),
+        "injector: --engine virtme-ng boots a kernel; name its image: --vm BZIMAGE"
+    );
+    assert!(refused("--engine here --vm k").contains("boots no kernel; leave out --vm"));
+    assert!(refused("--engine virtme-ng --vm k --with ls").contains("leave out --add and --with"));
+    assert!(refused("--engine here --jobs 2").contains("--vm"));
+    assert!(refused("--engine xen --vm k").contains("engines are: qemu, virtme-ng, here"));
+}
+
+#[test]
+fn every_option_of_a_sweep_reaches_its_plan() {
+    let words = "--setup s --cleanup c --only ext4_* --only [nfs] --depth 1 --hit 3 --persistent 7 --no-kthreads --shard 1/4 \
+                 --budget 90500ms --hang 1500ms --expect-success --keep-going --backend kprobe --leaks slab -- x --hit";
+    let plan = SweepPlan {
+        setup: Some("s".to_owned()),
+        cleanup: Some("c".to_owned()),
+        only: ["ext4_*", "[nfs]"].map(|pattern| pattern.parse().expect("a pattern")).into(),
+        spared: Vec::new(),
         depth: 1,
         hit: 3,
         persistent: Some(7),
         kthreads: false,
+        shard: Some(Shard { index: 1, count: 4 }),
         budget: Some(Duration::from_millis(90_500)),
         hang: Duration::from_millis(1500),
         expect_success: true,
         keep_going: true,
         backend: Backend::Kprobe,
         leaks: Leaks::Slab,
-        ..plain.clone()
+        command: vec!["x".into(), "--hit".into()],
+        journal: Journal::New("sweep.jsonl".into()),
+        failing: true,
     };
-    let days = SweepPlan { budget: Some(Duration::from_secs(3 * 24 * 3600)), leaks: Leaks::Off, ..plain.clone() };
-    for plan in [plain, everything, days] {
-        let command = plan.command.iter().map(|word| word.to_str().expect("text").to_owned());
-        let words = plan.options().into_iter().chain(["--".to_owned()]).chain(command);
-        assert_eq!(sweep(words), (plan, None, Reports::default()));
-    }
-    // Journal and shard are not among them.
-    let shard = Some(Shard { index: 1, count: 4 });
-    let (plan, ..) = sweep_of("--shard 1/4 --resume -- x");
-    assert_eq!(plan.shard, shard);
-    assert!(!plan.options().iter().any(|word| word == "--shard" || word == "--resume"));
+    assert_eq!(sweep_of(words), (plan, None, Reports::default()));
+}
+
+#[test]
+fn a_plan_file_is_carried_out() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("plan.json");
+    let execute = || parse(["injector".as_ref(), "execute".as_ref(), file.as_os_str()]);
+    let plan = SweepPlan::new(vec!["x".into()], Journal::Port { so_far: "j".into() });
+    let content = Handover::Sweep(Box::new(plan.clone())).encode().expect("a plan");
+    std::fs::write(&file, content).expect("a file");
+    let (reports, options) = (Reports::default(), RunOptions::default());
+    assert_eq!(execute(), Ok(Command::Sweep { plan: Box::new(plan), guests: None, reports, options }));
+    std::fs::write(&file, r#"{"schema":99}"#).expect("a file");
+    let Err(Exit { text, code: EXIT_USAGE }) = execute() else { panic!("another schema is refused") };
+    assert!(text.contains("has schema 99"), "{text}");
 }
 
 #[test]
@@ -135,7 +164,7 @@ fn verbs_around_a_sweep() {
     assert_eq!((replay.journal, replay.finding, replay.tries), ("a.jsonl".into(), "f1".to_owned(), 1));
     assert_eq!((replay.sites, replay.hang, replay.port), (vec![], Duration::from_secs(45), false));
     let Ok(Command::Minimize(_, Some(guests))) = parse(words("minimize a f1 --vm k")) else { panic!("in a guest") };
-    assert_eq!(guests.image, PathBuf::from("k"));
+    assert_eq!(guests.image, Some("k".into()));
     assert_eq!(
         parse(words("merge a b -o c")),
         Ok(Command::Merge { journals: vec!["a".into(), "b".into()], output: Some("c".into()) })

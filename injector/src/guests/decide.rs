@@ -1,9 +1,9 @@
-//! What to do when a guest has ended: a function of how it ended and of what was before.
+//! What to do when a guest has ended: a function of how it ended, of its progress, and of the guests before it.
 
-use super::REBOOT_WANTED;
-use crate::sweep::journal::record::CrashKind;
+use super::exit;
+use crate::journal::record::CrashKind;
 
-/// So many guests in a row may add nothing to the journal.
+/// After this many guests in a row without progress the sweep stops.
 pub const FRUITLESS_MAX: u32 = 3;
 
 /// How a guest ended.
@@ -11,29 +11,29 @@ pub const FRUITLESS_MAX: u32 = 3;
 pub enum Ending {
     /// The sweep in it ended with this status.
     Exited(i32),
-    /// The machine went down.
+    /// The guest went down.
     Down(CrashKind),
-    /// It never came up.
+    /// It did not boot.
     NotUp,
-    /// This side ended it.
+    /// The controller ended it.
     Stopped,
 }
 
-/// What a guest did to the journal.
+/// How far a guest brought the sweep between its boot and its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Deeds {
-    /// It added something that was not known before.
+pub struct BootProgress {
+    /// Whether it added something new to the journal.
     pub fruitful: bool,
-    /// It said that the sweep is over.
+    /// Whether it recorded the end of the sweep.
     pub ended: bool,
 }
 
-/// What to do.
+/// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The sweep is over.
     Done,
-    /// Another guest.
+    /// Boot another guest.
     Again,
     /// Stop, for this reason.
     Stop(Reason),
@@ -42,45 +42,63 @@ pub enum Step {
 /// Why to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// No guest has booted so far.
     NotBooted,
+    /// The sweep refused its input.
     Usage,
+    /// Something is missing in the guest.
     Prerequisites,
+    /// The user or another job ended it.
     Interrupted,
+    /// Too many guests in a row made no progress.
     NoProgress,
+    /// The bound of boots is reached.
     TooManyBoots,
+    /// The kernel is damaged, and the engine cannot boot another one.
+    Damaged,
 }
 
-/// What was before.
+/// What bounds a job's boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many times guests may boot again.
+    pub boots: u32,
+    /// Whether the engine boots at all: a damaged kernel is replaced by a fresh one.
+    pub can_boot: bool,
+}
+
+/// The guests of a job so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// Guests that came up, and that this side did not end.
+    /// Guests that booted, and that the controller did not end.
     pub boots: u32,
     /// How many of them went down.
     pub crashes: u32,
-    /// The last so many added nothing.
+    /// How many of the last ones in a row made no progress.
     pub fruitless: u32,
 }
 
 impl History {
-    /// Takes note of a guest's end. A crash is to be recorded whatever the step is.
-    pub fn step(&mut self, ending: &Ending, deeds: Deeds, boots_max: u32) -> Step {
+    /// Counts a guest's end, and decides. The caller records a crash whatever the decision is.
+    pub fn step(&mut self, ending: &Ending, progress: BootProgress, limits: Limits) -> Step {
         if *ending == Ending::NotUp && self.boots == 0 {
             return Step::Stop(Reason::NotBooted);
         }
         self.boots += u32::from(matches!(ending, Ending::Exited(_) | Ending::Down(_)));
         self.crashes += u32::from(matches!(ending, Ending::Down(_)));
-        self.fruitless = if deeds.fruitful { 0 } else { self.fruitless + 1 };
+        self.fruitless = if progress.fruitful { 0 } else { self.fruitless + 1 };
         match ending {
-            // A status alone may be that of a program that was killed or could not start.
-            Ending::Exited(0 | 1) if deeds.ended => return Step::Done,
-            Ending::Exited(2) => return Step::Stop(Reason::Usage),
-            Ending::Exited(3) => return Step::Stop(Reason::Prerequisites),
-            Ending::Exited(4) | Ending::Stopped => return Step::Stop(Reason::Interrupted),
+            // The status alone is not enough: other errors have it, too.
+            Ending::Exited(exit::OK | exit::FINDINGS) if progress.ended => return Step::Done,
+            Ending::Exited(exit::USAGE) => return Step::Stop(Reason::Usage),
+            Ending::Exited(exit::MISSING) => return Step::Stop(Reason::Prerequisites),
+            Ending::Exited(exit::INTERRUPTED) | Ending::Stopped => return Step::Stop(Reason::Interrupted),
+            Ending::Exited(exit::REBOOT) if !limits.can_boot => return Step::Stop(Reason::Damaged),
             Ending::Exited(_) | Ending::Down(_) | Ending::NotUp => {}
         }
         if self.fruitless >= FRUITLESS_MAX {
             Step::Stop(Reason::NoProgress)
-        } else if self.boots > boots_max {
+        } else if self.boots > limits.boots {
             Step::Stop(Reason::TooManyBoots)
         } else {
             Step::Again
@@ -88,15 +106,15 @@ impl History {
     }
 }
 
-/// In words, after "because".
+/// A guest's end in words that fit after "because".
 pub fn account(ending: &Ending) -> String {
     match ending {
-        Ending::Exited(REBOOT_WANTED) => "its kernel is damaged".to_owned(),
-        Ending::Exited(127) => "the sweep in it could not be started".to_owned(),
+        Ending::Exited(exit::REBOOT) => "its kernel is damaged".to_owned(),
+        Ending::Exited(exit::NOT_STARTED) => "the sweep in it could not be started".to_owned(),
         Ending::Exited(status) => format!("the sweep in it ended early, with status {status}"),
         Ending::Down(CrashKind::Panic) => "its kernel panicked".to_owned(),
-        Ending::Down(CrashKind::Reset) => "it was gone without a word".to_owned(),
-        Ending::Down(CrashKind::Stall) => "it showed no sign of life any more".to_owned(),
+        Ending::Down(CrashKind::Reset) => "it was gone without an exit status or a panic".to_owned(),
+        Ending::Down(CrashKind::Stall) => "it showed no sign of life".to_owned(),
         Ending::Down(CrashKind::Unknown) => "it went down".to_owned(),
         Ending::NotUp => "it did not boot".to_owned(),
         Ending::Stopped => "it was ended".to_owned(),
@@ -107,13 +125,14 @@ pub fn account(ending: &Ending) -> String {
 mod tests {
     use super::*;
 
-    const NEWS: Deeds = Deeds { fruitful: true, ended: false };
-    const NOTHING: Deeds = Deeds { fruitful: false, ended: false };
-    const END: Deeds = Deeds { fruitful: true, ended: true };
+    const NEWS: BootProgress = BootProgress { fruitful: true, ended: false };
+    const NOTHING: BootProgress = BootProgress { fruitful: false, ended: false };
+    const END: BootProgress = BootProgress { fruitful: true, ended: true };
+    const LIMITS: Limits = Limits { boots: 100, can_boot: true };
     const PANIC: Ending = Ending::Down(CrashKind::Panic);
 
-    fn only(ending: Ending, deeds: Deeds) -> Step {
-        History::default().step(&ending, deeds, 100)
+    fn only(ending: Ending, progress: BootProgress) -> Step {
+        History::default().step(&ending, progress, LIMITS)
     }
 
     #[test]
@@ -123,7 +142,7 @@ mod tests {
         assert_eq!(only(Ending::Exited(2), NOTHING), Step::Stop(Reason::Usage));
         assert_eq!(only(Ending::Exited(3), NOTHING), Step::Stop(Reason::Prerequisites));
         assert_eq!(only(Ending::Exited(4), NEWS), Step::Stop(Reason::Interrupted));
-        assert_eq!(only(Ending::Exited(REBOOT_WANTED), NEWS), Step::Again);
+        assert_eq!(only(Ending::Exited(exit::REBOOT), NEWS), Step::Again);
         assert_eq!(only(Ending::Exited(137), NEWS), Step::Again);
         // An error of the injector's own has status 1 too.
         assert_eq!(only(Ending::Exited(1), NEWS), Step::Again);
@@ -131,7 +150,16 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_went_down_is_booted_again() {
+    fn an_engine_that_boots_nothing_cannot_replace_a_damaged_kernel() {
+        let limits = Limits { can_boot: false, ..LIMITS };
+        let step = History::default().step(&Ending::Exited(exit::REBOOT), NEWS, limits);
+        assert_eq!(step, Step::Stop(Reason::Damaged));
+        // A sweep whose process was killed starts again.
+        assert_eq!(History::default().step(&Ending::Exited(137), NEWS, limits), Step::Again);
+    }
+
+    #[test]
+    fn a_guest_that_went_down_is_booted_again() {
         for kind in [CrashKind::Panic, CrashKind::Reset, CrashKind::Stall] {
             assert_eq!(only(Ending::Down(kind), NEWS), Step::Again);
         }
@@ -144,29 +172,29 @@ mod tests {
     fn a_kernel_that_never_boots_is_not_tried_again() {
         assert_eq!(only(Ending::NotUp, NOTHING), Step::Stop(Reason::NotBooted));
         let mut history = History::default();
-        assert_eq!(history.step(&PANIC, NEWS, 100), Step::Again);
+        assert_eq!(history.step(&PANIC, NEWS, LIMITS), Step::Again);
         // One that did boot may have had bad luck.
-        assert_eq!(history.step(&Ending::NotUp, NOTHING, 100), Step::Again);
+        assert_eq!(history.step(&Ending::NotUp, NOTHING, LIMITS), Step::Again);
         assert_eq!(history.boots, 1);
-        assert_eq!(history.step(&Ending::NotUp, NOTHING, 100), Step::Again);
-        assert_eq!(history.step(&Ending::NotUp, NOTHING, 100), Step::Stop(Reason::NoProgress));
+        assert_eq!(history.step(&Ending::NotUp, NOTHING, LIMITS), Step::Again);
+        assert_eq!(history.step(&Ending::NotUp, NOTHING, LIMITS), Step::Stop(Reason::NoProgress));
     }
 
     #[test]
     fn three_guests_in_a_row_without_news_are_enough() {
         let mut history = History::default();
-        for deeds in [NOTHING, NOTHING, NEWS, NOTHING, NOTHING] {
-            assert_eq!(history.step(&PANIC, deeds, 100), Step::Again);
+        for progress in [NOTHING, NOTHING, NEWS, NOTHING, NOTHING] {
+            assert_eq!(history.step(&PANIC, progress, LIMITS), Step::Again);
         }
-        assert_eq!(history.step(&Ending::Exited(REBOOT_WANTED), NOTHING, 100), Step::Stop(Reason::NoProgress));
+        assert_eq!(history.step(&Ending::Exited(exit::REBOOT), NOTHING, LIMITS), Step::Stop(Reason::NoProgress));
         assert_eq!((history.boots, history.crashes), (6, 5));
     }
 
     #[test]
     fn boots_are_bounded() {
         let mut history = History::default();
-        assert_eq!(history.step(&PANIC, NEWS, 2), Step::Again);
-        assert_eq!(history.step(&PANIC, NEWS, 2), Step::Again);
-        assert_eq!(history.step(&PANIC, NEWS, 2), Step::Stop(Reason::TooManyBoots));
+        assert_eq!(history.step(&PANIC, NEWS, Limits { boots: 2, ..LIMITS }), Step::Again);
+        assert_eq!(history.step(&PANIC, NEWS, Limits { boots: 2, ..LIMITS }), Step::Again);
+        assert_eq!(history.step(&PANIC, NEWS, Limits { boots: 2, ..LIMITS }), Step::Stop(Reason::TooManyBoots));
     }
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the sweeps in the guests are asked to end, and those that don't are ended.
+//! Ctrl-C and SIGTERM: sweeps in guests are asked to end, and guests whose sweep does not end are killed.
 
 use std::{
     collections::BTreeMap,
@@ -13,11 +13,15 @@ use std::{
 
 use injector_guest::protocol::Request;
 use nix::sys::signal::{SigSet, Signal};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
 
-/// A sweep that is asked to end finishes its call, resets its workload and writes what it did.
+/// How long a sweep has that is asked to end: it finishes its system call, resets its workload and writes its records.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Who is running, and whether it is to go on.
+/// The guests that run, and whether they shall end.
 #[derive(Clone, Default)]
 pub struct Interrupt {
     state: Arc<Mutex<State>>,
@@ -30,15 +34,16 @@ struct State {
 }
 
 impl Interrupt {
-    /// Takes SIGINT and SIGTERM from here on, for the rest of this process's life.
+    /// Handles SIGINT and SIGTERM from here on, as long as this process lives. Other threads may run already, and need not block
+    /// these signals.
     pub fn watch() -> Self {
         let this = Self::default();
-        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
-        // Before other threads are started: they inherit it, so only the one below gets the signals.
-        if signals.thread_block().is_ok() {
+        if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
             let watcher = this.clone();
             thread::spawn(move || {
-                while signals.wait().is_ok() {
+                // The process may have been started with both blocked.
+                let _ = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]).thread_unblock();
+                for _ in signals.forever() {
                     if watcher.is_ending() {
                         watcher.stop_all();
                     } else {
@@ -50,7 +55,7 @@ impl Interrupt {
         this
     }
 
-    /// A guest is about to boot; false: it had better not.
+    /// Registers a guest that is about to boot. False: it must not boot, since all shall end.
     pub fn enter(&self, job: u32, requests: Sender<Request>, stop: &Arc<AtomicBool>) -> bool {
         let mut state = self.state();
         if !state.ending {
@@ -59,17 +64,17 @@ impl Interrupt {
         !state.ending
     }
 
-    /// The guest of this job is gone.
+    /// Removes the guest of this job, which is gone.
     pub fn leave(&self, job: u32) {
         self.state().guests.remove(&job);
     }
 
-    /// Whether all are to end.
+    /// Whether all shall end.
     pub fn is_ending(&self) -> bool {
         self.state().ending
     }
 
-    /// Asks all to end, and sees to it that they do.
+    /// Asks all to end, and kills those that still run after the grace time.
     pub fn end_all(&self) {
         let mut state = self.state();
         if std::mem::replace(&mut state.ending, true) {
@@ -111,10 +116,34 @@ mod tests {
         assert!(interrupt.enter(0, sender.clone(), &stop));
         interrupt.end_all();
         assert_eq!(requests.try_recv(), Ok(Request::Signal { number: 2 }));
-        assert!(!stop.load(Ordering::SeqCst), "it has time to end by itself");
+        assert!(!stop.load(Ordering::SeqCst), "it has time to end");
         assert!(!interrupt.enter(1, sender, &Arc::default()));
         interrupt.stop_all();
         assert!(stop.load(Ordering::SeqCst));
+    }
+
+    /// In a process of its own, since a signal comes to all tests of a process.
+    #[test]
+    fn a_signal_is_handled_although_other_threads_do_not_block_it() {
+        const VARIABLE: &str = "INJECTOR_TEST_SIGNAL";
+        if std::env::var_os(VARIABLE).is_none() {
+            let test = "guests::interrupt::tests::a_signal_is_handled_although_other_threads_do_not_block_it";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let status = child.args(["--exact", test]).env(VARIABLE, "1").status().unwrap();
+            assert!(status.success(), "{status}");
+            return;
+        }
+        // As the thread of a progress bar, which is there before guests are.
+        thread::spawn(|| thread::sleep(Duration::from_secs(5)));
+        let interrupt = Interrupt::watch();
+        nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGTERM).unwrap();
+        for _ in 0..500 {
+            if interrupt.is_ending() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the signal came to nobody");
     }
 
     #[test]

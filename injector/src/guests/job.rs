@@ -1,29 +1,29 @@
-//! One job: guests, one after the other, until its part of the sweep is done.
+//! One job: it boots guests, one after the other, until its part of the sweep is done.
 
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, mpsc},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use injector_guest::{BootError, Command, Streams, Verdict};
+use injector_guest::{BootError, Command, GuestEnd, Streams};
 
 use super::{
-    GUEST_JOURNAL, JobEnd, Line, Show, VmError, VmPlan,
-    book::{Book, Lost, Sink},
-    decide::{Ending, History, Reason, Step, account},
-    guest::Guest,
+    JOURNAL_FILE, JobEnd, Line, PLAN_FILE, Show, VmError, VmPlan,
+    console_tail::{ConsoleTail, CrashReport},
+    contents::Contents,
+    decide::{Ending, History, Limits, Reason, Step, account},
+    handover::Handover,
+    host_journal::{HostJournal, Lost, Sink},
     interrupt::Interrupt,
-    machine,
-    show::Output,
-    witness::{LastWords, Witness},
+    output::Output,
 };
-use crate::sweep::journal::record::{CrashKind, Shard};
+use crate::journal::record::CrashKind;
 
-/// A job, and what it has come to.
+/// A job and its guests so far.
 pub struct Job<'a> {
     plan: &'a VmPlan,
-    guest: &'a Guest,
+    contents: &'a Contents,
     interrupt: &'a Interrupt,
     show: &'a Show,
     number: u32,
@@ -32,30 +32,31 @@ pub struct Job<'a> {
     booting: Duration,
 }
 
-/// How a guest ended, and what is known of why.
+/// How a guest ended, and why as far as it is known.
 struct End {
     ending: Ending,
-    /// For a guest that did not come up: what is known.
+    /// Why a guest did not boot.
     account: String,
-    words: LastWords,
-    /// The last line that the sweep in it said on standard error.
+    report: CrashReport,
+    /// The last line that the sweep printed on standard error.
     said: String,
 }
 
 impl<'a> Job<'a> {
+    /// A job that has not begun.
     pub fn new(
         plan: &'a VmPlan,
-        guest: &'a Guest,
+        contents: &'a Contents,
         interrupt: &'a Interrupt,
         show: &'a Show,
         number: u32,
         journal: &'a Path,
     ) -> Self {
         let (history, booting) = (History::default(), Duration::ZERO);
-        Self { plan, guest, interrupt, show, number, journal, history, booting }
+        Self { plan, contents, interrupt, show, number, journal, history, booting }
     }
 
-    /// Boots until it is done.
+    /// Boots guests until the job is done or cannot go on.
     pub fn run(mut self) -> JobEnd {
         let result = self.boot_until_done();
         let History { boots, crashes, .. } = self.history;
@@ -63,24 +64,25 @@ impl<'a> Job<'a> {
     }
 
     fn boot_until_done(&mut self) -> Result<(), VmError> {
-        let (book, remarks) = Book::open(self.journal)?;
+        let (host, remarks) = HostJournal::open(self.journal)?;
         for remark in remarks {
             self.say(&format!("{}: {remark}", self.journal.display()));
         }
-        let book = Arc::new(Mutex::new(book));
+        let host = Arc::new(Mutex::new(host));
+        let limits = Limits { boots: self.plan.reboots_max, can_boot: self.plan.guests.engine.boots() };
         loop {
-            let end = self.boot(&book)?;
-            let mut open = book.lock().unwrap_or_else(PoisonError::into_inner);
-            let (deeds, lost) = open.end_boot();
+            let end = self.boot(&host)?;
+            let mut open = host.lock().unwrap_or_else(PoisonError::into_inner);
+            let (progress, lost) = open.end_boot();
             self.say_lost(lost);
             if let Ending::Down(kind) = end.ending {
-                let LastWords { title, splat } = end.words;
+                let CrashReport { title, splat } = end.report;
                 let title = title.unwrap_or_else(|| without_title(kind).to_owned());
                 self.say(&format!("the guest went down: {title}"));
                 open.crash(kind, title, splat)?;
             }
             drop(open);
-            match self.history.step(&end.ending, deeds, self.plan.reboots_max) {
+            match self.history.step(&end.ending, progress, limits) {
                 Step::Done => return Ok(()),
                 Step::Again => {
                     let boots = self.history.boots;
@@ -97,50 +99,55 @@ impl<'a> Job<'a> {
                             VmError::NoProgress { boots, last: account(&end.ending) }
                         }
                         Reason::TooManyBoots => VmError::TooManyBoots(self.history.boots),
+                        Reason::Damaged => VmError::Damaged,
                     });
                 }
             }
         }
     }
 
-    /// One guest, from its boot to its end.
-    fn boot(&mut self, book: &Arc<Mutex<Book>>) -> Result<End, VmError> {
+    /// Runs one guest, from its boot to its end.
+    fn boot(&mut self, host: &Arc<Mutex<HostJournal>>) -> Result<End, VmError> {
         let content = {
-            let mut open = book.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut open = host.lock().unwrap_or_else(PoisonError::into_inner);
             open.begin_boot();
             open.content()?
         };
-        let mut machine = machine(self.plan, self.guest.root(), self.number);
-        machine.files.push((GUEST_JOURNAL.to_owned(), content));
-        let command = Command::new(arguments(self.plan, self.plan.shard(self.number), &self.guest.command));
+        let plan_file = self.contents.path(self.number, PLAN_FILE);
+        let so_far = self.contents.path(self.number, JOURNAL_FILE);
+        let sweep = self.plan.for_guest(self.number, &so_far, &self.contents.command);
+        let handover = Handover::Sweep(Box::new(sweep)).encode().map_err(VmError::Handover)?;
+        let mut spec = self.plan.spec(self.contents, self.number);
+        spec.files = vec![(so_far, content), (plan_file.clone(), handover)];
+        let command = Command::new([self.contents.injector.clone(), "execute".to_owned(), plan_file]);
 
         let said = Arc::<Mutex<String>>::default();
-        let witness = Witness::default();
+        let tail = ConsoleTail::default();
         let (requests, received) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let output = |last| Box::new(Output::new(self.shown_job(), self.show, last));
         let streams = Streams {
             stdout: output(&Arc::default()),
             stderr: output(&said),
-            data: Some(Box::new(Sink::new(book, &witness))),
-            console: Some(Box::new(witness.clone())),
+            data: Some(Box::new(Sink::new(host, &tail))),
+            console: Some(Box::new(tail.clone())),
             requests: Some(received),
             stop: Arc::clone(&stop),
         };
         let mut end =
-            End { ending: Ending::Stopped, account: String::new(), words: witness.last_words(), said: String::new() };
+            End { ending: Ending::Stopped, account: String::new(), report: tail.report(), said: String::new() };
         if !self.interrupt.enter(self.number, requests, &stop) {
             return Ok(end);
         }
-        let outcome = machine.boot(&command, streams);
+        let run = self.plan.guests.engine.run(&spec, &command, streams);
         self.interrupt.leave(self.number);
         let said = std::mem::take(&mut *said.lock().unwrap_or_else(PoisonError::into_inner));
-        end.words = witness.last_words();
+        end.report = tail.report();
         end.said = said;
-        match outcome {
-            Ok(outcome) => {
-                self.booting += outcome.boot;
-                end.ending = ending_of(&outcome.verdict);
+        match run {
+            Ok(run) => {
+                self.booting += run.boot;
+                end.ending = ending_of(&run.end);
             }
             Err(BootError::BootFailed { .. }) if self.interrupt.is_ending() => {}
             Err(error @ BootError::BootFailed { .. }) => {
@@ -170,39 +177,21 @@ impl<'a> Job<'a> {
     }
 
     fn shown_job(&self) -> Option<u32> {
-        (self.plan.jobs > 1).then_some(self.number)
+        (self.plan.guests.jobs > 1).then_some(self.number)
     }
 }
 
-/// What is run in a guest.
-pub fn arguments(plan: &VmPlan, shard: Option<Shard>, command: &[String]) -> Vec<String> {
-    let mut words: Vec<String> =
-        ["/usr/bin/injector", "sweep", "--journal-port", GUEST_JOURNAL].map(str::to_owned).into();
-    if let Some(shard) = shard {
-        words.extend(["--shard".to_owned(), shard.to_string()]);
-    }
-    words.extend(plan.options.iter().cloned());
-    if let Some(until) = plan.until {
-        // A guest that is too late still says what is left undone.
-        let left = until.saturating_duration_since(Instant::now()).as_millis().max(1);
-        words.extend(["--budget".to_owned(), format!("{left}ms")]);
-    }
-    words.push("--".to_owned());
-    words.extend(command.iter().cloned());
-    words
-}
-
-fn ending_of(verdict: &Verdict) -> Ending {
-    match verdict {
-        Verdict::Exited(status) => Ending::Exited(*status),
-        Verdict::Panic(_) => Ending::Down(CrashKind::Panic),
-        Verdict::Reset(_) => Ending::Down(CrashKind::Reset),
-        Verdict::Stall(_) | Verdict::Timeout(_) => Ending::Down(CrashKind::Stall),
-        Verdict::Stopped => Ending::Stopped,
+fn ending_of(end: &GuestEnd) -> Ending {
+    match end {
+        GuestEnd::Exited(status) => Ending::Exited(*status),
+        GuestEnd::Panic(_) => Ending::Down(CrashKind::Panic),
+        GuestEnd::Reset(_) => Ending::Down(CrashKind::Reset),
+        GuestEnd::Stall(_) | GuestEnd::Timeout(_) => Ending::Down(CrashKind::Stall),
+        GuestEnd::Stopped => Ending::Stopped,
     }
 }
 
-/// The title of a crash of which the console says nothing.
+/// The title of a crash if the console has none. Findings are compared by title, so these stay as they are.
 fn without_title(kind: CrashKind) -> &'static str {
     match kind {
         CrashKind::Panic => "the kernel panicked",

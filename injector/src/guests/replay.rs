@@ -1,4 +1,4 @@
-//! Replays in a guest: one boot makes as many tries as its kernel survives.
+//! Replays in guests: one boot makes as many tries as its kernel survives.
 
 use std::{
     fs,
@@ -6,17 +6,19 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use injector_guest::{Command, Streams, Verdict};
+use injector_guest::{Command, GuestEnd, Streams};
 
 use super::{
-    GUEST_JOURNAL, REBOOT_WANTED, Show, VmError, VmPlan, guest::Guest, interrupt::Interrupt, machine, show::Output,
+    JOURNAL_FILE, PLAN_FILE, Show, VmError, VmPlan, contents::Contents, exit, handover::Handover, interrupt::Interrupt,
+    output::Output,
 };
-use crate::plan::Backend;
-use crate::sweep::{
-    Stopped,
+use crate::{
     journal::{Finding, Record, WriteError, parse_line},
     oracle::splat,
-    replay::{ReplayPlan, Tally},
+    sweep::{
+        Stopped,
+        replay::{ReplayPlan, Tally},
+    },
 };
 
 /// Keeps what the guest writes.
@@ -35,7 +37,7 @@ impl Write for Kept {
 }
 
 impl Kept {
-    /// The tries that were told of.
+    /// The tries that the guest recorded.
     fn tally(&self) -> Tally {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tally = Tally::default();
@@ -49,34 +51,46 @@ impl Kept {
     }
 }
 
-/// Guests for replays: their root is put together once, signals are taken once.
+/// Guests for replays. Their files are put together once, and signals are handled from then on.
 pub struct Replays<'a> {
     plan: &'a VmPlan,
-    guest: Guest,
+    contents: Contents,
     interrupt: Interrupt,
     show: &'a Show,
 }
 
 impl<'a> Replays<'a> {
-    /// Puts together what the guests boot from.
+    /// Puts the guests' files together.
     ///
     /// # Errors
-    /// Something that is to be in the guests is not there.
+    /// One of them is missing.
     pub fn new(plan: &'a VmPlan, show: &'a Show) -> Result<Self, VmError> {
-        Ok(Self { plan, guest: Guest::new(plan, show)?, interrupt: Interrupt::watch(), show })
+        Ok(Self { plan, contents: Contents::new(plan, show)?, interrupt: Interrupt::watch(), show })
     }
 
-    /// Boots a guest once and has it make tries until all are made or its kernel is no good any more. A panic with the
-    /// finding's title is a try that reproduced it.
+    /// Boots one guest. It makes tries until all are made or its kernel is damaged. A panic with the finding's title is a try
+    /// that reproduced it.
     ///
     /// # Errors
-    /// Nothing was booted, or the guest refused.
+    /// No guest booted, or the guest refused its input.
     pub fn boot(&self, replay: &ReplayPlan, finding: &Finding) -> Result<Tally, VmError> {
-        let Self { plan, guest, interrupt, show } = self;
+        let Self { plan, contents, interrupt, show } = self;
         let path = plan.journal.clone();
         let journal_error = |error| VmError::Journal(WriteError::Io { path, action: "read", error });
-        let mut machine = machine(plan, guest.root(), 0);
-        machine.files = vec![(GUEST_JOURNAL.to_owned(), fs::read(&plan.journal).map_err(journal_error)?)];
+        let (plan_file, journal) = (contents.path(0, PLAN_FILE), contents.path(0, JOURNAL_FILE));
+        let handover = Handover::Replay(Box::new(ReplayPlan {
+            journal: (&journal).into(),
+            finding: finding.id.clone(),
+            spared: plan.spared(),
+            port: true,
+            ..replay.clone()
+        }));
+        let mut spec = plan.spec(contents, 0);
+        spec.files = vec![
+            (journal, fs::read(&plan.journal).map_err(journal_error)?),
+            (plan_file.clone(), handover.encode().map_err(VmError::Handover)?),
+        ];
+        let command = Command::new([contents.injector.clone(), "execute".to_owned(), plan_file]);
 
         let kept = Kept::default();
         let last = Arc::new(Mutex::new(String::new()));
@@ -93,20 +107,20 @@ impl<'a> Replays<'a> {
             data: Some(Box::new(kept.clone())),
             ..Streams::discard()
         };
-        let outcome = machine.boot(&Command::new(arguments(replay, finding)), streams);
+        let run = plan.guests.engine.run(&spec, &command, streams);
         interrupt.leave(0);
-        let outcome = outcome.map_err(VmError::Boot)?;
+        let run = run.map_err(VmError::Boot)?;
         let mut tally = kept.tally();
         let last = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match outcome.verdict {
-            Verdict::Exited(2) => return Err(VmError::Usage(last)),
-            Verdict::Exited(3) => return Err(VmError::Prerequisites(last)),
-            Verdict::Exited(REBOOT_WANTED) => tally.stopped = Some(Stopped::Damaged),
-            Verdict::Exited(_) => {}
-            Verdict::Stopped => tally.stopped = Some(Stopped::Interrupted),
-            // The try in which it went down could not be told any more.
-            Verdict::Panic(_) | Verdict::Reset(_) | Verdict::Stall(_) | Verdict::Timeout(_) => {
-                let same = splat::complaints(&outcome.console).iter().any(|complaint| complaint.title == finding.title);
+        match run.end {
+            GuestEnd::Exited(exit::USAGE) => return Err(VmError::Usage(last)),
+            GuestEnd::Exited(exit::MISSING) => return Err(VmError::Prerequisites(last)),
+            GuestEnd::Exited(exit::REBOOT) => tally.stopped = Some(Stopped::Damaged),
+            GuestEnd::Exited(_) => {}
+            GuestEnd::Stopped => tally.stopped = Some(Stopped::Interrupted),
+            // The guest could not record the try in which it went down.
+            GuestEnd::Panic(_) | GuestEnd::Reset(_) | GuestEnd::Stall(_) | GuestEnd::Timeout(_) => {
+                let same = splat::complaints(&run.console).iter().any(|complaint| complaint.title == finding.title);
                 tally.tries += 1;
                 tally.reproduced += u32::from(same);
                 tally.stopped = Some(Stopped::Damaged);
@@ -117,23 +131,4 @@ impl<'a> Replays<'a> {
         }
         Ok(tally)
     }
-}
-
-/// What is run in the guest.
-fn arguments(replay: &ReplayPlan, finding: &Finding) -> Vec<String> {
-    let mut words: Vec<String> = ["/usr/bin/injector", "replay", "--journal-port"].map(str::to_owned).into();
-    words.extend(["--tries".to_owned(), replay.tries.to_string()]);
-    words.extend(["--hang".to_owned(), format!("{}ms", replay.hang.as_millis())]);
-    if replay.keep_going {
-        words.push("--keep-going".to_owned());
-    }
-    if replay.backend != Backend::Auto {
-        words.extend(["--backend".to_owned(), replay.backend.to_string()]);
-    }
-    if !replay.sites.is_empty() {
-        let sites: Vec<String> = replay.sites.iter().map(ToString::to_string).collect();
-        words.extend(["--sites".to_owned(), sites.join(",")]);
-    }
-    words.extend([GUEST_JOURNAL.to_owned(), finding.id.clone()]);
-    words
 }

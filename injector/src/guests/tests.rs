@@ -1,14 +1,27 @@
-use super::{job::arguments, *};
+use std::sync::{Arc, Mutex};
+
+use injector_guest::EngineChoice;
+
+use super::*;
+use crate::plan::sweep::Journal as Where;
+
+fn plan_of(engine: EngineChoice, command: &[&str], journal: &Path) -> VmPlan {
+    let sweep = SweepPlan::new(command.iter().map(OsString::from).collect(), Where::New(journal.to_owned()));
+    let image = engine.boots().then(|| PathBuf::from("bzImage"));
+    VmPlan::new(sweep, Guests::new(engine, image), journal).unwrap()
+}
 
 fn plan(jobs: u32) -> VmPlan {
-    let command = vec!["sh".to_owned(), "/workloads/ext4.sh".to_owned()];
-    VmPlan { jobs, ..VmPlan::new("bzImage".as_ref(), command, "/j/sweep.jsonl".as_ref()).unwrap() }
+    let mut plan = plan_of(EngineChoice::QEMU, &["sh", "/workloads/ext4.sh"], "/j/sweep.jsonl".as_ref());
+    plan.guests.jobs = jobs;
+    plan
 }
 
 #[test]
 fn parts_of_parts_are_disjoint_and_cover_the_part() {
     let whole = Shard { index: 1, count: 3 };
-    let plan = VmPlan { shard: Some(whole), ..plan(4) };
+    let mut plan = plan(4);
+    plan.sweep.shard = Some(whole);
     for site in 0..1000 {
         let site = journal::Signature(site);
         let takers = (0..4).filter(|job| plan.shard(*job).unwrap().has(site)).count();
@@ -32,29 +45,33 @@ fn each_job_has_its_journal() {
 }
 
 #[test]
-fn the_guest_is_told_its_part_and_the_journal() {
-    let mut plan = plan(1);
-    plan.options = vec!["--depth".to_owned(), "2".to_owned()];
-    let words = |shard| arguments(&plan, shard, &plan.command).join(" ");
-    let sweep = "/usr/bin/injector sweep --journal-port /injector-journal.jsonl";
-    assert_eq!(words(None), format!("{sweep} --depth 2 -- sh /workloads/ext4.sh"));
-    let part = Some(Shard { index: 3, count: 4 });
-    assert_eq!(words(part), format!("{sweep} --shard 3/4 --depth 2 -- sh /workloads/ext4.sh"));
+fn a_guest_gets_its_part_of_the_sweep_and_the_journal() {
+    let mut plan = plan(4);
+    plan.sweep.depth = 1;
+    let command = [OsString::from("sh"), OsString::from("/workload/ext4.sh")];
+    let guest = plan.for_guest(3, "/injector-journal.jsonl", &command);
+    let expected = SweepPlan {
+        command: command.to_vec(),
+        shard: Some(Shard { index: 3, count: 4 }),
+        journal: Where::Port { so_far: "/injector-journal.jsonl".into() },
+        ..plan.sweep.clone()
+    };
+    assert_eq!(guest, expected);
+    plan.guests.engine = "virtme-ng".parse().unwrap();
+    let spared: Vec<String> = plan.for_guest(0, "j", &command).spared.iter().map(ToString::to_string).collect();
+    assert_eq!(spared, ["p9_*", "v9fs_*", "netfs_*"]);
 }
 
 #[test]
 fn each_guest_has_what_is_left_of_the_time() {
     let mut plan = plan(1);
-    let budget = |plan: &VmPlan| {
-        let words = arguments(plan, None, &plan.command);
-        let at = words.iter().position(|word| word == "--budget").unwrap();
-        words[at + 1].strip_suffix("ms").unwrap().parse::<u128>().unwrap()
-    };
+    let budget = |plan: &VmPlan| plan.for_guest(0, "j", &[]).budget;
+    assert_eq!(budget(&plan), None);
     plan.until = Some(Instant::now() + Duration::from_secs(60));
-    let left = budget(&plan);
-    assert!((50_000..=60_000).contains(&left), "{left}");
+    let left = budget(&plan).unwrap();
+    assert!((50..=60).contains(&left.as_secs()), "{left:?}");
     plan.until = Some(Instant::now());
-    assert_eq!(budget(&plan), 1, "it has to say what is left undone");
+    assert_eq!(budget(&plan), Some(Duration::from_millis(1)), "it has to record what is left undone");
 }
 
 #[test]
@@ -76,19 +93,19 @@ fn parts_of_another_number_of_jobs_are_refused() {
 fn an_image_that_is_not_there_is_named_before_anything_is_made() {
     let directory = tempfile::tempdir().unwrap();
     let mut plan = plan(1);
-    plan.image = directory.path().join("bzImage");
+    plan.guests.image = Some(directory.path().join("bzImage"));
     plan.journal = directory.path().join("j");
-    let show: Show = std::sync::Arc::new(|_| {});
+    let show: Show = Arc::new(|_| {});
     let error = run(&plan, &show).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("bzImage: No such file"), "{error}");
-    plan.image = directory.path().to_owned();
+    plan.guests.image = Some(directory.path().to_owned());
     assert!(run(&plan, &show).unwrap_err().to_string().contains("it is no file"));
     assert!(!plan.journal.exists());
 }
 
 #[test]
-fn the_gravest_error_is_that_of_the_job_that_failed_by_itself() {
+fn the_error_is_that_of_the_job_that_failed_first() {
     let job = |result| JobEnd { journal: PathBuf::new(), boots: 1, crashes: 0, booting: Duration::ZERO, result };
     let end = VmEnd { jobs: vec![job(Err(VmError::Interrupted)), job(Ok(())), job(Err(VmError::TooManyBoots(3)))] };
     assert!(matches!(end.error(), Some(VmError::TooManyBoots(3))));
@@ -98,7 +115,8 @@ fn the_gravest_error_is_that_of_the_job_that_failed_by_itself() {
 #[test]
 fn the_jobs_journals_become_one() {
     let directory = tempfile::tempdir().unwrap();
-    let plan = VmPlan { journal: directory.path().join("j"), ..plan(3) };
+    let mut plan = plan(3);
+    plan.journal = directory.path().join("j");
     let job = |journal| JobEnd { journal, boots: 1, crashes: 0, booting: Duration::ZERO, result: Ok(()) };
     let end = VmEnd { jobs: journals(&plan.journal, 3).into_iter().map(job).collect() };
     for (number, path) in end.journals().iter().enumerate().take(2) {
@@ -114,6 +132,45 @@ fn the_jobs_journals_become_one() {
     fs::write(&end.journals()[2], begin("2").replace("\"release\":\"r\"", "\"release\":\"other\"")).unwrap();
     assert!(matches!(end.unite(&plan), Err(VmError::Apart(_))));
     assert_eq!(journal::read(&plan.journal).unwrap().sections, united.sections);
+}
+
+/// A stand-in for the injector, which runs here as the guest's does: it is given the plan file.
+fn run_here(script: &str) -> (Result<VmEnd, VmError>, Vec<String>, tempfile::TempDir) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let mut plan = plan_of(EngineChoice::HERE, &["true"], &directory.path().join("j"));
+    plan.injector = directory.path().join("injector");
+    fs::write(&plan.injector, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&plan.injector, fs::Permissions::from_mode(0o755)).unwrap();
+    let shown = Arc::<Mutex<Vec<String>>>::default();
+    let lines = Arc::clone(&shown);
+    let show: Show = Arc::new(move |line| lines.lock().unwrap().push(line.to_string()));
+    let end = run(&plan, &show);
+    let shown = shown.lock().unwrap().clone();
+    (end, shown, directory)
+}
+
+#[test]
+fn this_machine_is_an_engine_of_the_controller_too() {
+    let (end, shown, directory) =
+        run_here(r#"[ "$1" = execute ] && cat "$2"; echo; echo "no such workload" >&2; exit 2"#);
+    let end = end.unwrap();
+    assert!(matches!(end.error(), Some(VmError::Usage(said)) if said == "no such workload"), "{:?}", end.error());
+    assert!(
+        shown.iter().any(|line| line.starts_with(r#"{"schema":1,"plan":{"sweep":{"command":["true"]"#)),
+        "{shown:#?}"
+    );
+    assert!(!directory.path().join("j").exists());
+}
+
+#[test]
+fn a_damaged_kernel_of_this_machine_cannot_be_replaced() {
+    let end = run_here("exit 75").0.unwrap();
+    assert!(matches!(end.error(), Some(VmError::Damaged)));
+    assert_eq!(end.error().unwrap().exit_code(), REBOOT_WANTED);
+    // One that does not get anywhere is not started for ever.
+    let (end, shown, _) = run_here("kill -9 $$");
+    assert!(matches!(end.unwrap().error(), Some(VmError::NoProgress { boots: 3, .. })), "{shown:#?}");
 }
 
 /// The first line of a journal.

@@ -1,52 +1,64 @@
 //! A sweep, described.
+//!
+//! A [`SweepPlan`] reaches the injector in a guest as a file, which serde makes of it: a new option needs a field here, with its
+//! default in [`SweepPlan::new`], and an argument in `cli/sweep.rs`.
+
+pub(crate) mod text;
 
 use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
+use injector_guest::EngineChoice;
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, StackPattern};
 
 /// What a sweep does.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SweepPlan {
     /// The workload.
+    #[serde(with = "text::words")]
     pub command: Vec<OsString>,
-    /// A shell command that prepares it: once, and again after a reset. Nothing is failed in it.
+    /// A shell command that prepares the workload: once, and again after a reset. Nothing fails in it.
     pub setup: Option<String>,
-    /// A shell command that takes it all down: in the end, and to reset a workload that got stuck.
+    /// A shell command that takes down what the workload leaves: in the end, and to reset a workload that got stuck.
     pub cleanup: Option<String>,
-    /// Which sites.
+    /// Only sites with one of these in their stack; all sites if it is empty.
+    #[serde(with = "text::list")]
     pub only: Vec<StackPattern>,
-    /// How many failures there may be in one attempt.
+    /// No site with one of these in its stack.
+    #[serde(with = "text::list")]
+    pub spared: Vec<StackPattern>,
+    /// How many failures one attempt may have.
     pub depth: u32,
-    /// At which hit within an attempt a site is failed, from 1.
+    /// The hit within an attempt at which a site fails, from 1.
     pub hit: u32,
-    /// All hits from there on, at most so many in an attempt.
+    /// A site fails at all hits from there on, at most so many in an attempt.
     pub persistent: Option<u32>,
-    /// Kernel threads and softirqs too.
+    /// Whether sites in kernel threads and softirqs fail too.
     pub kthreads: bool,
-    /// Which part of the sites.
+    /// The part of the sites that this sweep does.
     pub shard: Option<Shard>,
-    /// Stop after this time.
+    /// The sweep stops after this time.
     pub budget: Option<Duration>,
-    /// A task that does not come back for this long hangs.
+    /// A task hangs that does not return from the kernel for this long.
     pub hang: Duration,
-    /// A workload that fails is a finding.
+    /// Whether a workload that fails is a finding.
     pub expect_success: bool,
-    /// Go on with a damaged kernel.
+    /// Whether the sweep goes on with a damaged kernel.
     pub keep_going: bool,
     /// How hooks are attached.
     pub backend: Backend,
-    /// How leaks are looked for.
+    /// How to look for leaks.
     pub leaks: Leaks,
     /// Where the journal goes.
     pub journal: Journal,
-    /// Else sites are only recorded.
+    /// Whether sites fail. If not, they are only recorded.
     pub failing: bool,
 }
 
 impl SweepPlan {
-    /// A command with the defaults of everything.
+    /// A sweep of this command, with the default of every option.
     #[must_use]
     pub fn new(command: Vec<OsString>, journal: Journal) -> Self {
         Self {
@@ -54,6 +66,7 @@ impl SweepPlan {
             setup: None,
             cleanup: None,
             only: Vec::new(),
+            spared: Vec::new(),
             depth: 2,
             hit: 1,
             persistent: None,
@@ -69,112 +82,70 @@ impl SweepPlan {
             failing: true,
         }
     }
-
-    /// The options that make the same plan, but for journal, shard and command.
-    #[must_use]
-    pub fn options(&self) -> Vec<String> {
-        let Self {
-            command: _,
-            setup,
-            cleanup,
-            only,
-            depth,
-            hit,
-            persistent,
-            kthreads,
-            shard: _,
-            budget,
-            hang,
-            expect_success,
-            keep_going,
-            backend,
-            leaks,
-            journal: _,
-            failing: _,
-        } = self;
-        let mut words = Vec::new();
-        let mut option = |name: &str, value: Option<String>| {
-            words.push(format!("--{name}"));
-            words.extend(value);
-        };
-        for (name, command) in [("setup", setup), ("cleanup", cleanup)] {
-            if let Some(command) = command {
-                option(name, Some(command.clone()));
-            }
-        }
-        for pattern in only {
-            option("only", Some(pattern.to_string()));
-        }
-        option("depth", Some(depth.to_string()));
-        option("hit", Some(hit.to_string()));
-        if let Some(times) = persistent {
-            option("persistent", Some(times.to_string()));
-        }
-        if let Some(budget) = budget {
-            option("budget", Some(format!("{}ms", budget.as_millis())));
-        }
-        option("hang", Some(format!("{}ms", hang.as_millis())));
-        option("leaks", Some(leaks.name().to_owned()));
-        if *backend != Backend::Auto {
-            option("backend", Some(backend.to_string()));
-        }
-        for (name, on) in [("no-kthreads", !kthreads), ("expect-success", *expect_success), ("keep-going", *keep_going)]
-        {
-            if on {
-                option(name, None);
-            }
-        }
-        words
-    }
 }
 
-/// Guests that a sweep is done in.
+/// Guests in which a sweep is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guests {
-    /// The kernel.
-    pub image: PathBuf,
-    /// How many at a time.
+    /// What runs them.
+    pub engine: EngineChoice,
+    /// The kernel; none if the engine boots nothing.
+    pub image: Option<PathBuf>,
+    /// How many run at the same time.
     pub jobs: u32,
-    /// Memory of each, MiB.
+    /// Memory of each, in MiB.
     pub memory_mb: u32,
     /// Processors of each.
     pub cpus: u32,
-    /// Files and directories of this machine, and where they go.
+    /// Files and directories of this machine, and their paths in the guests.
     pub added: Vec<(PathBuf, String)>,
-    /// Programs of this machine.
+    /// Programs of this machine that the guests get.
     pub programs: Vec<String>,
     /// Words for the kernel's command line.
     pub append: Vec<String>,
 }
 
+impl Guests {
+    /// One guest with two processors and 2 GiB.
+    #[must_use]
+    pub fn new(engine: EngineChoice, image: Option<PathBuf>) -> Self {
+        let (added, programs, append) = (Vec::new(), Vec::new(), Vec::new());
+        Self { engine, image, jobs: 1, memory_mb: 2048, cpus: 2, added, programs, append }
+    }
+}
+
 /// Where a sweep's journal is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Journal {
-    /// A new file.
+    /// Nowhere: nothing fails, so there is nothing to resume.
+    None,
+    /// In a new file.
     New(PathBuf),
-    /// A file that is there.
+    /// In a file that exists.
     Resume(PathBuf),
-    /// The host's, through a port.
+    /// On the host, which gets it through a port.
     Port {
-        /// The file that has what the host has so far, if it has something.
-        so_far: Option<PathBuf>,
+        /// A copy of what the host has so far.
+        so_far: PathBuf,
     },
 }
 
-/// How leaks are looked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How to look for leaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Leaks {
-    /// With kmemleak, where the kernel has it.
+    /// By kmemleak if the kernel has it; else not at all.
     #[default]
     Auto,
-    /// By the growth of slab caches over repeated failures of each site, where the kernel has no kmemleak.
+    /// By the growth of slab caches while each site fails many times. For kernels without kmemleak.
     Slab,
     /// Not at all.
     Off,
 }
 
 impl Leaks {
-    /// Its name.
+    /// The name that `--leaks` takes.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -185,7 +156,7 @@ impl Leaks {
     }
 }
 
-/// There is no such way.
+/// `--leaks` has no such value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is no way to look for leaks; ways are: auto, slab, off")]
 pub struct UnknownLeaks(String);
@@ -206,7 +177,7 @@ impl FromStr for Leaks {
 /// Part `index` of `count`: `0/4` to `3/4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// Which, `0..count`.
+    /// The part, `0..count`.
     pub index: u32,
     /// How many parts.
     pub count: u32,
@@ -226,7 +197,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// Text that is no shard.
+/// A text that is no shard.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is no shard; write I/N with I from 0 to N-1: 0/4")]
 pub struct NoShard(String);

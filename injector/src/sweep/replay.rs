@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use injector_guest::port::DataPort;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Stopped,
@@ -30,7 +31,8 @@ use crate::{
 };
 
 /// What is to be done again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ReplayPlan {
     /// Where the finding is written down.
     pub journal: PathBuf,
@@ -46,6 +48,9 @@ pub struct ReplayPlan {
     pub keep_going: bool,
     /// How hooks are attached.
     pub backend: Backend,
+    /// No site with one of these in its stack fails.
+    #[serde(with = "plan::text::list")]
+    pub spared: Vec<StackPattern>,
     /// Results go to the host, through its port.
     pub port: bool,
 }
@@ -145,6 +150,7 @@ impl Again {
             setup: workload.setup.clone(),
             cleanup: workload.cleanup.clone(),
             only: only.context("the journal's --only")?,
+            spared: plan.spared.clone(),
             depth: options.depth,
             hit: self.hit,
             persistent: options.persistent,

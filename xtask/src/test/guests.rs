@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use injector_guest::engines::Qemu;
 use injector_guest::root::{self, Image};
-use injector_guest::{Initramfs, Outcome, Streams, Verdict};
+use injector_guest::{Engine, GuestEnd, GuestRun, Initramfs, Streams};
 
 use super::libtest::Tally;
 use super::{Row, heading};
@@ -153,7 +154,7 @@ impl Job {
         let command = injector_guest::Command::new(arguments)
             .env("RUST_BACKTRACE", "1")
             .env("INJECTOR_BACKEND", backend.setting());
-        let tally = match machine.boot(&command, streams) {
+        let tally = match Qemu.run(&machine, &command, streams) {
             Ok(outcome) => {
                 writeln!(shown, "{}", vm::account(&machine, &outcome).join("\n"))?;
                 guest_tally(&stdout.text(), &outcome)
@@ -170,11 +171,11 @@ impl Job {
 }
 
 /// What the guest's tests say, unless the way it ended says otherwise.
-fn guest_tally(text: &str, outcome: &Outcome) -> Tally {
+fn guest_tally(text: &str, outcome: &GuestRun) -> Tally {
     let mut tally = Tally::read(text);
-    match &outcome.verdict {
-        Verdict::Exited(0) => {}
-        Verdict::Exited(_) if tally.failed > 0 => {}
+    match &outcome.end {
+        GuestEnd::Exited(0) => {}
+        GuestEnd::Exited(_) if tally.failed > 0 => {}
         verdict => {
             // The test during which it happened has no line of its own.
             tally.failed += 1;
@@ -214,8 +215,14 @@ mod tests {
         assert_eq!(words("size").count(), 0);
     }
 
-    fn outcome(verdict: Verdict) -> Outcome {
-        Outcome { verdict, boot: Duration::ZERO, run: Duration::ZERO, complaints: Vec::new(), console: String::new() }
+    fn outcome(verdict: GuestEnd) -> GuestRun {
+        GuestRun {
+            end: verdict,
+            boot: Duration::ZERO,
+            run: Duration::ZERO,
+            complaints: Vec::new(),
+            console: String::new(),
+        }
     }
 
     const GOOD: &str = "running 2 tests\ntest a ... ok\ntest b ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
@@ -223,16 +230,16 @@ mod tests {
     #[test]
     fn a_panic_after_good_tests_is_a_failure() {
         let text = "running 2 tests\ntest a ... ok\ntest b ... ";
-        let tally = guest_tally(text, &outcome(Verdict::Panic("Kernel panic - not syncing: x".to_owned())));
+        let tally = guest_tally(text, &outcome(GuestEnd::Panic("Kernel panic - not syncing: x".to_owned())));
         assert_eq!((tally.passed, tally.failed), (1, 1));
         assert!(tally.note.unwrap().contains("Kernel panic"));
     }
 
     #[test]
     fn a_status_that_no_test_explains_is_a_failure() {
-        let tally = guest_tally(GOOD, &outcome(Verdict::Exited(101)));
+        let tally = guest_tally(GOOD, &outcome(GuestEnd::Exited(101)));
         assert_eq!((tally.passed, tally.failed), (2, 1));
-        let tally = guest_tally(GOOD, &outcome(Verdict::Exited(0)));
+        let tally = guest_tally(GOOD, &outcome(GuestEnd::Exited(0)));
         assert_eq!((tally.passed, tally.failed), (2, 0));
     }
 }

@@ -62,8 +62,7 @@ pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
     }
     let context = SweepContext::new(plan, files)?;
 
-    let writer =
-        if plan.failing { writer(&plan.journal, earlier.as_ref())? } else { Writer::port(Box::new(io::sink())) };
+    let writer = writer(&plan.journal, earlier.as_ref())?;
     let state = earlier.as_ref().map(State::of).unwrap_or_default();
     let open = state.open_run();
     let mut recorder = Recorder::new(writer, state);
@@ -154,9 +153,8 @@ fn earlier(journal: &plan::Journal) -> Result<Option<Journal>> {
         plan::Journal::New(path) if path.exists() => {
             return Err(journal::WriteError::Exists(path.clone()).into());
         }
-        plan::Journal::New(_) => return Ok(None),
-        plan::Journal::Port { so_far: None } => return Ok(None),
-        plan::Journal::Resume(path) | plan::Journal::Port { so_far: Some(path) } => journal::read(path)?,
+        plan::Journal::New(_) | plan::Journal::None => return Ok(None),
+        plan::Journal::Resume(path) | plan::Journal::Port { so_far: path } => journal::read(path)?,
     };
     for remark in &journal.remarks {
         sinks::announce(format_args!("{}: {remark}", journal.name));
@@ -193,6 +191,7 @@ fn writer(journal: &plan::Journal, earlier: Option<&Journal>) -> Result<Writer> 
     Ok(match journal {
         plan::Journal::New(path) => Writer::create(path)?,
         plan::Journal::Resume(path) => Writer::resume(path, &earlier.map(|journal| journal.tail).unwrap_or_default())?,
+        plan::Journal::None => Writer::port(Box::new(io::sink())),
         plan::Journal::Port { .. } => {
             Writer::port(Box::new(DataPort::open().context("can't open the port to the host's journal")?))
         }

@@ -353,7 +353,8 @@ fn run_plan(plan: &SweepPlan, files: &KernelFiles) -> Result<Plan> {
     let backend = plan.backend;
     let addresses = Addresses::ask(files, &OTHERS, &[], |_| false)?;
     let there = OTHERS.iter().filter(|function| addresses.get(function).is_some());
-    let none_of = there.map(|function| function.parse()).collect::<Result<_, _>>()?;
+    let mut none_of: Vec<_> = there.map(|function| function.parse()).collect::<Result<_, _>>()?;
+    none_of.extend(plan.spared.iter().cloned());
     let any_of = plan.only.iter().cloned().map(StackPath::from).collect();
     let stack = StackFilter { any_of, none_of, ..StackFilter::default() };
     let filter = Filter { stack, ..Filter::default() };

@@ -1,4 +1,4 @@
-//! The journal on the host: takes a guest's lines whole, syncs them, and knows what they tell of the guest.
+//! The journal on the host: takes a guest's lines, syncs them, and notes what they say about the guest's progress.
 
 use std::{
     fs, io,
@@ -7,44 +7,44 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{VmError, decide::Deeds, witness::Witness};
+use super::{VmError, console_tail::ConsoleTail, decide::BootProgress};
 use crate::journal::{
     self, News, Record, Remark, State, WriteError, Writer,
     record::{Crash, CrashKind},
 };
 
-/// A longer line is none: a console's text in a record stays far below.
+/// A longer line is no record: the console's text in a record is far shorter.
 const LONGEST_LINE: usize = 16 << 20;
 
-/// A journal that guests write to, one after the other.
+/// A journal to which guests write, one after the other.
 #[derive(Debug)]
-pub struct Book {
+pub struct HostJournal {
     path: PathBuf,
     writer: Writer,
-    /// Nothing was in it, and nothing was written.
+    /// The file is new and empty.
     untouched: bool,
-    /// What came and has no newline yet.
+    /// The part of a line that has come so far.
     tail: Vec<u8>,
-    /// Lines that were no records.
+    /// How many lines were no records.
     rejected: u32,
     unsynced: bool,
     /// What the records add up to.
     state: State,
-    /// The same counts when the last guest booted.
+    /// The counts of what is new in it when the last guest booted.
     before: News,
 }
 
-/// What was lost with a guest.
+/// What a guest sent that is not in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Bytes of a line that did not come to its end.
+    /// Bytes of a line without its end.
     pub torn: usize,
-    /// Lines that were no records.
+    /// Number of lines that were no records.
     pub rejected: u32,
 }
 
-impl Book {
-    /// Opens a journal, or begins one. A torn last line is cut off; what is wrong with the journal comes with it.
+impl HostJournal {
+    /// Opens a journal, or makes a new one. A torn last line is cut off. Returns remarks on what is wrong with the journal, too.
     ///
     /// # Errors
     /// [`VmError::Unreadable`], [`VmError::Journal`].
@@ -65,7 +65,7 @@ impl Book {
         Ok((Self { path: path.to_owned(), writer, untouched, tail, rejected, unsynced, state, before }, remarks))
     }
 
-    /// All that is in it.
+    /// The file's content.
     ///
     /// # Errors
     /// It can't be read.
@@ -79,21 +79,21 @@ impl Book {
         self.before = self.state.news().clone();
     }
 
-    /// A guest is gone; what did it do, and what came of it that can't be kept?
-    pub fn end_boot(&mut self) -> (Deeds, Lost) {
+    /// A guest is gone: returns its progress, and what of its lines was lost.
+    pub fn end_boot(&mut self) -> (BootProgress, Lost) {
         let lost = Lost { torn: std::mem::take(&mut self.tail).len(), rejected: std::mem::take(&mut self.rejected) };
         let (now, before) = (self.state.news(), &self.before);
-        let deeds = Deeds { fruitful: now.count() > before.count(), ended: now.ends() > before.ends() };
-        (deeds, lost)
+        let progress = BootProgress { fruitful: now.count() > before.count(), ended: now.ends() > before.ends() };
+        (progress, lost)
     }
 
-    /// Writes down that the machine went down.
+    /// Records that the guest went down.
     ///
     /// # Errors
     /// It can't be written.
     pub fn crash(&mut self, kind: CrashKind, title: String, splat: String) -> Result<(), WriteError> {
         if self.untouched {
-            // No sweep has begun: there is nothing that it could be a part of, and nothing was armed.
+            // No sweep has begun, so no run can be the cause.
             return Ok(());
         }
         let run = self.state.open_run();
@@ -103,7 +103,7 @@ impl Book {
         self.writer.sync(&record)
     }
 
-    /// Takes bytes as they come; whole lines that are records go into the file. True: a run was armed.
+    /// Takes bytes as they come. Whole lines that are records go into the file. Returns whether one of them arms a run.
     fn take(&mut self, bytes: &[u8]) -> Result<bool, WriteError> {
         let mut out = Vec::with_capacity(bytes.len() + self.tail.len());
         let mut armed = false;
@@ -114,7 +114,7 @@ impl Book {
             if !portion.ends_with(b"\n") {
                 continue;
             }
-            // The kernel that sent it is being broken on purpose: what is no record would be damage in the journal.
+            // The kernel that sent it is broken on purpose. A line that is no record would damage the journal.
             match serde_json::from_slice(&self.tail) {
                 Ok(record) => {
                     self.state.apply(&record);
@@ -138,9 +138,9 @@ impl Book {
     }
 }
 
-impl Drop for Book {
+impl Drop for HostJournal {
     fn drop(&mut self) {
-        // A guest that never came up leaves no empty journal behind.
+        // A guest that did not boot leaves no empty journal behind.
         if self.untouched {
             let _ = fs::remove_file(&self.path);
         }
@@ -150,32 +150,32 @@ impl Drop for Book {
 /// What a guest's data port writes to.
 #[derive(Debug)]
 pub struct Sink {
-    book: Arc<Mutex<Book>>,
-    witness: Witness,
+    journal: Arc<Mutex<HostJournal>>,
+    console: ConsoleTail,
 }
 
 impl Sink {
-    /// Into this book. When a run is armed, the console so far is of no interest any more.
-    pub fn new(book: &Arc<Mutex<Book>>, witness: &Witness) -> Self {
-        Self { book: Arc::clone(book), witness: witness.clone() }
+    /// Writes to this journal. When a run is armed, the console's text so far is dropped.
+    pub fn new(journal: &Arc<Mutex<HostJournal>>, console: &ConsoleTail) -> Self {
+        Self { journal: Arc::clone(journal), console: console.clone() }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn journal(&self) -> MutexGuard<'_, HostJournal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.book().take(bytes).map_err(io::Error::other)? {
-            // The guest waits for this line to be stored before it injects: nothing of that run is on the console yet.
-            self.witness.forget();
+        if self.journal().take(bytes).map_err(io::Error::other)? {
+            // The guest waits until this line is stored before it injects, so nothing on the console is of that run.
+            self.console.clear();
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.book().sync().map_err(io::Error::other)
+        self.journal().sync().map_err(io::Error::other)
     }
 }
 
@@ -203,40 +203,40 @@ mod tests {
         line
     }
 
-    fn open(path: &Path) -> Book {
-        Book::open(path).unwrap().0
+    fn open(path: &Path) -> HostJournal {
+        HostJournal::open(path).unwrap().0
     }
 
     #[test]
     fn only_whole_records_get_into_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("j");
-        let mut book = open(&path);
+        let mut host = open(&path);
         let (first, second) = (line(&armed(0, &[1])), line(&ended(0)));
         let sent = [&first[..], b"\xff\0rubbish\n", b"{}\n", &second[..], &first[..20]].concat();
         for portion in sent.chunks(7) {
-            book.take(portion).unwrap();
+            host.take(portion).unwrap();
         }
         assert_eq!(fs::read(&path).unwrap(), [first, second].concat());
-        assert_eq!(book.end_boot().1, Lost { torn: 20, rejected: 2 });
-        assert_eq!(book.end_boot().1, Lost::default());
+        assert_eq!(host.end_boot().1, Lost { torn: 20, rejected: 2 });
+        assert_eq!(host.end_boot().1, Lost::default());
         // What the next guest sends is not glued to what the last one could not finish.
-        book.take(&line(&ended(7))).unwrap();
-        assert!(book.content().unwrap().ends_with(&line(&ended(7))));
+        host.take(&line(&ended(7))).unwrap();
+        assert!(host.content().unwrap().ends_with(&line(&ended(7))));
     }
 
     #[test]
     fn a_torn_last_line_is_cut_off() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("j");
-        let whole = [crate::sweep::vm::tests::begin("s").as_bytes(), &line(&armed(3, &[1]))].concat();
+        let whole = [crate::guests::tests::begin("s").as_bytes(), &line(&armed(3, &[1]))].concat();
         fs::write(&path, [&whole[..], b"{\"type\":\"en"].concat()).unwrap();
-        let (mut book, remarks) = Book::open(&path).unwrap();
+        let (mut host, remarks) = HostJournal::open(&path).unwrap();
         assert_eq!(remarks, [Remark::Torn { line: 3 }]);
-        assert_eq!(book.content().unwrap(), whole);
+        assert_eq!(host.content().unwrap(), whole);
         // The run that was going on is known, so a crash that is seen now belongs to it.
-        book.crash(CrashKind::Panic, "BUG: x".to_owned(), String::new()).unwrap();
-        let text = String::from_utf8(book.content().unwrap()).unwrap();
+        host.crash(CrashKind::Panic, "BUG: x".to_owned(), String::new()).unwrap();
+        let text = String::from_utf8(host.content().unwrap()).unwrap();
         assert!(
             text.ends_with("{\"type\":\"crash\",\"run\":3,\"kind\":\"panic\",\"title\":\"BUG: x\",\"splat\":\"\"}\n"),
             "{text}"
@@ -246,25 +246,25 @@ mod tests {
     #[test]
     fn a_crash_between_runs_has_no_run() {
         let directory = tempfile::tempdir().unwrap();
-        let mut book = open(&directory.path().join("j"));
-        book.take(&[line(&armed(0, &[1])), line(&ended(0))].concat()).unwrap();
-        book.crash(CrashKind::Reset, String::new(), String::new()).unwrap();
-        let text = String::from_utf8(book.content().unwrap()).unwrap();
+        let mut host = open(&directory.path().join("j"));
+        host.take(&[line(&armed(0, &[1])), line(&ended(0))].concat()).unwrap();
+        host.crash(CrashKind::Reset, String::new(), String::new()).unwrap();
+        let text = String::from_utf8(host.content().unwrap()).unwrap();
         assert!(text.contains("\"run\":null"), "{text}");
     }
 
     #[test]
     fn going_down_in_the_same_run_again_is_no_news() {
         let directory = tempfile::tempdir().unwrap();
-        let mut book = open(&directory.path().join("j"));
+        let mut host = open(&directory.path().join("j"));
         let mut boot = |records: &[Record]| {
-            book.begin_boot();
+            host.begin_boot();
             for record in records {
-                book.take(&line(record)).unwrap();
+                host.take(&line(record)).unwrap();
             }
-            let (deeds, _) = book.end_boot();
-            book.crash(CrashKind::Panic, String::new(), String::new()).unwrap();
-            deeds.fruitful
+            let (progress, _) = host.end_boot();
+            host.crash(CrashKind::Panic, String::new(), String::new()).unwrap();
+            progress.fruitful
         };
         assert!(boot(&[armed(0, &[1, 2])]));
         assert!(!boot(&[armed(1, &[1, 2])]));
@@ -278,21 +278,21 @@ mod tests {
     #[test]
     fn the_end_of_the_sweep_is_known() {
         let directory = tempfile::tempdir().unwrap();
-        let mut book = open(&directory.path().join("j"));
-        book.begin_boot();
-        book.take(&line(&Record::End(End { complete: true, elapsed: 1.0 }))).unwrap();
-        assert_eq!(book.end_boot().0, Deeds { fruitful: true, ended: true });
-        book.begin_boot();
-        assert_eq!(book.end_boot().0, Deeds::default());
+        let mut host = open(&directory.path().join("j"));
+        host.begin_boot();
+        host.take(&line(&Record::End(End { complete: true, elapsed: 1.0 }))).unwrap();
+        assert_eq!(host.end_boot().0, BootProgress { fruitful: true, ended: true });
+        host.begin_boot();
+        assert_eq!(host.end_boot().0, BootProgress::default());
     }
 
     #[test]
     fn a_journal_has_one_writer_and_leaves_no_empty_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("j");
-        let book = open(&path);
-        assert!(matches!(Book::open(&path), Err(VmError::Journal(WriteError::Locked(_)))));
-        drop(book);
+        let host = open(&path);
+        assert!(matches!(HostJournal::open(&path), Err(VmError::Journal(WriteError::Locked(_)))));
+        drop(host);
         assert!(!path.exists());
         // One that was there before is the user's, even if there is nothing in it.
         fs::write(&path, "").unwrap();
@@ -303,13 +303,13 @@ mod tests {
     #[test]
     fn arming_a_run_forgets_the_console_before_it() {
         let directory = tempfile::tempdir().unwrap();
-        let book = Arc::new(Mutex::new(open(&directory.path().join("j"))));
-        let mut witness = Witness::default();
-        let mut sink = Sink::new(&book, &witness);
-        witness.write_all(b"BUG: old\n").unwrap();
+        let host = Arc::new(Mutex::new(open(&directory.path().join("j"))));
+        let mut console = ConsoleTail::default();
+        let mut sink = Sink::new(&host, &console);
+        console.write_all(b"BUG: old\n").unwrap();
         sink.write_all(&line(&ended(0))).unwrap();
-        assert!(witness.last_words().title.is_some());
+        assert!(console.report().title.is_some());
         sink.write_all(&line(&armed(1, &[1]))).unwrap();
-        assert!(witness.last_words().title.is_none());
+        assert!(console.report().title.is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! What the controller and its guests say, line by line.
+//! What the controller and its guests print, line by line.
 
 use std::{
     fmt,
@@ -11,13 +11,13 @@ use std::{
 pub struct Line {
     /// The job that it is about, if there are several.
     pub job: Option<u32>,
-    /// The guest's sweep said it, and not the controller.
+    /// Whether a guest printed it, and not the controller.
     pub guest: bool,
-    /// Without newline.
+    /// The line, without its newline.
     pub text: String,
 }
 
-/// Where lines go: called from several threads.
+/// Takes lines, from several threads.
 pub type Show = Arc<dyn Fn(&Line) + Send + Sync>;
 
 impl fmt::Display for Line {
@@ -29,7 +29,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// Takes a guest's output and shows it by lines.
+/// Takes a guest's output and shows it line by line.
 pub struct Output {
     job: Option<u32>,
     show: Show,
@@ -37,11 +37,11 @@ pub struct Output {
     last: Arc<Mutex<String>>,
 }
 
-/// Without a newline for so long, it is shown all the same.
+/// A line that is longer is shown in parts.
 const LONGEST: usize = 16 << 10;
 
 impl Output {
-    /// The last line that is not empty is also kept in `last`.
+    /// Shows lines, and keeps the last line that is not empty in `last`.
     pub fn new(job: Option<u32>, show: &Show, last: &Arc<Mutex<String>>) -> Self {
         Self { job, show: Arc::clone(show), partial: Vec::new(), last: Arc::clone(last) }
     }

@@ -1,61 +1,113 @@
-//! What the guests of a sweep consist of: this program, a shell, the programs that the user names, the workload.
+//! What the guests of a sweep have: the injector, a shell, the programs that the user names, and the workload.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use injector_guest::{
-    Initramfs,
+    Initramfs, Root,
     initramfs::InitramfsError,
     root::{self, Base, Image, RootError, find_program, mounted_over},
 };
+use tempfile::TempDir;
 
 use super::{Line, Show, VmError, VmPlan};
 
-/// Where a workload goes whose own place the guest has a file system of its own on.
+/// Where a workload goes if its own path is one that the guest mounts a file system on.
 const WORKLOAD_DIRECTORY: &str = "/workload";
 
-/// A root to boot from, and what is run in it.
+/// Files that guests boot with, and the paths under which a guest has them.
 #[derive(Debug)]
-pub struct Guest {
-    image: Image,
+pub struct Contents {
+    place: Place,
+    /// The injector's path in the guest.
+    pub injector: String,
     /// The workload as the guest has it.
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
 }
 
-impl Guest {
-    /// Puts it together.
+#[derive(Debug)]
+enum Place {
+    /// The guest has a root of its own.
+    Image(Image),
+    /// The guest has this machine's files; those of the controller are in this directory.
+    Directory(TempDir),
+}
+
+impl Contents {
+    /// Puts the guests' files together.
     ///
     /// # Errors
     /// [`VmError::Root`], [`VmError::NoProgram`].
     pub fn new(plan: &VmPlan, show: &Show) -> Result<Self, VmError> {
+        match plan.guests.engine.root() {
+            Root::Images => Self::in_memory(plan, show),
+            Root::Host => Self::on_this_machine(plan),
+        }
+    }
+
+    fn in_memory(plan: &VmPlan, show: &Show) -> Result<Self, VmError> {
         let Base { mut root, missing } = root::base(&plan.injector)?;
         if !missing.is_empty() {
             let text = format!("vm: left out, since this machine does not have them: {}", missing.join(" "));
             show(&Line { job: None, guest: false, text });
         }
-        root.symlink("/usr/bin/injector", "/init");
-        for (host, guest) in &plan.added {
+        let injector = "/usr/bin/injector".to_owned();
+        root.symlink(&injector, "/init");
+        for (host, guest) in &plan.guests.added {
             root::add(&mut root, host, guest)?;
         }
-        for name in &plan.programs {
+        for name in &plan.guests.programs {
             let path = find_program(name).ok_or_else(|| VmError::NoProgram(name.clone()))?;
             root::add(&mut root, &path, &format!("/usr/bin/{name}"))?;
         }
-        let command = place(&plan.command, &mut root)?;
+        let words: Vec<String> = plan.sweep.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let command = place(&words, &mut root)?.into_iter().map(OsString::from).collect();
         let image = Image::new(&root).map_err(RootError::from)?;
-        Ok(Self { image, command })
+        Ok(Self { place: Place::Image(image), injector, command })
     }
 
-    /// The root's file.
-    pub fn root(&self) -> &Path {
-        self.image.path()
+    fn on_this_machine(plan: &VmPlan) -> Result<Self, VmError> {
+        let command = plan.sweep.command.clone();
+        let program = command.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
+        let is_there =
+            if program.contains('/') { Path::new(&program).is_file() } else { find_program(&program).is_some() };
+        if !is_there {
+            return Err(VmError::NoProgram(program));
+        }
+        // A virtme-ng guest sees this machine's /tmp, but not its /var/tmp or /run.
+        let made = tempfile::Builder::new().prefix(injector_guest::spec::DIRECTORY_PREFIX).tempdir_in("/tmp");
+        let directory =
+            made.map_err(|source| RootError::from(InitramfsError::File { path: PathBuf::from("/tmp"), source }))?;
+        let injector = plan.injector.to_string_lossy().into_owned();
+        Ok(Self { place: Place::Directory(directory), injector, command })
+    }
+
+    /// The images that a guest's root is made of.
+    pub fn images(&self) -> Vec<PathBuf> {
+        match &self.place {
+            Place::Image(image) => vec![image.path().to_owned()],
+            Place::Directory(_) => Vec::new(),
+        }
+    }
+
+    /// The path in the guest of a job for one of the controller's files.
+    pub fn path(&self, job: u32, name: &str) -> String {
+        match &self.place {
+            Place::Image(_) => format!("/injector-{name}"),
+            Place::Directory(directory) => {
+                directory.path().join(format!("{job}-{name}")).to_string_lossy().into_owned()
+            }
+        }
     }
 }
 
-/// Sees to it that the guest has the workload's program, and returns the command that starts it there.
+/// Puts the workload's program into the root, and returns the command that starts it in the guest.
 fn place(command: &[String], root: &mut Initramfs) -> Result<Vec<String>, VmError> {
     let Some((program, arguments)) = command.split_first() else { return Err(VmError::NoProgram(String::new())) };
     let program = if program.contains('/') {
-        // Relative to where we are; in the guest that is elsewhere.
+        // The guest has another working directory.
         let host = std::path::absolute(program)
             .map_err(|source| RootError::from(InitramfsError::File { path: PathBuf::from(program), source }))?;
         let wanted = host.to_string_lossy().into_owned();

@@ -1,7 +1,7 @@
-//! Copies the command's output to the host.
+//! Copies a command's output to where it belongs.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,8 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::port::{is_shortage, pause, write_all};
 
 /// Copies until all writers are gone, or until the command has ended and nothing is left to read: daemons that it
-/// leaves behind hold the pipe open.
-pub fn until_drained(from: OwnedFd, mut to: File, ended: &AtomicBool) {
+/// leaves behind keep the pipe open.
+pub fn until_drained(from: OwnedFd, mut to: impl Write, ended: &AtomicBool) {
     let mut buffer = vec![0; 64 << 10];
     let mut source = File::from(from);
     loop {
@@ -26,7 +26,10 @@ pub fn until_drained(from: OwnedFd, mut to: File, ended: &AtomicBool) {
             Ok(0) => {}
             Ok(_) => match source.read(&mut buffer) {
                 Ok(0) => return,
-                Ok(length) => write_all(&mut to, &buffer[..length]),
+                Ok(length) => {
+                    write_all(&mut to, &buffer[..length]);
+                    let _ = to.flush();
+                }
                 Err(error) if is_shortage(&error) => pause(),
                 Err(_) => return,
             },

@@ -1,0 +1,71 @@
+//! What an engine boots, how large it is, and how long it may take.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Begins the name of the temporary directory that a running guest has. It stays behind if the injector is killed.
+pub const DIRECTORY_PREFIX: &str = "injector-guest-";
+
+/// Whether a guest's instructions are emulated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Accelerator {
+    /// They are emulated, which always works.
+    #[default]
+    Emulation,
+    /// They run under KVM if a trial boot shows that it works. The result is kept in this directory.
+    Auto(PathBuf),
+}
+
+/// A guest that an engine can boot. One value boots as often as wanted.
+#[derive(Debug, Clone)]
+pub struct GuestSpec {
+    /// The kernel's image (bzImage). An engine that boots nothing ignores it.
+    pub kernel: PathBuf,
+    /// Images of the root, unpacked one after the other. An engine whose guests have this machine's files ignores them.
+    pub images: Vec<PathBuf>,
+    /// Number of processors.
+    pub cpus: u32,
+    /// Memory in MiB; a root in memory takes part of it.
+    pub memory_mb: u32,
+    /// A directory of the host that QEMU mounts at `/share`.
+    pub share: Option<PathBuf>,
+    /// More words for the kernel's command line.
+    pub append: Vec<String>,
+    /// Time counts executed instructions, on one emulated processor: for measurements that repeat. QEMU only.
+    pub icount: bool,
+    /// Emulation or KVM.
+    pub accelerator: Accelerator,
+    /// How long the command may take.
+    pub timeout: Option<Duration>,
+    /// How long the guest may show no sign of life.
+    pub stall: Duration,
+    /// How long booting may take.
+    pub boot_timeout: Duration,
+    /// A file that gets the kernel's console.
+    pub console_log: Option<PathBuf>,
+    /// Files that are there before the command starts: path and content. Where the command sees this machine's files, the
+    /// engine writes them on this machine, and the caller removes them.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+impl GuestSpec {
+    /// A guest with two processors and 1 GiB of memory, and no limit to the command's time.
+    pub fn new(kernel: &Path, images: Vec<PathBuf>) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            images,
+            cpus: 2,
+            memory_mb: 1024,
+            share: None,
+            append: Vec::new(),
+            icount: false,
+            accelerator: Accelerator::default(),
+            timeout: None,
+            // Emulated guests are slow, and a kernel under test may be busy with nothing else for a while.
+            stall: Duration::from_secs(60),
+            boot_timeout: Duration::from_secs(180),
+            console_log: None,
+            files: Vec::new(),
+        }
+    }
+}
