@@ -1,0 +1,27 @@
+//! `injector hooks`: lists the functions that can be made to fail on this kernel.
+
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+use injector::{
+    check::{self, Caller},
+    cli::EXIT_OK,
+    hook_list::{HookList, NamePattern},
+    kernel::KernelFiles,
+    run::MissingPrerequisites,
+};
+
+/// Prints the functions whose names match the pattern; without one, all of them.
+pub fn hooks(pattern: Option<&NamePattern>, json: bool) -> Result<i32> {
+    let files = KernelFiles::default();
+    let injectable = check::injectable(&files, &Caller::this(&files)).map_err(MissingPrerequisites)?;
+    let release = files.release()?;
+    let list = HookList::new(release.as_str(), &injectable, pattern)?;
+    let text = if json { format!("{}\n", list.to_json()?) } else { list.to_string() };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Long lists are piped into `head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
+    Ok(EXIT_OK)
+}

@@ -1,0 +1,42 @@
+//! `injector replay`: tries a finding again.
+
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+use injector::{
+    cli::{EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_REBOOT},
+    guests::Replays,
+    plan::sweep::Guests,
+    sweep::{
+        replay::{self, Again, ReplayPlan, Tally},
+        search::Stopped,
+    },
+};
+
+use super::{
+    guests::{replay_in_guests, replay_vm, shown},
+    journals::read,
+};
+
+/// Tries a finding again.
+pub fn replay(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
+    let tally = match guests {
+        None => replay::replay(plan)?,
+        Some(guests) => {
+            let again = Again::find(&read(&plan.journal)?, &plan.finding)?;
+            let vm = replay_vm(&plan.journal, &again, guests)?;
+            replay_in_guests(plan, &again, &Replays::new(&vm, &shown())?)?
+        }
+    };
+    let Tally { tries, reproduced, stopped } = tally;
+    if !plan.port {
+        writeln!(io::stdout(), "{reproduced} of {tries} tries reproduced it")?;
+    }
+    Ok(match stopped {
+        Some(Stopped::Interrupted) => EXIT_INTERRUPTED,
+        // All that was asked for was done.
+        Some(Stopped::Damaged) if tries < plan.tries || plan.port => EXIT_REBOOT,
+        _ if reproduced > 0 => EXIT_OK,
+        _ => EXIT_FINDINGS,
+    })
+}
