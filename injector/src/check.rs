@@ -10,9 +10,10 @@ use std::fmt;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use crate::exit::has_exit_code;
 use crate::kernel::gfp::Source;
 use crate::kernel::hooks::{FOR_OVERRIDES, FOR_TRAMPOLINES, Injectable, LIST};
-use crate::kernel::{KernelError, KernelFiles, Survey};
+use crate::kernel::{Facts, KernelError, KernelFiles, Survey};
 use crate::plan::{Backend, Hook, Plan};
 
 /// Version of the JSON that [`Report::to_json`] writes.
@@ -86,6 +87,13 @@ pub struct Report {
     /// All prerequisites.
     pub checks: Vec<Check>,
 }
+
+/// The kernel or the machine lacks something that is needed: a line for each, with its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct MissingPrerequisites(String);
+
+has_exit_code!(MissingPrerequisites => MISSING);
 
 impl Needs {
     /// What a run needs where nothing else is said, and the other hooks that it may name.
@@ -180,11 +188,24 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
     Report { kernel, checks }
 }
 
-/// The functions that can be failed here, for who only wants to see them.
+/// Reads the kernel's facts. Every run starts with this.
 ///
 /// # Errors
-/// The list is not there or can't be read: a line for each reason, with its remedy.
-pub fn injectable(files: &KernelFiles, caller: &Caller) -> Result<Injectable, String> {
+/// Something that the plan needs is missing.
+pub fn prerequisites(files: &KernelFiles, plan: &Plan) -> Result<Facts, MissingPrerequisites> {
+    let survey = Survey::quick(files);
+    let report = run(files, &survey, &Caller::this(files), &Needs::of(plan));
+    if !report.is_ok() {
+        return Err(MissingPrerequisites(report.complaint()));
+    }
+    survey.into_facts().map_err(|error| MissingPrerequisites(error.to_string()))
+}
+
+/// The functions that can be made to fail here, for those who only want to see them.
+///
+/// # Errors
+/// The list is not there or can't be read.
+pub fn injectable(files: &KernelFiles, caller: &Caller) -> Result<Injectable, MissingPrerequisites> {
     let injectable = Injectable::read(files);
     let mut checks = vec![root(caller), debugfs(files), error_injection(files, &injectable)];
     match injectable {
@@ -194,7 +215,7 @@ pub fn injectable(files: &KernelFiles, caller: &Caller) -> Result<Injectable, St
             if checks[0].stops() {
                 checks.truncate(1);
             }
-            Err(Report { kernel: String::new(), checks }.complaint())
+            Err(MissingPrerequisites(Report { kernel: String::new(), checks }.complaint()))
         }
     }
 }

@@ -26,14 +26,12 @@ use std::{
 
 use injector_guest::{Accelerator, BootError, Machine, root::RootError};
 
+use crate::exit::{ExitCode, HasExitCode};
 use crate::journal::{self, Incompatible, Journal, ReadError, WriteError, record::Shard};
 
 use interrupt::Interrupt;
 pub use replay::Replays;
 pub use show::{Line, Show};
-
-/// Exit status (EX_TEMPFAIL) of a sweep in a guest whose kernel is damaged: it wants to go on in another one.
-pub const REBOOT_WANTED: i32 = 75;
 
 /// Where a sweep in a guest finds the journal so far.
 pub const GUEST_JOURNAL: &str = "/injector-journal.jsonl";
@@ -266,11 +264,9 @@ fn said(line: &str) -> String {
     if line.is_empty() { String::new() } else { format!(": {line}") }
 }
 
-impl VmError {
-    /// What `injector` exits with: 2 for bad input, 3 for what this machine or the guest lacks, 4 for a sweep that began
-    /// and stopped early with its journal whole.
-    #[must_use]
-    pub fn exit_code(&self) -> i32 {
+impl HasExitCode for VmError {
+    /// A sweep that began and stopped early, with its journal whole, was interrupted.
+    fn exit_code(&self) -> ExitCode {
         match self {
             Self::Image { .. }
             | Self::Root(RootError::NoSuchFile { .. } | RootError::RelativePath { .. } | RootError::Hidden { .. })
@@ -279,16 +275,18 @@ impl VmError {
             | Self::Unreadable(_)
             | Self::Apart(_)
             | Self::Journal(WriteError::Exists(_) | WriteError::Locked(_) | WriteError::Changed(_))
-            | Self::Usage(_) => 2,
-            Self::Root(_) | Self::Boot(_) | Self::NotBooted(_) | Self::Prerequisites(_) => 3,
+            | Self::Usage(_) => ExitCode::USAGE,
+            Self::Root(_) | Self::Boot(_) | Self::NotBooted(_) | Self::Prerequisites(_) => ExitCode::MISSING,
             Self::Journal(_)
             | Self::NotStored(_)
             | Self::Interrupted
             | Self::NoProgress { .. }
-            | Self::TooManyBoots(_) => 4,
+            | Self::TooManyBoots(_) => ExitCode::INTERRUPTED,
         }
     }
+}
 
+impl VmError {
     /// The other jobs would meet the same.
     fn concerns_all(&self) -> bool {
         !matches!(self, Self::NoProgress { .. } | Self::TooManyBoots(_))

@@ -35,6 +35,8 @@ pub struct NothingMatches {
     pub close: Vec<String>,
 }
 
+crate::exit::has_exit_code!(NothingMatches => USAGE);
+
 /// The list: first the hooks with a name of their own, then functions, then system calls.
 #[derive(Debug)]
 pub struct HookList<'a> {

@@ -9,6 +9,7 @@ pub mod check;
 pub mod cli;
 pub mod control;
 pub mod events;
+pub mod exit;
 pub mod guests;
 pub mod hook_list;
 pub mod journal;

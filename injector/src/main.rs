@@ -7,21 +7,10 @@ use std::{
     process::exit,
 };
 
-use anyhow::Result;
 use injector::{
-    cli::{self, Command, EXIT_INTERNAL, EXIT_MISSING, EXIT_OK, EXIT_USAGE, RunOptions},
-    control::{ClientError, PlaceError},
-    guests::VmError,
-    hook_list::NothingMatches,
-    journal,
-    metrics::AddressError,
-    report as forms,
-    run::MissingPrerequisites,
-    session::{CanaryError, ResolveError},
-    sinks::{self, OpenError},
-    sweep::{JournalError, WorkloadError},
-    symbols::LinesError,
-    target::TargetError,
+    cli::{self, Command, RunOptions},
+    exit::{Error, ExitCode, Result},
+    sinks,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -30,20 +19,21 @@ fn main() {
     if injector_guest::init::is_wanted() {
         injector_guest::init::main();
     }
-    let code = match cli::parse(std::env::args_os()) {
+    let ExitCode(code) = match cli::parse(std::env::args_os()) {
         Ok(command) => {
             log(&command);
             dispatch(&command).unwrap_or_else(report)
         }
         Err(exit) => {
-            let _ = if exit.code == EXIT_OK { write!(io::stdout(), "{exit}") } else { write!(io::stderr(), "{exit}") };
+            let _ =
+                if exit.code == ExitCode::OK { write!(io::stdout(), "{exit}") } else { write!(io::stderr(), "{exit}") };
             exit.code
         }
     };
     exit(code);
 }
 
-fn dispatch(command: &Command) -> Result<i32> {
+fn dispatch(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Run(plan, options, live) => verbs::run(plan, *options, live),
         Command::Plan(file) => verbs::plan(file),
@@ -78,36 +68,7 @@ fn log(command: &Command) {
 }
 
 /// Says what went wrong, and gives the exit code.
-fn report(error: anyhow::Error) -> i32 {
+fn report(error: Error) -> ExitCode {
     let _ = writeln!(io::stderr(), "injector: {error:#}");
-    code_of(&error)
-}
-
-/// Exit code of an error: whose fault it is.
-fn code_of(error: &anyhow::Error) -> i32 {
-    if let Some(error) = error.downcast_ref::<VmError>() {
-        return error.exit_code();
-    }
-    if error.is::<TargetError>()
-        || error.is::<ResolveError>()
-        || error.is::<NothingMatches>()
-        || error.is::<OpenError>()
-        || error.is::<PlaceError>()
-        || error.is::<AddressError>()
-        || error.is::<ClientError>()
-        || error.is::<JournalError>()
-        || error.is::<LinesError>()
-        || error.is::<WorkloadError>()
-        || error.is::<journal::WriteError>()
-        || error.is::<journal::ReadError>()
-        || error.is::<journal::Incompatible>()
-        || error.is::<forms::run::ReadError>()
-        || error.is::<forms::WrongKind>()
-    {
-        EXIT_USAGE
-    } else if error.is::<MissingPrerequisites>() || error.is::<CanaryError>() {
-        EXIT_MISSING
-    } else {
-        EXIT_INTERNAL
-    }
+    error.exit_code()
 }

@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use injector_common::{
     counters::Counters,
     record::{OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED, OUTCOME_OUTSIDE, OUTCOME_SIGNAL, Site},
@@ -25,12 +24,12 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    check::{self, Caller, Needs},
-    control,
+    check, control,
     events::{
         End, Event, HookSummary, Outcomes, Record, Rings, RuleSummary, SiteSummary, Start, Summary, Symbolizer, decode,
     },
-    kernel::{Facts, KernelFiles, Survey, gfp::GfpBits},
+    exit::{Context as _, ExitCode, Result},
+    kernel::{KernelFiles, gfp::GfpBits},
     metrics,
     plan::{Hook, Limits, Plan, Policy},
     session::{self, Attached, RuleArming, Session, Streams, Wire, monotonic_ns},
@@ -42,11 +41,6 @@ use watch::{Gone, LateModules, exited, forward_log, watch_process};
 
 use live::{Doors, Live};
 pub use live::{LiveOptions, Place};
-
-/// A prerequisite is missing: exit code 3.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct MissingPrerequisites(pub String);
 
 /// How often the daemon looks after what nobody tells it of: heartbeat, budget, cgroups.
 const TICK: Duration = Duration::from_millis(200);
@@ -60,16 +54,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs a plan. Returns the exit code: that of the command, if there is one.
 ///
 /// # Errors
-/// See the error types that callers look for: [`MissingPrerequisites`], [`crate::target::TargetError`],
-/// [`crate::session::ResolveError`], [`sinks::OpenError`], [`control::PlaceError`], [`metrics::AddressError`]; anything else
-/// is an error of ours or of the kernel.
-pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32> {
+/// What is wrong, with the exit code.
+pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<ExitCode> {
     let started = Instant::now();
     let status = if live.no_status { None } else { Status::wanted(plan) };
     let stage = |what| status.iter().for_each(|status| status.stage(what));
     stage("looking at the kernel");
     let files = KernelFiles::default();
-    let facts = prerequisites(&files, plan)?;
+    let facts = check::prerequisites(&files, plan)?;
     debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
     stage("resolving the plan: kernel symbols");
@@ -137,16 +129,6 @@ pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32>
         log.abort();
     }
     code
-}
-
-/// Reads the kernel's facts and refuses to go on when something that the plan needs is missing.
-pub(crate) fn prerequisites(files: &KernelFiles, plan: &Plan) -> Result<Facts> {
-    let survey = Survey::quick(files);
-    let report = check::run(files, &survey, &Caller::this(files), &Needs::of(plan));
-    if !report.is_ok() {
-        return Err(MissingPrerequisites(report.complaint()).into());
-    }
-    survey.into_facts().map_err(|error| MissingPrerequisites(error.to_string()).into())
 }
 
 /// Ctrl-C, and what init sends.
@@ -352,7 +334,7 @@ impl Run<'_> {
     }
 
     /// Ends the failures first, then sees to the command, then says what was.
-    async fn finish(mut self, end: End, rings: Rings, interrupts: &mut Interrupts) -> Result<i32> {
+    async fn finish(mut self, end: End, rings: Rings, interrupts: &mut Interrupts) -> Result<ExitCode> {
         let elapsed = self.armed.elapsed();
         self.live.end();
         self.session.detach();
@@ -392,7 +374,7 @@ impl Run<'_> {
             self.output_error = self.sink.summary(&summary).and_then(|()| self.sink.flush()).err();
         }
         match self.output_error.take() {
-            None => Ok(command_status.unwrap_or(0)),
+            None => Ok(command_status.map_or(ExitCode::OK, ExitCode)),
             Some(error) => {
                 // What was counted is not lost with the output.
                 sinks::last_resort(&summary, self.plan.output.top);

@@ -79,7 +79,7 @@ fn hooks_that_a_kernel_has_not_are_named() {
 fn without_a_list_the_reason_is_said() {
     let nothing = KernelFiles::new("/nonexistent");
     let error = check::injectable(&nothing, &root()).expect_err("not there");
-    assert!(error.ends_with("debugfs: not mounted; mount -t debugfs debugfs /sys/kernel/debug"), "{error}");
+    assert!(error.to_string().ends_with("debugfs: not mounted; mount -t debugfs debugfs /sys/kernel/debug"), "{error}");
     let error = check::injectable(&nothing, &Caller { uid: 1000, ..root() }).expect_err("not there");
-    assert!(error.ends_with("root: user id 1000; run it as root: sudo injector …"), "{error}");
+    assert!(error.to_string().ends_with("root: user id 1000; run it as root: sudo injector …"), "{error}");
 }

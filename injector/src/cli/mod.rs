@@ -21,6 +21,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::control::{Request, Which};
+use crate::exit::ExitCode;
 use crate::hook_list::NamePattern;
 use crate::plan::Plan;
 use crate::plan::sweep::{Guests, Journal, SweepPlan};
@@ -28,21 +29,6 @@ use crate::run::LiveOptions;
 use crate::sweep::replay::ReplayPlan;
 
 pub use reports::{Reports, RunReports};
-
-/// Exit code: everything went as it should.
-pub const EXIT_OK: i32 = 0;
-/// Exit code: an error of ours, or of the kernel.
-pub const EXIT_INTERNAL: i32 = 1;
-/// Exit code: bad input.
-pub const EXIT_USAGE: i32 = 2;
-/// Exit code: this machine lacks something.
-pub const EXIT_MISSING: i32 = 3;
-/// Exit code of a sweep: there are findings.
-pub const EXIT_FINDINGS: i32 = 1;
-/// Exit code of a sweep: interrupted, the journal is whole.
-pub const EXIT_INTERRUPTED: i32 = 4;
-/// Exit code of a sweep: the kernel is damaged; after a boot it can go on (EX_TEMPFAIL of sysexits.h).
-pub const EXIT_REBOOT: i32 = crate::sweep::vm::REBOOT_WANTED;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,8 +134,8 @@ pub struct RunOptions {
 pub struct Exit {
     /// Help, version, or one line that says what is wrong.
     pub text: String,
-    /// [`EXIT_OK`] for help and version, which go to standard output; [`EXIT_USAGE`] for errors.
-    pub code: i32,
+    /// [`ExitCode::OK`] for help and version, which go to standard output; [`ExitCode::USAGE`] for errors.
+    pub code: ExitCode,
 }
 
 impl fmt::Display for Exit {
@@ -258,12 +244,14 @@ fn command() -> clap::Command {
 
 /// The one line for bad input.
 fn refuse(what: &str) -> Exit {
-    Exit { text: format!("injector: {what}\n"), code: EXIT_USAGE }
+    Exit { text: format!("injector: {what}\n"), code: ExitCode::USAGE }
 }
 
 fn exit(error: &clap::Error) -> Exit {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit { text: error.render().to_string(), code: EXIT_OK },
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Exit { text: error.render().to_string(), code: ExitCode::OK }
+        }
         _ => refuse(&one_line(error)),
     }
 }

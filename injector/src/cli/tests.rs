@@ -18,7 +18,7 @@ fn plan(line: &str) -> Plan {
 
 fn refused(line: &str) -> String {
     match parse(words(line)) {
-        Err(Exit { text, code: EXIT_USAGE }) => {
+        Err(Exit { text, code: ExitCode::USAGE }) => {
             assert_eq!(text.lines().count(), 1, "{text}");
             text.trim_end().to_owned()
         }
@@ -66,7 +66,7 @@ fn verbs() {
         Ok(Command::Run(_, RunOptions { verbose: true, ebpf_log: false }, _))
     ));
     for help in ["--help", "-h", "--version", "check --help", "plan --help"] {
-        assert!(matches!(parse(words(help)), Err(Exit { code: EXIT_OK, .. })), "{help}");
+        assert!(matches!(parse(words(help)), Err(Exit { code: ExitCode::OK, .. })), "{help}");
     }
 }
 
@@ -316,7 +316,7 @@ fn options_of_a_rule_belong_into_the_file() {
         assert_eq!(
             (exit.code, exit.text),
             (
-                EXIT_USAGE,
+                ExitCode::USAGE,
                 format!(
                     "injector: --plan takes hooks, filters and policy from its file: {name} belongs into a [[rule]] of it\n"
                 )

@@ -62,6 +62,8 @@ pub enum ClientError {
     Refused(String),
 }
 
+crate::exit::has_exit_code!(ClientError => USAGE);
+
 /// Has a run do something, and returns how it stands then. After [`Request::Stop`] it waits until the run is over.
 ///
 /// # Errors

@@ -45,6 +45,8 @@ pub enum PlaceError {
     },
 }
 
+crate::exit::has_exit_code!(PlaceError => USAGE);
+
 /// A listening control socket. It goes when this is dropped.
 #[derive(Debug)]
 pub struct Socket {

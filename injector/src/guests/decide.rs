@@ -1,6 +1,6 @@
 //! What to do when a guest has ended: a function of how it ended and of what was before.
 
-use super::REBOOT_WANTED;
+use crate::exit::ExitCode;
 use crate::sweep::journal::record::CrashKind;
 
 /// So many guests in a row may add nothing to the journal.
@@ -10,7 +10,7 @@ pub const FRUITLESS_MAX: u32 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The sweep in it ended with this status.
-    Exited(i32),
+    Exited(ExitCode),
     /// The machine went down.
     Down(CrashKind),
     /// It never came up.
@@ -72,10 +72,10 @@ impl History {
         self.fruitless = if deeds.fruitful { 0 } else { self.fruitless + 1 };
         match ending {
             // A status alone may be that of a program that was killed or could not start.
-            Ending::Exited(0 | 1) if deeds.ended => return Step::Done,
-            Ending::Exited(2) => return Step::Stop(Reason::Usage),
-            Ending::Exited(3) => return Step::Stop(Reason::Prerequisites),
-            Ending::Exited(4) | Ending::Stopped => return Step::Stop(Reason::Interrupted),
+            Ending::Exited(ExitCode::OK | ExitCode::FINDINGS) if deeds.ended => return Step::Done,
+            Ending::Exited(ExitCode::USAGE) => return Step::Stop(Reason::Usage),
+            Ending::Exited(ExitCode::MISSING) => return Step::Stop(Reason::Prerequisites),
+            Ending::Exited(ExitCode::INTERRUPTED) | Ending::Stopped => return Step::Stop(Reason::Interrupted),
             Ending::Exited(_) | Ending::Down(_) | Ending::NotUp => {}
         }
         if self.fruitless >= FRUITLESS_MAX {
@@ -91,9 +91,9 @@ impl History {
 /// In words, after "because".
 pub fn account(ending: &Ending) -> String {
     match ending {
-        Ending::Exited(REBOOT_WANTED) => "its kernel is damaged".to_owned(),
-        Ending::Exited(127) => "the sweep in it could not be started".to_owned(),
-        Ending::Exited(status) => format!("the sweep in it ended early, with status {status}"),
+        Ending::Exited(ExitCode::REBOOT) => "its kernel is damaged".to_owned(),
+        Ending::Exited(ExitCode(127)) => "the sweep in it could not be started".to_owned(),
+        Ending::Exited(ExitCode(status)) => format!("the sweep in it ended early, with status {status}"),
         Ending::Down(CrashKind::Panic) => "its kernel panicked".to_owned(),
         Ending::Down(CrashKind::Reset) => "it was gone without a word".to_owned(),
         Ending::Down(CrashKind::Stall) => "it showed no sign of life any more".to_owned(),
@@ -118,16 +118,15 @@ mod tests {
 
     #[test]
     fn statuses_mean_what_a_sweep_means_by_them() {
-        assert_eq!(only(Ending::Exited(0), END), Step::Done);
-        assert_eq!(only(Ending::Exited(1), END), Step::Done);
-        assert_eq!(only(Ending::Exited(2), NOTHING), Step::Stop(Reason::Usage));
-        assert_eq!(only(Ending::Exited(3), NOTHING), Step::Stop(Reason::Prerequisites));
-        assert_eq!(only(Ending::Exited(4), NEWS), Step::Stop(Reason::Interrupted));
-        assert_eq!(only(Ending::Exited(REBOOT_WANTED), NEWS), Step::Again);
-        assert_eq!(only(Ending::Exited(137), NEWS), Step::Again);
-        // An error of the injector's own has status 1 too.
-        assert_eq!(only(Ending::Exited(1), NEWS), Step::Again);
-        assert_eq!(only(Ending::Exited(0), NOTHING), Step::Again);
+        assert_eq!(only(Ending::Exited(ExitCode::OK), END), Step::Done);
+        assert_eq!(only(Ending::Exited(ExitCode::FINDINGS), END), Step::Done);
+        assert_eq!(only(Ending::Exited(ExitCode::USAGE), NOTHING), Step::Stop(Reason::Usage));
+        assert_eq!(only(Ending::Exited(ExitCode::MISSING), NOTHING), Step::Stop(Reason::Prerequisites));
+        assert_eq!(only(Ending::Exited(ExitCode::INTERRUPTED), NEWS), Step::Stop(Reason::Interrupted));
+        assert_eq!(only(Ending::Exited(ExitCode::REBOOT), NEWS), Step::Again);
+        assert_eq!(only(Ending::Exited(ExitCode(137)), NEWS), Step::Again);
+        assert_eq!(only(Ending::Exited(ExitCode::INTERNAL), NEWS), Step::Again);
+        assert_eq!(only(Ending::Exited(ExitCode::OK), NOTHING), Step::Again);
     }
 
     #[test]
@@ -158,7 +157,7 @@ mod tests {
         for deeds in [NOTHING, NOTHING, NEWS, NOTHING, NOTHING] {
             assert_eq!(history.step(&PANIC, deeds, 100), Step::Again);
         }
-        assert_eq!(history.step(&Ending::Exited(REBOOT_WANTED), NOTHING, 100), Step::Stop(Reason::NoProgress));
+        assert_eq!(history.step(&Ending::Exited(ExitCode::REBOOT), NOTHING, 100), Step::Stop(Reason::NoProgress));
         assert_eq!((history.boots, history.crashes), (6, 5));
     }
 

@@ -18,6 +18,7 @@ use super::{
     show::Output,
     witness::{LastWords, Witness},
 };
+use crate::exit::ExitCode;
 use crate::sweep::journal::record::{CrashKind, Shard};
 
 /// A job, and what it has come to.
@@ -194,7 +195,7 @@ pub fn arguments(plan: &VmPlan, shard: Option<Shard>, command: &[String]) -> Vec
 
 fn ending_of(verdict: &Verdict) -> Ending {
     match verdict {
-        Verdict::Exited(status) => Ending::Exited(*status),
+        Verdict::Exited(status) => Ending::Exited(ExitCode(*status)),
         Verdict::Panic(_) => Ending::Down(CrashKind::Panic),
         Verdict::Reset(_) => Ending::Down(CrashKind::Reset),
         Verdict::Stall(_) | Verdict::Timeout(_) => Ending::Down(CrashKind::Stall),

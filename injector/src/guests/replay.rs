@@ -8,9 +8,8 @@ use std::{
 
 use injector_guest::{Command, Streams, Verdict};
 
-use super::{
-    GUEST_JOURNAL, REBOOT_WANTED, Show, VmError, VmPlan, guest::Guest, interrupt::Interrupt, machine, show::Output,
-};
+use super::{GUEST_JOURNAL, Show, VmError, VmPlan, guest::Guest, interrupt::Interrupt, machine, show::Output};
+use crate::exit::ExitCode;
 use crate::plan::Backend;
 use crate::sweep::{
     journal::{Finding, Record, WriteError, parse_line},
@@ -99,10 +98,12 @@ impl<'a> Replays<'a> {
         let mut tally = kept.tally();
         let last = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match outcome.verdict {
-            Verdict::Exited(2) => return Err(VmError::Usage(last)),
-            Verdict::Exited(3) => return Err(VmError::Prerequisites(last)),
-            Verdict::Exited(REBOOT_WANTED) => tally.stopped = Some(Stopped::Damaged),
-            Verdict::Exited(_) => {}
+            Verdict::Exited(status) => match ExitCode(status) {
+                ExitCode::USAGE => return Err(VmError::Usage(last)),
+                ExitCode::MISSING => return Err(VmError::Prerequisites(last)),
+                ExitCode::REBOOT => tally.stopped = Some(Stopped::Damaged),
+                _ => {}
+            },
             Verdict::Stopped => tally.stopped = Some(Stopped::Interrupted),
             // The try in which it went down could not be told any more.
             Verdict::Panic(_) | Verdict::Reset(_) | Verdict::Stall(_) | Verdict::Timeout(_) => {

@@ -67,7 +67,7 @@ fn parts_of_another_number_of_jobs_are_refused() {
     assert!(other_jobs(&journal, 2).is_ok());
     for jobs in [1, 4] {
         let error = other_jobs(&journal, jobs).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.exit_code(), ExitCode::USAGE);
         assert!(error.to_string().contains("j.jsonl.1-of-2"), "{error}");
     }
 }
@@ -80,7 +80,7 @@ fn an_image_that_is_not_there_is_named_before_anything_is_made() {
     plan.journal = directory.path().join("j");
     let show: Show = std::sync::Arc::new(|_| {});
     let error = run(&plan, &show).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.exit_code(), ExitCode::USAGE);
     assert!(error.to_string().contains("bzImage: No such file"), "{error}");
     plan.image = directory.path().to_owned();
     assert!(run(&plan, &show).unwrap_err().to_string().contains("it is no file"));

@@ -39,6 +39,8 @@ pub struct AddressError {
     error: io::Error,
 }
 
+crate::exit::has_exit_code!(AddressError => USAGE);
+
 /// An address that is listened at, before anybody is served.
 #[derive(Debug)]
 pub struct Listener {

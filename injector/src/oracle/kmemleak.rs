@@ -35,6 +35,8 @@ pub enum KmemleakError {
     Off,
 }
 
+crate::exit::has_exit_code!(KmemleakError => INTERNAL);
+
 /// A lost object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {

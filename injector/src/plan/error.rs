@@ -150,6 +150,8 @@ pub enum PlanError {
     EmptyCommand,
 }
 
+crate::exit::has_exit_code!(PlanError => USAGE);
+
 impl PlanError {
     /// A filter on a fact that only those hooks' calls have which `has` it.
     pub(super) fn no_such_fact(option: &'static str, fact: &'static str, has: fn(Hook) -> bool) -> Self {

@@ -35,6 +35,8 @@ pub struct WrongKind {
     pub option: &'static str,
 }
 
+crate::exit::has_exit_code!(WrongKind => USAGE);
+
 /// Opens a file, and looks at its first whole lines. It is read once only: a pipe will do.
 ///
 /// # Errors

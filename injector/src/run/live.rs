@@ -3,12 +3,11 @@
 
 use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
-use anyhow::Result;
-
 use super::{Run, interval_of, rule_summary};
 use crate::{
     control::{self, Answer, Ask, Change, Clerk, Desk, Knob, NoKnob, Request, RuleState, RunState, Snapshot, Socket},
     events::End,
+    exit::Result,
     metrics,
     plan::{Plan, Probability},
     sinks::{self, Figures, Status},

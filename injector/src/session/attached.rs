@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData, RingBuf};
 use aya_log::EbpfLogger;
 use injector_common::{
@@ -20,7 +19,12 @@ use super::{
     programs::{Kind, Program},
     shared::Shared,
 };
-use crate::{bpf, kernel::hooks::Attach, plan::Hook};
+use crate::{
+    bpf,
+    exit::{Context as _, Result},
+    kernel::hooks::Attach,
+    plan::Hook,
+};
 
 /// Programs on tracepoints, for what hooks on allocations don't see.
 const OF_OUTCOMES: [(&str, &str); 2] = [("syscall_exit", "sys_exit"), ("task_exit", "sched_process_exit")];

@@ -2,12 +2,12 @@
 
 use std::ptr::NonNull;
 
-use anyhow::Result;
 use aya::maps::Map;
 use injector_common::attempt::{AFTER_CALL, Attempt, IN_CALL, MAX_ATTEMPTS, MAX_NAMED, NO_CALL, NOWHERE, PHASES, Slot};
 use nix::sys::mman::munmap;
 
 use super::shared;
+use crate::exit::Result;
 
 const BYTES: usize = size_of::<Slot>() * MAX_ATTEMPTS as usize;
 

@@ -3,12 +3,11 @@
 
 use std::{fs::File, num::NonZeroUsize};
 
-use anyhow::Result;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use tracing::warn;
 
 use super::Attached;
-use crate::{bpf, plan::Hook};
+use crate::{bpf, exit::Result, plan::Hook};
 
 /// A hook that is attached and never called.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +19,8 @@ pub struct CanaryError {
     function: &'static str,
     option: &'static str,
 }
+
+crate::exit::has_exit_code!(CanaryError => MISSING);
 
 /// How many allocations of each kind are made: one would do, if all went to this CPU's program.
 const ALLOCATIONS: usize = 16;

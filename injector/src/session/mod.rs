@@ -15,12 +15,12 @@ mod wire;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use nix::time::{ClockId, clock_gettime};
 use tracing::debug;
 
+use crate::exit::{Context as _, Result};
 use crate::plan::Hook;
 
 pub use attached::{Arming, Attached, RuleArming};

@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap};
 use aya_obj::Object;
 use injector_common::{
@@ -17,6 +16,7 @@ use super::{
     maps::Maps,
     programs::{Programs, Types},
 };
+use crate::exit::{Context as _, Result};
 
 /// The eBPF object, compiled by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("INJECTOR_EBPF_OBJECT"));

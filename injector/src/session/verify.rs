@@ -2,10 +2,9 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context as _, Result};
-
 use super::{Wire, attached, object, programs::Kind};
 use crate::bpf;
+use crate::exit::{Context as _, Result};
 
 /// What one program took.
 #[derive(Clone, Debug, PartialEq, Eq)]

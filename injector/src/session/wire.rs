@@ -88,6 +88,8 @@ pub enum ResolveError {
     Context,
 }
 
+crate::exit::has_exit_code!(ResolveError => USAGE);
+
 /// Everything that a rule's programs are told before they are attached.
 #[derive(Clone, Debug)]
 pub struct Wire {

@@ -13,8 +13,6 @@ use std::{
     path::Path,
 };
 
-use anyhow::Result;
-
 pub use json::{Json, SCHEMA};
 pub use status::{Figures, Status};
 pub use terminal::stderr;
@@ -23,6 +21,7 @@ pub use waiting::Waiting;
 
 use crate::{
     events::{Event, Outcome, Start, Summary},
+    exit::Result,
     plan::{Format, Output},
 };
 
@@ -62,6 +61,8 @@ pub struct OpenError {
     path: String,
     error: io::Error,
 }
+
+crate::exit::has_exit_code!(OpenError => USAGE);
 
 /// Opens the output that the plan asks for.
 ///

@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-
 use super::{
     Verdict, clock,
     journal::{
@@ -18,6 +16,7 @@ use super::{
     search::{Choice, Ill, Search, Stopped},
     workload,
 };
+use crate::exit::Result;
 use crate::target;
 
 /// How many sites may be failed in one run. What is left by then comes up seldom, or not at all.

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
 use tracing::debug;
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
     notebook::Notebook,
     oracle::{Complaint, kmsg::KernelLog, rearm, slabs::Settler, taint::Taint},
 };
-use crate::{kernel::KernelFiles, plan::sweep::SweepPlan};
+use crate::{exit::Result, kernel::KernelFiles, plan::sweep::SweepPlan};
 
 /// How often progress is shown, on a terminal and elsewhere.
 const PROGRESS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];

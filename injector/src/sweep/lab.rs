@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use injector_common::{
     config::{LEVEL_ATTEMPT, LEVEL_CROWD, LEVEL_RECORD, LEVEL_RUN},
@@ -18,14 +17,15 @@ use super::{
     place,
 };
 use crate::{
+    check,
     events::{Context, Record, decode, symbolize},
+    exit::{Context as _, Result},
     kernel::{
         Facts, KernelFiles,
         gfp::GfpBits,
         kallsyms::{Addresses, Kallsyms},
     },
     plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, Target, sweep::SweepPlan},
-    run,
     session::{Arming, Attached, Attempts, Hooks, Session, Sites, Streams, Wire, deadline_in},
     target::{OwnCgroup, Targets},
 };
@@ -77,7 +77,7 @@ impl Ground {
     /// As those of a run: see [`run::run`].
     pub fn prepare(plan: &SweepPlan) -> Result<Self> {
         let plan = run_plan(plan)?;
-        run::prerequisites(&KernelFiles::default(), &plan)?;
+        check::prerequisites(&KernelFiles::default(), &plan)?;
         let targets = Targets::open(&plan.target)?;
         Ok(Self { plan, targets })
     }

@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
 use tracing::{debug, warn};
 
 use super::{
@@ -18,7 +17,7 @@ use super::{
     },
     search::{Search, Stopped},
 };
-use crate::{events::frames, kernel::KernelFiles, plan::sweep::Leaks};
+use crate::{events::frames, exit::Result, kernel::KernelFiles, plan::sweep::Leaks};
 
 /// At most so many sites are tried for a leak.
 const SUSPECTS: usize = 8;

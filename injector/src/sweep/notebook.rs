@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use anyhow::Result;
-
 use super::{
     Verdict,
     journal::{
@@ -12,6 +10,7 @@ use super::{
         record::{Armed, Crash, Failed, Level, Outcome, Site, Trouble, Unreached},
     },
 };
+use crate::exit::Result;
 
 /// How many failures before a crash may have been its cause.
 const RECENT: usize = 2;

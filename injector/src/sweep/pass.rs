@@ -6,7 +6,6 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Result;
 use injector_common::attempt::Attempt;
 use nix::errno::Errno;
 use tracing::warn;
@@ -25,6 +24,7 @@ use super::{
     tracer::{self, Call, Error, Failure, Watcher},
     waits,
 };
+use crate::exit::Result;
 use crate::kernel::KernelFiles;
 
 /// How often a failure is repeated to see a slab cache grow.

@@ -2,7 +2,6 @@
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
-use anyhow::Result;
 use tracing::debug;
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
     workload,
 };
 use crate::events::frames;
+use crate::exit::Result;
 
 /// At most so many passes fail one site per call.
 const STRICT_PASSES: u32 = 12;

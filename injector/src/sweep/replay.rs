@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use injector_guest::port::DataPort;
 
 use super::{
@@ -21,6 +20,7 @@ use super::{
     start::{self, JournalError, Ready},
 };
 use crate::{
+    exit::{Context as _, Result},
     kernel::KernelFiles,
     plan::{
         Backend, StackPattern,

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use anyhow::Result;
 use tracing::debug;
 
 use super::{
@@ -14,6 +13,7 @@ use super::{
     search::{Choice, Search},
     tracer::{self, Manner},
 };
+use crate::exit::Result;
 use crate::target;
 
 /// How many failures there may be in one call, in a pass that fails several.

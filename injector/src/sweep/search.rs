@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use tracing::debug;
 
 use super::{
@@ -22,7 +21,12 @@ use super::{
     start::Ready,
     workload::{self, Workload},
 };
-use crate::{plan::sweep::SweepPlan, session::Attempts, target::OwnCgroup};
+use crate::{
+    exit::{Context as _, Result},
+    plan::sweep::SweepPlan,
+    session::Attempts,
+    target::OwnCgroup,
+};
 
 /// At most so many runs look for sites.
 const RECORD_RUNS: u32 = 3;

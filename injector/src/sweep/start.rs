@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use injector_guest::port::DataPort;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -22,6 +21,7 @@ use super::{
     workload::{self, Workload},
 };
 use crate::{
+    exit::{Context as _, Result},
     kernel::KernelFiles,
     plan::sweep::{self as plan, SweepPlan},
     session::Attempts,
@@ -33,6 +33,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct JournalError(pub String);
+
+crate::exit::has_exit_code!(JournalError => USAGE);
 
 /// How a sweep ended.
 #[derive(Debug)]

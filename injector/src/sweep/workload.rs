@@ -8,9 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
-
 use crate::{
+    exit::{Context as _, Result},
     plan::sweep::SweepPlan,
     target::{Command, Outcome, OwnCgroup},
 };
@@ -19,6 +18,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct WorkloadError(pub String);
+
+crate::exit::has_exit_code!(WorkloadError => USAGE);
 
 /// The exit status of a workload that works.
 pub const STATUS: i32 = 0;

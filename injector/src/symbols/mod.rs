@@ -108,6 +108,8 @@ pub enum LinesError {
     },
 }
 
+crate::exit::has_exit_code!(LinesError => USAGE);
+
 impl Search {
     /// Whether the file that the user named, if one was, has debug information, and of this kernel if that is known. Reads
     /// no more than that.

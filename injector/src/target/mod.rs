@@ -22,6 +22,8 @@ use crate::plan::Target;
 #[error("{0}")]
 pub struct TargetError(String);
 
+crate::exit::has_exit_code!(TargetError => USAGE);
+
 impl TargetError {
     fn new(message: impl Into<String>) -> Self {
         Self(message.into())

@@ -2,14 +2,13 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::{Context as _, Result};
 use injector::{
-    cli::EXIT_OK,
     control::{self, Request, Which},
+    exit::{Context as _, ExitCode, Result},
 };
 
 /// Sends a request to a run and prints the run's state.
-pub fn ctl(run: &Which, request: &Request, json: bool) -> Result<i32> {
+pub fn ctl(run: &Which, request: &Request, json: bool) -> Result<ExitCode> {
     let status = control::ask(run, request)?;
     let text = match request {
         Request::Status {} if json => serde_json::to_string(&status)? + "\n",
@@ -18,5 +17,5 @@ pub fn ctl(run: &Which, request: &Request, json: bool) -> Result<i32> {
         Request::Pause {} | Request::Resume {} | Request::Stop {} => format!("{}\n", status.headline()),
     };
     io::stdout().write_all(text.as_bytes()).context("can't write the answer")?;
-    Ok(EXIT_OK)
+    Ok(ExitCode::OK)
 }

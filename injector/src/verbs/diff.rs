@@ -5,15 +5,14 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
 use injector::{
-    cli::{EXIT_FINDINGS, EXIT_OK},
+    exit::{Context as _, ExitCode, Result},
     report::run::{self, Diff, Run},
     sinks,
 };
 
 /// Shows what two runs differ in.
-pub fn diff(a: &Path, b: &Path, json: bool) -> Result<i32> {
+pub fn diff(a: &Path, b: &Path, json: bool) -> Result<ExitCode> {
     let read = |path: &Path| -> Result<Run> {
         let run = run::read(path)?;
         for remark in &run.remarks {
@@ -25,5 +24,5 @@ pub fn diff(a: &Path, b: &Path, json: bool) -> Result<i32> {
     let mut out = BufWriter::new(io::stdout());
     let written = if json { run::json(&diff, &mut out) } else { diff.text(&mut out) };
     written.and_then(|()| out.flush()).context("can't write what they differ in")?;
-    Ok(if diff.has_other_sites() { EXIT_FINDINGS } else { EXIT_OK })
+    Ok(if diff.has_other_sites() { ExitCode::FINDINGS } else { ExitCode::OK })
 }

@@ -7,8 +7,8 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
 use injector::{
+    exit::{Context as _, Error, ExitCode, Result},
     guests::{Line, Replays, Show, VmError, VmPlan},
     plan::sweep::{Guests, Journal as Where, SweepPlan},
     sinks::{self, Waiting},
@@ -81,7 +81,9 @@ pub fn replay_in_guests(plan: &ReplayPlan, again: &Again, guests: &Replays) -> R
         if round.stopped == Some(Stopped::Interrupted) {
             break;
         }
-        anyhow::ensure!(round.tries > 0, "a guest ended without a single try; its own messages say why");
+        if round.tries == 0 {
+            return Err(Error::new(ExitCode::INTERNAL, "a guest ended without a single try; its own messages say why"));
+        }
     }
     Ok(tally)
 }

@@ -2,19 +2,17 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Result;
 use injector::{
     check::{self, Caller},
-    cli::EXIT_OK,
+    exit::{ExitCode, Result},
     hook_list::{HookList, NamePattern},
     kernel::KernelFiles,
-    run::MissingPrerequisites,
 };
 
 /// Prints the functions whose names match the pattern; without one, all of them.
-pub fn hooks(pattern: Option<&NamePattern>, json: bool) -> Result<i32> {
+pub fn hooks(pattern: Option<&NamePattern>, json: bool) -> Result<ExitCode> {
     let files = KernelFiles::default();
-    let injectable = check::injectable(&files, &Caller::this(&files)).map_err(MissingPrerequisites)?;
+    let injectable = check::injectable(&files, &Caller::this(&files))?;
     let release = files.release()?;
     let list = HookList::new(release.as_str(), &injectable, pattern)?;
     let text = if json { format!("{}\n", list.to_json()?) } else { list.to_string() };
@@ -23,5 +21,5 @@ pub fn hooks(pattern: Option<&NamePattern>, json: bool) -> Result<i32> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written?,
     }
-    Ok(EXIT_OK)
+    Ok(ExitCode::OK)
 }

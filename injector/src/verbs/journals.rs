@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use injector::{
+    exit::Result,
     journal::{self, Journal},
     sinks,
 };

@@ -6,13 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
-use injector::{cli::EXIT_OK, journal};
+use injector::{
+    exit::{Context as _, ExitCode, Result},
+    journal,
+};
 
 use super::journals::read;
 
 /// Puts journals together.
-pub fn merge(paths: &[PathBuf], output: Option<&Path>) -> Result<i32> {
+pub fn merge(paths: &[PathBuf], output: Option<&Path>) -> Result<ExitCode> {
     let journals = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     let merged = journal::merge(&journals)?;
     let (mut out, name): (Box<dyn Write>, _) = match output {
@@ -23,5 +25,5 @@ pub fn merge(paths: &[PathBuf], output: Option<&Path>) -> Result<i32> {
         }
     };
     merged.write(&mut BufWriter::new(&mut out)).with_context(|| format!("can't write {name}"))?;
-    Ok(EXIT_OK)
+    Ok(ExitCode::OK)
 }

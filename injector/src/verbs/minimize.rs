@@ -2,9 +2,8 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Result;
 use injector::{
-    cli::{EXIT_FINDINGS, EXIT_OK},
+    exit::{Error, ExitCode, Result},
     guests::Replays,
     journal::{self, State},
     plan::sweep::Guests,
@@ -18,7 +17,7 @@ use super::{
 };
 
 /// Finds the fewest failures that lead to a finding.
-pub fn minimize(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
+pub fn minimize(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<ExitCode> {
     let journal = read(&plan.journal)?;
     let again = Again::find(&journal, &plan.finding)?;
     let all = if plan.sites.is_empty() { again.sites.clone() } else { plan.sites.clone() };
@@ -33,13 +32,16 @@ pub fn minimize(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
             Some(guests) => replay_in_guests(&one, &again, guests)?,
         };
         if tally.stopped.is_some() && guests.is_none() && !plan.keep_going {
-            anyhow::bail!("the kernel is damaged; minimize needs a fresh one for each try: add --vm BZIMAGE");
+            return Err(Error::new(
+                ExitCode::REBOOT,
+                "the kernel is damaged; minimize needs a fresh one for each try: add --vm BZIMAGE",
+            ));
         }
         Ok(tally.reproduced > 0)
     };
     if !does(&all)? {
         writeln!(io::stdout(), "all {} together don't do it any more", all.len())?;
-        return Ok(EXIT_FINDINGS);
+        return Ok(ExitCode::FINDINGS);
     }
     let fewest = replay::fewest(&all, does)?;
     let state = State::of(&journal);
@@ -48,5 +50,5 @@ pub fn minimize(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
         let stack = state.site(site).and_then(|site| site.info.as_ref()).map_or(&[][..], |info| &info.stack);
         writeln!(io::stdout(), "  {site}  {}", stack.iter().take(4).cloned().collect::<Vec<_>>().join(" < "))?;
     }
-    Ok(EXIT_OK)
+    Ok(ExitCode::OK)
 }

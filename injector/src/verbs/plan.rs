@@ -2,11 +2,10 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Result;
-use injector::cli::EXIT_OK;
+use injector::exit::{ExitCode, Result};
 
 /// Prints the plan file.
-pub fn plan(text: &str) -> Result<i32> {
+pub fn plan(text: &str) -> Result<ExitCode> {
     io::stdout().write_all(text.as_bytes())?;
-    Ok(EXIT_OK)
+    Ok(ExitCode::OK)
 }

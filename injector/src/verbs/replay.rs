@@ -2,9 +2,8 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Result;
 use injector::{
-    cli::{EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_REBOOT},
+    exit::{ExitCode, Result},
     guests::Replays,
     plan::sweep::Guests,
     sweep::{
@@ -19,7 +18,7 @@ use super::{
 };
 
 /// Tries a finding again.
-pub fn replay(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
+pub fn replay(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<ExitCode> {
     let tally = match guests {
         None => replay::replay(plan)?,
         Some(guests) => {
@@ -33,10 +32,10 @@ pub fn replay(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<i32> {
         writeln!(io::stdout(), "{reproduced} of {tries} tries reproduced it")?;
     }
     Ok(match stopped {
-        Some(Stopped::Interrupted) => EXIT_INTERRUPTED,
+        Some(Stopped::Interrupted) => ExitCode::INTERRUPTED,
         // All that was asked for was done.
-        Some(Stopped::Damaged) if tries < plan.tries || plan.port => EXIT_REBOOT,
-        _ if reproduced > 0 => EXIT_OK,
-        _ => EXIT_FINDINGS,
+        Some(Stopped::Damaged) if tries < plan.tries || plan.port => ExitCode::REBOOT,
+        _ if reproduced > 0 => ExitCode::OK,
+        _ => ExitCode::FINDINGS,
     })
 }

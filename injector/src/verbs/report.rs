@@ -5,9 +5,9 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
 use injector::{
-    cli::{EXIT_FINDINGS, EXIT_OK, Reports, RunReports},
+    cli::{Reports, RunReports},
+    exit::{Context as _, ExitCode, Result},
     journal::{self, Journal},
     report::{self, Report},
     sinks,
@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Shows what a sweep found, or what a run did.
-pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<i32> {
+pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
     let name = path.display().to_string();
     let refuse = |run, options: &[(bool, &'static str)]| -> Result<(), report::WrongKind> {
         match options.iter().find(|(given, _)| *given) {
@@ -44,18 +44,18 @@ pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<i32> 
     }
 }
 
-fn report_sweep(journal: &Journal, reports: &Reports) -> Result<i32> {
+fn report_sweep(journal: &Journal, reports: &Reports) -> Result<ExitCode> {
     say_remarks(journal);
     let mut report = Report::of(journal);
     look_up_lines(&mut report, stacks(reports), &search(reports.vmlinux.as_deref()))?;
     write(&report, reports)?;
-    Ok(if report.has_findings() { EXIT_FINDINGS } else { EXIT_OK })
+    Ok(if report.has_findings() { ExitCode::FINDINGS } else { ExitCode::OK })
 }
 
 /// Sites that a run's text shows, where nobody says how many.
 const TOP: usize = 10;
 
-fn report_run(mut run: report::run::Run, reports: &Reports, runs: &RunReports) -> Result<i32> {
+fn report_run(mut run: report::run::Run, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
     let Reports { ktap: _, json, junit: _, html, vmlinux } = reports;
     let RunReports { text: _, folded, csv, flamegraph, top } = runs;
     run.look_up_lines(&search(vmlinux.as_deref()))?;
@@ -76,5 +76,5 @@ fn report_run(mut run: report::run::Run, reports: &Reports, runs: &RunReports) -
             write_file(path, |file| form(&run, file))?;
         }
     }
-    Ok(EXIT_OK)
+    Ok(ExitCode::OK)
 }

@@ -5,9 +5,9 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
 use injector::{
     cli::Reports,
+    exit::{Context as _, Result},
     report::{self, Report, Stacks},
     sinks,
     symbols::{self, LinesError, Search},

@@ -5,9 +5,9 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
 use injector::{
-    cli::{EXIT_OK, SitesOf},
+    cli::SitesOf,
+    exit::{Context as _, ExitCode, Result},
     report::{self, Report, Stacks},
     sweep,
 };
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Shows sites by module.
-pub fn sites(source: &SitesOf, stacks: bool, vmlinux: Option<&Path>) -> Result<i32> {
+pub fn sites(source: &SitesOf, stacks: bool, vmlinux: Option<&Path>) -> Result<ExitCode> {
     let mut report = match source {
         SitesOf::Journal(path) => Report::of(&read(path)?),
         SitesOf::Workload(plan) => Report::new(&sweep::sweep(plan)?.state, ""),
@@ -27,5 +27,5 @@ pub fn sites(source: &SitesOf, stacks: bool, vmlinux: Option<&Path>) -> Result<i
     look_up_lines(&mut report, shown, &search(vmlinux))?;
     let mut out = BufWriter::new(io::stdout());
     report::sites(&report, stacks, &mut out).and_then(|()| out.flush()).context("can't write the sites")?;
-    Ok(EXIT_OK)
+    Ok(ExitCode::OK)
 }

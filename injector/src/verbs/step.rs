@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 
-use anyhow::Result;
+use injector::exit::{ExitCode, Result};
 use injector::sweep::step;
 
 /// Runs a step of a script.
-pub fn step(command: &[OsString]) -> Result<i32> {
-    Ok(step::step(command)?)
+pub fn step(command: &[OsString]) -> Result<ExitCode> {
+    Ok(ExitCode(step::step(command)?))
 }

@@ -1,8 +1,8 @@
 //! `injector sweep`: fails every site that a workload reaches, here or in guests.
 
-use anyhow::Result;
 use injector::{
-    cli::{EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_REBOOT, Reports},
+    cli::Reports,
+    exit::{Error, ExitCode, HasExitCode as _, Result},
     guests::{self as vm},
     journal::{self, State},
     plan::sweep::{Guests, Journal as Where, SweepPlan},
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Fails every site that a workload reaches, here or in guests.
-pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Result<i32> {
+pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Result<ExitCode> {
     if let Some(guests) = guests {
         return sweep_in_guests(plan, guests, reports);
     }
@@ -53,20 +53,25 @@ pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Re
     Ok(exit_code(stopped, report.has_findings()))
 }
 
-fn exit_code(stopped: Option<Stopped>, findings: bool) -> i32 {
+fn exit_code(stopped: Option<Stopped>, findings: bool) -> ExitCode {
     match stopped {
-        Some(Stopped::Interrupted) => EXIT_INTERRUPTED,
-        Some(Stopped::Damaged) => EXIT_REBOOT,
-        _ if findings => EXIT_FINDINGS,
-        _ => EXIT_OK,
+        Some(Stopped::Interrupted) => ExitCode::INTERRUPTED,
+        Some(Stopped::Damaged) => ExitCode::REBOOT,
+        _ if findings => ExitCode::FINDINGS,
+        _ => ExitCode::OK,
     }
 }
 
-fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Result<i32> {
+fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Result<ExitCode> {
     let (path, resume) = match &plan.journal {
         Where::New(path) => (path, false),
         Where::Resume(path) => (path, true),
-        Where::Port { .. } => anyhow::bail!("a guest has no guests: --vm and --journal-port exclude each other"),
+        Where::Port { .. } => {
+            return Err(Error::new(
+                ExitCode::USAGE,
+                "a guest has no guests: --vm and --journal-port exclude each other",
+            ));
+        }
     };
     let search = Search {
         image: Some(guests.image.clone()),

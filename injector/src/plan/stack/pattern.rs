@@ -67,6 +67,8 @@ pub enum StackError {
     Path(String),
 }
 
+crate::exit::has_exit_code!(StackError => USAGE);
+
 /// What a pattern is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StackPatternKind {

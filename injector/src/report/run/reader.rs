@@ -79,6 +79,8 @@ pub enum ReadError {
     },
 }
 
+crate::exit::has_exit_code!(ReadError => USAGE);
+
 /// Reads a file.
 ///
 /// # Errors

@@ -4,7 +4,6 @@
 //! runs. The original waits for it (a copy sends no signal when it ends), and makes the next one, until a copy meets nothing
 //! more that may be failed; then it makes its call. Neither of them learns of all that.
 
-use anyhow::Result;
 use injector_common::attempt::Attempt;
 use libc::user_regs_struct;
 use nix::{
@@ -17,6 +16,7 @@ use nix::{
 
 use super::{Call, Error, Failure, Tracer, Watcher, calls, status_of};
 use crate::{
+    exit::Result,
     sweep::journal::record::{Outcome, RunEnd},
     target,
 };

@@ -19,7 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use injector_common::attempt::Attempt;
 use nix::{
     errno::Errno,
@@ -36,6 +35,7 @@ use super::{
     journal::record::{Outcome, RunEnd},
 };
 use crate::{
+    exit::{Context as _, Result},
     session::Attempts,
     target::{self, Command, OwnCgroup},
 };

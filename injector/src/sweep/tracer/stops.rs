@@ -1,6 +1,5 @@
 //! What a task's stop means, and what follows from it.
 
-use anyhow::Result;
 use injector_common::attempt::{Attempt, NO_CALL};
 use nix::{
     sys::{
@@ -16,6 +15,7 @@ use super::{
     copies, status_of,
 };
 use crate::{
+    exit::Result,
     session::{Admission, Report},
     sweep::{
         journal::record::{Outcome, RunEnd},
