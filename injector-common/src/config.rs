@@ -1,7 +1,7 @@
 //! What the user side tells the eBPF programs: constants, frozen before load, so that the verifier removes
 //! the branches of filters that are off; and the few knobs that change while they run.
 
-use crate::HOOKS;
+use crate::hooks::HOOKS;
 
 /// How many `--gfp` values one run can have.
 pub const MAX_GFP_ALTERNATIVES: usize = 8;
@@ -206,7 +206,7 @@ pub struct Config {
     /// How many CPUs there can be: the rows of the counters.
     pub cpus: u32,
 
-    /// By `HOOK_*`.
+    /// By the hook's number.
     pub hooks: [HookConfig; HOOKS],
 
     /// Bits of this kernel.

@@ -26,7 +26,7 @@ pub struct Site {
     pub attempt_hits: u32,
     /// How often it was reached with no failure before in the attempt, or outside of any; as above.
     pub clean: u32,
-    /// `HOOK_*`.
+    /// The hook's number.
     pub hook: u32,
     /// `CONTEXT_*`, when it was first reached.
     pub context: u32,
@@ -142,7 +142,7 @@ pub struct Failure {
     pub cgroup: u64,
     /// Object size in bytes (slab), `PAGE_SIZE << order` (page).
     pub size: u64,
-    /// `HOOK_*`.
+    /// The hook's number.
     pub hook: u32,
     /// The argument of the hook.
     pub gfp: u32,

@@ -74,9 +74,11 @@ macro_rules! programs {
             use $crate::attach::{self, fmod_ret_program, kprobe_program};
             use $crate::task;
 
+            const PROTOTYPE: $crate::hook::Prototype = $prototype;
+
             #[inline(always)]
             fn at_kprobe(regs: *mut aya_ebpf::bindings::pt_regs) {
-                attach::kprobe(&aya_ebpf::programs::ProbeContext { regs }, &$prototype);
+                attach::kprobe(&aya_ebpf::programs::ProbeContext { regs }, &PROTOTYPE);
             }
             #[inline(never)]
             fn of_target_at_kprobe(regs: *mut aya_ebpf::bindings::pt_regs) {
@@ -89,7 +91,7 @@ macro_rules! programs {
 
             #[inline(always)]
             fn in_trampoline(arguments: *mut u64) -> i64 {
-                attach::fmod_ret(arguments, &$prototype)
+                attach::fmod_ret(arguments, &PROTOTYPE)
             }
             #[inline(never)]
             fn of_target_in_trampoline(arguments: *mut u64) -> i64 {

@@ -5,13 +5,13 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_log_ebpf::{debug, warn};
 use injector_common::{
-    HOOK_PAGE, HOOK_SLAB, HOOKS,
     config::{
         CONTEXTS_ALL, GLOB_CACHE, GfpTest, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, MAX_GFP_ALTERNATIVES,
         MAX_GFP_NEGATED, MAX_SYSCALLS, ON,
     },
     counters::Counters,
     decide::{self, PAGE_SHIFT},
+    hooks::{self, HOOKS},
     record::{CACHE_NAME_LEN, CONTEXT_TASK, CONTEXT_UNKNOWN, Site},
 };
 
@@ -29,7 +29,7 @@ const BOOTSTRAP_CACHE: &[u8; 11] = b"kmem_cache\0";
 
 /// A call, as the hook's arguments have it.
 pub struct Call {
-    /// `HOOK_*`.
+    /// The hook's number.
     pub hook: u32,
     /// Flags asked for; 0 for hooks that have none.
     pub gfp: u32,
@@ -39,16 +39,12 @@ pub struct Call {
     pub order: u32,
 }
 
-/// Which of the hooked function's arguments are what, from 0; none where it has no such argument.
+/// What a hook's programs know of it.
 pub struct Prototype {
-    /// `HOOK_*`.
+    /// Its number.
     pub hook: u32,
-    /// The flags that are asked for.
-    pub gfp: Option<usize>,
-    /// The slab cache.
-    pub cache: Option<usize>,
-    /// The order.
-    pub order: Option<usize>,
+    /// Where its function has the facts of a call.
+    pub arguments: hooks::Arguments,
 }
 
 /// What else is known of a call that will be failed.
@@ -83,7 +79,7 @@ pub fn verdict<A: Arguments>(ctx: &Context, arguments: &A, prototype: &Prototype
 /// that the kernel saves and restores for every call.
 #[inline(always)]
 fn screen<A: Arguments>(arguments: &A, prototype: &Prototype) -> Option<Call> {
-    let &Prototype { hook, gfp, cache, order } = prototype;
+    let &Prototype { hook, arguments: hooks::Arguments { gfp, cache, order } } = prototype;
     let read = |argument: Option<usize>| argument.map_or(Some(0), |n| arguments.argument(n));
     let counters = maps::counters(hook)?;
     counters.calls += 1;
@@ -93,14 +89,14 @@ fn screen<A: Arguments>(arguments: &A, prototype: &Prototype) -> Option<Call> {
         // A filter on what a call does not have never accepts it.
         return None;
     }
-    if hook != HOOK_SLAB && config!(cache_on) == ON {
+    if cache.is_none() && config!(cache_on) == ON {
         return None;
     }
-    if hook != HOOK_SLAB && hook != HOOK_PAGE && (config!(order_on) == ON || config!(size_on) == ON) {
+    if cache.is_none() && order.is_none() && (config!(order_on) == ON || config!(size_on) == ON) {
         return None;
     }
     let call = Call { hook, gfp: read(gfp)? as u32, cache: read(cache)?, order: read(order)? as u32 };
-    (hook != HOOK_PAGE || is_order_accepted(call.order)).then_some(call)
+    (order.is_none() || is_order_accepted(call.order)).then_some(call)
 }
 
 /// Whether the call fails, which the cheap filters have accepted; then it is recorded as a failure. A function of its own, so
@@ -193,7 +189,7 @@ fn decide_call(ctx: &Context, call: &Call) -> Option<()> {
     }
 
     // The rest of the facts, for the last guard and the record.
-    if call.hook == HOOK_SLAB {
+    if call.hook == hooks::SLAB {
         if config!(cache_on) != ON {
             read_cache(ctx, call, &mut cache, counters)?;
         }
@@ -359,7 +355,7 @@ fn match_gfp(gfp: u32, counters: &mut Counters) -> Option<()> {
 /// Order and size, if the filters on them accept the call.
 #[inline(always)]
 fn match_size(call: &Call, counters: &mut Counters, scratch: &mut Scratch) -> Option<(u32, u64)> {
-    if call.hook == HOOK_SLAB {
+    if call.hook == hooks::SLAB {
         let Some(size) = kernel_memory::member::<u32>(call.cache, config!(offsets.cache_object_size)) else {
             counters.unreadable += 1;
             return None;
@@ -369,7 +365,7 @@ fn match_size(call: &Call, counters: &mut Counters, scratch: &mut Scratch) -> Op
         return (is_order_accepted(order) && is_size_accepted(size)).then_some((order, size));
     }
     // The screen has seen to the order.
-    let size = if call.hook == HOOK_PAGE { 1 << (u64::from(call.order & 31) + u64::from(PAGE_SHIFT)) } else { 0 };
+    let size = if call.hook == hooks::PAGE { 1 << (u64::from(call.order & 31) + u64::from(PAGE_SHIFT)) } else { 0 };
     is_size_accepted(size).then_some((call.order, size))
 }
 

@@ -8,13 +8,13 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use injector_common::{
-    HOOKS,
     attempt::{MAX_ATTEMPTS, Slot},
     automaton::Automaton,
     config::{
         AddressRange, Config, GLOBS, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, MAX_WALKS, Module, STATES,
     },
     counters::Counters,
+    hooks::HOOKS,
     record::{Pending, Site},
 };
 

@@ -13,26 +13,48 @@ use crate::plan::{
 pub(super) const HOOKS: &str = "Hooks (what to attach to)";
 pub(super) const FILTERS: &str = "Filters (a call must pass all of them)";
 
-const HOOK_HELP: &str = "\
-Allocators, or other places that can fail: slab, page, filemap, bio, page-pool
+/// The help of `--hook`, made from the table of hooks.
+fn hook_help() -> String {
+    let has = |hook: &Hook| {
+        let facts = [(hook.has_gfp(), "gfp"), (hook.has_size(), "order, size"), (hook.has_cache(), "cache")];
+        let facts: Vec<&str> = facts.into_iter().filter_map(|(has, fact)| has.then_some(fact)).collect();
+        if facts.is_empty() { "(none)".to_owned() } else { facts.join(", ") }
+    };
+    let rows = Hook::NAMED.map(|hook| (hook, hook.row().map_or("", |row| row.help)));
+    let width = rows.iter().map(|(_, help)| help.chars().count()).max().unwrap_or_default();
+    let lines: Vec<String> =
+        rows.iter().map(|(hook, help)| format!("  {hook:<9}  {help:<width$}  {}", has(hook))).collect();
+    format!(
+        "\
+{summary}
 
-  slab       kmalloc(), kmem_cache_alloc()…        gfp, order, size, cache
-  page       alloc_pages()…                        gfp, order, size
-  filemap    a folio that comes into a page cache  gfp
-  bio        a request to a block device           (none)
-  page-pool  a page for a network driver           gfp
+{rows}
 
 On the right are the facts of its calls that filters can look at. A call that lacks a fact never matches a filter on it: with \
 --size, no bio fails. A slab allocation that needs new pages is seen by the page hook as well.
 
 Errors of block devices instead of lack of memory: --hook bio --errno EIO.
 
-[default: slab,page; with --function, none]";
+[default: slab,page; with --function, none]",
+        summary = hook_summary(),
+        rows = lines.join("\n")
+    )
+}
+
+fn hook_summary() -> String {
+    format!("Allocators, or other places that can fail: {}", Hook::names())
+}
 
 #[derive(Args)]
 pub(super) struct FilterArgs {
-    /// Allocators, or other places that can fail: slab, page, filemap, bio, page-pool [default: slab,page]
-    #[arg(long = "hook", value_name = "HOOK,…", value_delimiter = ',', long_help = HOOK_HELP, help_heading = HOOKS)]
+    #[arg(
+        long = "hook",
+        value_name = "HOOK,…",
+        value_delimiter = ',',
+        help = format!("{} [default: slab,page]", hook_summary()),
+        long_help = hook_help(),
+        help_heading = HOOKS
+    )]
     hooks: Vec<Hook>,
 
     /// Any function that the kernel lets fail, and with what: open_ctree=ENOSPC; repeatable

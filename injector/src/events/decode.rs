@@ -137,7 +137,7 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use injector_common::{HOOK_PAGE, HOOK_SLAB};
+    use injector_common::hooks;
     use proptest::prelude::*;
 
     fn bytes(record: &Failure) -> Vec<u8> {
@@ -147,8 +147,14 @@ mod tests {
 
     #[test]
     fn a_record_comes_back() {
-        let mut record =
-            Failure { hook: HOOK_SLAB, gfp: 0xcc0, size: 256, pid: 7, context: CONTEXT_SOFTIRQ, ..Failure::default() };
+        let mut record = Failure {
+            hook: hooks::SLAB,
+            gfp: 0xcc0,
+            size: 256,
+            pid: 7,
+            context: CONTEXT_SOFTIRQ,
+            ..Failure::default()
+        };
         record.comm[..5].copy_from_slice(b"mount");
         record.cache[..11].copy_from_slice(b"kmalloc-256");
         let decoded = failure(&bytes(&record), &Hooks::default()).unwrap();
@@ -159,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_comm_without_end_is_cut() {
-        let record = Failure { hook: HOOK_PAGE, comm: [b'x'; 16], ..Failure::default() };
+        let record = Failure { hook: hooks::PAGE, comm: [b'x'; 16], ..Failure::default() };
         let decoded = failure(&bytes(&record), &Hooks::default()).unwrap();
         assert_eq!((decoded.comm.len(), decoded.cache), (16, None));
     }

@@ -239,14 +239,10 @@ impl fmt::Display for ErrorType {
 }
 
 impl Hook {
-    /// How the kernel must say that the function may fail, for what the eBPF side returns to be safe.
+    /// The type that the kernel's list must have for the function, or what the eBPF side returns is not safe.
     #[must_use]
     pub fn error_type(self) -> ErrorType {
-        match self {
-            Self::Slab | Self::Filemap | Self::Bio | Self::Function(_) => ErrorType::Errno,
-            Self::Page => ErrorType::True,
-            Self::PagePool => ErrorType::Null,
-        }
+        self.row().map_or(ErrorType::Errno, |row| row.error_type.into())
     }
 }
 

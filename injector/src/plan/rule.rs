@@ -108,7 +108,7 @@ impl Rule {
     /// How many characters a name can have.
     pub const MAX_NAME: usize = 64;
     /// How many functions by name a rule can have: each is a hook of its own.
-    pub const MAX_FUNCTIONS: usize = injector_common::MAX_FUNCTIONS;
+    pub const MAX_FUNCTIONS: usize = injector_common::hooks::MAX_FUNCTIONS;
 
     /// A rule without a name, on these hooks.
     #[must_use]

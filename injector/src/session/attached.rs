@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use aya::maps::{HashMap, Map, MapData, RingBuf};
 use aya_log::EbpfLogger;
 use injector_common::{
-    HOOKS,
     config::{
         Config, LIVE_ALLOWED, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_HIT, LIVE_INTERVAL, LIVE_KNOBS, LIVE_LEVEL,
         LIVE_THRESHOLD, ON, STATE_DUE, STATE_SPENT, STATES,
     },
     counters::{Counters, DESCRIPTIONS},
+    hooks::HOOKS,
     record::{SITE_AGAIN, Site},
 };
 

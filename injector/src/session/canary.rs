@@ -47,12 +47,12 @@ fn prove_rule(rule: &Attached) -> Result<()> {
             Hook::Slab => allocate_from_slab()?,
             Hook::Page => allocate_pages()?,
             // Nothing that is always there calls them: whether they work, the first failure shows.
-            Hook::Filemap | Hook::Bio | Hook::PagePool | Hook::Function(_) => continue,
+            _ => continue,
         }
         if rule.runs(hook)? == before {
             return Err(CanaryError {
                 function: hook.function(),
-                option: hook.option().unwrap_or("CONFIG_FUNCTION_ERROR_INJECTION"),
+                option: hook.needs().map_or("CONFIG_FUNCTION_ERROR_INJECTION", |needs| needs.option),
             }
             .into());
         }

@@ -103,7 +103,7 @@ fn fill(maps: &mut Maps, wire: &Wire) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use injector_common::{HOOKS, config::Whose};
+    use injector_common::{config::Whose, hooks::HOOKS};
 
     use super::*;
     use crate::{kernel::hooks::Attach, session::hooks};

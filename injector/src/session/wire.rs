@@ -68,7 +68,7 @@ pub enum ResolveError {
     #[error("this kernel has no function {0}, without which a page fault can't be told from a system call")]
     NoFunction(&'static str),
     /// More functions than there are programs for.
-    #[error("at most {max} functions can be named in one rule", max = injector_common::MAX_FUNCTIONS)]
+    #[error("at most {max} functions can be named in one rule", max = injector_common::hooks::MAX_FUNCTIONS)]
     TooManyFunctions,
     /// More paths than the hook follows.
     #[error(
