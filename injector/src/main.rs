@@ -10,6 +10,7 @@ use std::{
 use injector::{
     cli::{self, Command, RunOptions},
     exit::{Error, ExitCode, Result},
+    kernel::KernelFiles,
     sinks,
 };
 use tracing_subscriber::EnvFilter;
@@ -34,11 +35,12 @@ fn main() {
 }
 
 fn dispatch(command: &Command) -> Result<ExitCode> {
+    let files = KernelFiles::default();
     match command {
-        Command::Run(plan, options, live) => verbs::run(plan, *options, live),
+        Command::Run(plan, options, live) => verbs::run(&files, plan, *options, live),
         Command::Plan(file) => verbs::plan(file),
-        Command::Check { json } => verbs::check(*json),
-        Command::Hooks { pattern, json } => verbs::hooks(pattern.as_ref(), *json),
+        Command::Check { json } => verbs::check(&files, *json),
+        Command::Hooks { pattern, json } => verbs::hooks(&files, pattern.as_ref(), *json),
         Command::Control { run, request, json } => verbs::ctl(run, request, *json),
         Command::Sweep { plan, guests, reports, options: _ } => verbs::sweep(plan, guests.as_ref(), reports),
         Command::Sites { source, stacks, vmlinux } => verbs::sites(source, *stacks, vmlinux.as_deref()),

@@ -55,17 +55,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What is wrong, with the exit code.
-pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<ExitCode> {
+pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<ExitCode> {
     let started = Instant::now();
     let status = if live.no_status { None } else { Status::wanted(plan) };
     let stage = |what| status.iter().for_each(|status| status.stage(what));
     stage("looking at the kernel");
-    let files = KernelFiles::default();
-    let facts = check::prerequisites(&files, plan)?;
+    let facts = check::prerequisites(files, plan)?;
     debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
     stage("resolving the plan: kernel symbols");
-    let (wires, symbols) = Wire::resolve(plan, &facts, &files, &targets)?;
+    let (wires, symbols) = Wire::resolve(plan, &facts, files, &targets)?;
     debug!("the plan is resolved");
     let doors = Doors::open(live)?;
     // Truncates what an earlier run wrote there: only when nothing in the plan can be wrong any more.
@@ -92,8 +91,9 @@ pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<Exit
     let (clerk, desk) = control::desk();
     let build = metrics::Build { version: start.version, kernel: start.kernel.clone() };
     let served = doors.serve(build, &clerk)?;
-    let symbolizer = symbols.map_or_else(|| Symbolizer::load(files), Symbolizer::new);
+    let symbolizer = symbols.map_or_else(|| Symbolizer::load(files.clone()), Symbolizer::new);
     let mut run = Run {
+        files,
         plan,
         names: GfpNames { bits: &facts.gfp, known: HashMap::new() },
         rules: plan.rules.iter().map(|rule| rule.name.as_str().into()).collect(),
@@ -166,6 +166,7 @@ impl GfpNames<'_> {
 /// Everything that is undone in the end. The fields are dropped in this order: the command first, so that nothing of it
 /// is left when its cgroup goes; the session before the cgroups that it looks for.
 struct Run<'a> {
+    files: &'a KernelFiles,
     plan: &'a Plan,
     names: GfpNames<'a>,
     rules: Vec<Rc<str>>,
@@ -323,7 +324,7 @@ impl Run<'_> {
 
     fn say_late_modules(&mut self) {
         if let Some(late) = &mut self.late_modules {
-            late.say(&KernelFiles::default());
+            late.say(self.files);
         }
     }
 

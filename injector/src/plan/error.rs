@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::filter::Fact;
 use super::{
     Contexts, Hook, Limits, MAX_RULES, Policy, Rule, StackFilter, StackPath, StackPattern, TaskFilter, duration,
 };
@@ -154,9 +155,10 @@ crate::exit::has_exit_code!(PlanError => USAGE);
 
 impl PlanError {
     /// A filter on a fact that only those hooks' calls have which `has` it.
-    pub(super) fn no_such_fact(option: &'static str, fact: &'static str, has: fn(Hook) -> bool) -> Self {
+    pub(super) fn no_such_fact(fact: &Fact) -> Self {
+        let Fact { option, name, has } = *fact;
         let hooks: Vec<&str> = Hook::NAMED.into_iter().filter(|hook| has(*hook)).map(Hook::name).collect();
-        Self::NoSuchFact { option, fact, hooks: hooks.join(", ") }
+        Self::NoSuchFact { option, fact: name, hooks: hooks.join(", ") }
     }
 }
 

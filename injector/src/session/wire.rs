@@ -223,8 +223,7 @@ impl Wire {
             *word |= 1 << (number % 64);
         }
         // In an interrupt the task is a bystander, and so is what is known of it.
-        let of_tasks =
-            !everybody || !filter.task.is_all() || filter.kthreads != Kthreads::Any || !filter.syscalls.is_empty();
+        let of_tasks = !everybody || filter.condition_on_task().is_some();
         let contexts = filter.contexts.unwrap_or(if of_tasks { Contexts::TASK } else { Contexts::ALL });
         config.contexts = mask(contexts);
         if config.contexts != CONTEXTS_ALL && config.preempt_count == 0 {

@@ -10,9 +10,8 @@ use injector::{
 };
 
 /// Prints the functions whose names match the pattern; without one, all of them.
-pub fn hooks(pattern: Option<&NamePattern>, json: bool) -> Result<ExitCode> {
-    let files = KernelFiles::default();
-    let injectable = check::injectable(&files, &Caller::this(&files))?;
+pub fn hooks(files: &KernelFiles, pattern: Option<&NamePattern>, json: bool) -> Result<ExitCode> {
+    let injectable = check::injectable(files, &Caller::this(files))?;
     let release = files.release()?;
     let list = HookList::new(release.as_str(), &injectable, pattern)?;
     let text = if json { format!("{}\n", list.to_json()?) } else { list.to_string() };
