@@ -1,7 +1,7 @@
 //! What the user side tells the eBPF programs: constants, frozen before load, so that the verifier removes
 //! the branches of filters that are off; and the few knobs that change while they run.
 
-use crate::hooks::HOOKS;
+use crate::{arch::MAX_SYSCALLS, hooks::HOOKS};
 
 /// How many `--gfp` values one run can have.
 pub const MAX_GFP_ALTERNATIVES: usize = 8;
@@ -27,8 +27,6 @@ pub const MAX_WALKS: u32 = 16384;
 pub const MAX_IDS: usize = 8;
 /// How many numbers `--nth` can have.
 pub const MAX_NTH: usize = 16;
-/// System calls have smaller numbers (x86-64 has some 470 in 6.12).
-pub const MAX_SYSCALLS: u32 = 512;
 
 /// Absent field or symbol.
 pub const ABSENT: i32 = -1;

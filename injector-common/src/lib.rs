@@ -5,6 +5,7 @@
 //! the hook calls.
 #![cfg_attr(not(test), no_std)]
 
+pub mod arch;
 pub mod attempt;
 pub mod automaton;
 pub mod config;

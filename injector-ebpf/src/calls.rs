@@ -9,11 +9,11 @@ use aya_ebpf::{
 };
 use injector_common::attempt::{AFTER_CALL, IN_CALL, MAX_ATTEMPTS, NOWHERE, Slot, is_error};
 
-use crate::maps::ATTEMPTS;
+use crate::{
+    arch::{EXECVE, EXECVEAT},
+    maps::ATTEMPTS,
+};
 
-/// execve() and execveat() (arch/x86/entry/syscalls/syscall_64.tbl, 6.12).
-const EXECVE: u64 = 59;
-const EXECVEAT: u64 = 322;
 /// A signal that nobody can block or ignore; its tracer keeps it from the task.
 const SIGSTOP: u32 = 19;
 

@@ -5,65 +5,26 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_log_ebpf::{debug, warn};
 use injector_common::{
+    arch::{MAX_SYSCALLS, PAGE_SHIFT},
     config::{
         CONTEXTS_ALL, GLOB_CACHE, GfpTest, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, MAX_GFP_ALTERNATIVES,
-        MAX_GFP_NEGATED, MAX_SYSCALLS, ON,
+        MAX_GFP_NEGATED, ON,
     },
     counters::Counters,
-    decide::{self, PAGE_SHIFT},
+    decide,
     hooks::{self, HOOKS},
     record::{CACHE_NAME_LEN, CONTEXT_TASK, CONTEXT_UNKNOWN, Site},
 };
 
 use crate::{
-    attach::{Arguments, Context},
-    kernel_memory,
+    arch, kernel_memory,
     maps::{self, Scratch, config},
-    outcome, policy, record,
-    site::{self, Walk},
-    sites, task,
+    outcome, policy, record, site, sites, task,
+    types::{Arguments, Call, Context, Facts, Prototype, Walk},
 };
 
 /// The name of the cache that caches are made from (create_boot_cache() in kmem_cache_init(), mm/slub.c, 6.12).
 const BOOTSTRAP_CACHE: &[u8; 11] = b"kmem_cache\0";
-
-/// A call, as the hook's arguments have it.
-pub struct Call {
-    /// The hook's number.
-    pub hook: u32,
-    /// Flags asked for; 0 for hooks that have none.
-    pub gfp: u32,
-    /// Address of the slab cache; 0 for the other hooks.
-    pub cache: u64,
-    /// Order asked for; not known yet for a slab call, 0 for hooks that have none.
-    pub order: u32,
-}
-
-/// What a hook's programs know of it.
-pub struct Prototype {
-    /// Its number.
-    pub hook: u32,
-    /// Where its function has the facts of a call.
-    pub arguments: hooks::Arguments,
-}
-
-/// What else is known of a call that will be failed.
-pub struct Facts {
-    /// Flags less what the task's scope takes away.
-    pub effective_gfp: u32,
-    /// Order asked for, or needed.
-    pub order: u32,
-    /// Bytes: of the object, or of the pages; 0 for hooks that have none.
-    pub size: u64,
-    /// `CONTEXT_*`.
-    pub context: u32,
-    /// What the caller gets.
-    pub error: i32,
-    /// CLOCK_MONOTONIC nanoseconds.
-    pub time: u64,
-    /// Site signature.
-    pub site: u64,
-}
 
 /// What a call that is looked at returns instead of being made, if it is to be failed. This is the same for
 /// every way to attach.
@@ -135,7 +96,7 @@ fn decide_call(ctx: &Context, call: &Call) -> Option<()> {
     let pid = task::pid();
     let mut context = match_context(ctx, scratch, counters)?;
     if config!(syscalls_on) == ON {
-        let number = task::syscall();
+        let number = arch::syscall();
         if number >= MAX_SYSCALLS || config!(syscalls[number as usize / 64]) >> (number % 64) & 1 == 0 {
             return None;
         }

@@ -5,7 +5,7 @@ use injector_common::{
     named_hooks,
 };
 
-use crate::{attach::programs, hook::Prototype};
+use crate::{attach::programs, types::Prototype};
 
 macro_rules! programs_of_rows {
     ($($(#[$doc:meta])* $variant:ident $program:ident { $($row:tt)* })*) => {

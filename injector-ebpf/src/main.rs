@@ -6,6 +6,7 @@
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "the only way to an atomic add on the eBPF target")]
 
+mod arch;
 mod attach;
 mod calls;
 mod family;
@@ -19,6 +20,7 @@ mod record;
 mod site;
 mod sites;
 mod task;
+mod types;
 
 /// bpf_override_return() is for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

@@ -18,7 +18,7 @@ use injector_common::{
     record::{Pending, Site},
 };
 
-use crate::site::Walk;
+use crate::types::Walk;
 
 /// What the user side sets before load. Read it through [`config!`] only: the compiler sees a constant that
 /// is zero, the kernel sees the real one.

@@ -15,10 +15,9 @@ use injector_common::{
 };
 
 use crate::{
-    kernel_memory,
+    arch, kernel_memory,
     maps::{self, EVENTS, PENDING, SITES, Scratch, config},
-    site::Walk,
-    task,
+    types::Walk,
 };
 
 const ENOMEM: i64 = -12;
@@ -42,7 +41,7 @@ pub fn remember(walk: &Walk, context: u32, task_flags: u32, scratch: &mut Scratc
     let Some(pending) = PENDING.get_ptr_mut(tid) else { return };
     // SAFETY: a valid entry, which only this task writes to.
     let pending = unsafe { &mut *pending };
-    pending.syscall = task::syscall();
+    pending.syscall = arch::syscall();
     let len = pending.len;
     let mut i = 0;
     while i < MAX_PENDING {

@@ -7,8 +7,8 @@ use injector_common::{
 };
 
 use crate::{
-    hook::{Call, Facts},
     maps::{self, BPF_NOEXIST, EVENTS, SITES, Scratch, config, fetch_add},
+    types::{Call, Facts},
 };
 
 /// Takes one failure from the budget. Adds first and compares then: two CPUs can't both take the last one.

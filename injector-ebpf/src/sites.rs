@@ -12,7 +12,7 @@ use crate::{
     calls,
     maps::{self, SITES, Scratch, config},
     record,
-    site::Walk,
+    types::Walk,
 };
 
 /// Counts a call at its site, and says whether it fails. None when the site can't be counted.

@@ -4,6 +4,7 @@
 //! [`events`] → [`sinks`]. A module uses only what stands before it on this line. [`sweep`] searches with all of it, [`symbols`]
 //! finds source lines for frames, [`report`] shows what was found.
 
+pub mod arch;
 mod bpf;
 pub mod check;
 pub mod cli;

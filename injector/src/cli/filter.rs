@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 
 use clap::Args;
 
-use super::run::ArgsError;
+use crate::plan::gfp::GfpError;
+use crate::plan::order::OrderError;
 use crate::plan::{
     CachePattern, CommPattern, Contexts, Filter, Function, GfpFilter, GfpScope, GfpValue, Hook, Kthreads, OrderRange,
     SizeRange, StackFilter, StackPath, StackPattern, Syscall, TaskFilter, stack, task,
@@ -183,8 +184,17 @@ pub(super) struct FilterArgs {
     contexts: Option<Contexts>,
 }
 
+/// Why the options make no filter.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FilterError {
+    #[error("--gfp: {0}")]
+    Gfp(#[from] GfpError),
+    #[error("--order, --order-lt, --order-gt: {0}")]
+    Order(#[from] OrderError),
+}
+
 impl FilterArgs {
-    pub(super) fn into_parts(self) -> Result<(Vec<Hook>, Vec<Function>, Filter), ArgsError> {
+    pub(super) fn into_parts(self) -> Result<(Vec<Hook>, Vec<Function>, Filter), FilterError> {
         let Self {
             hooks,
             functions,

@@ -8,13 +8,11 @@ use clap::Args;
 
 use super::RunOptions;
 use super::backend::BackendArg;
-use super::filter::{FILTERS, FilterArgs, HOOKS};
+use super::filter::{FILTERS, FilterArgs, FilterError, HOOKS};
 use super::live::LiveArgs;
 use super::policy::{POLICY, PolicyArgs};
 use crate::plan::file::{FileError, NotText};
-use crate::plan::gfp::GfpError;
 use crate::plan::number::{self, NotANumber};
-use crate::plan::order::OrderError;
 use crate::plan::{Format, Limits, Output, Plan, PlanError, PlanFile, RuleDraft, Target, duration, file, task};
 use crate::run::LiveOptions;
 
@@ -139,10 +137,8 @@ pub(super) fn plan_excludes_rules(command: clap::Command) -> clap::Command {
 /// Why the options make no plan.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ArgsError {
-    #[error("--gfp: {0}")]
-    Gfp(#[from] GfpError),
-    #[error("--order, --order-lt, --order-gt: {0}")]
-    Order(#[from] OrderError),
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]

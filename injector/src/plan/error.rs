@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::filter::Fact;
 use super::{
     Contexts, Hook, Limits, MAX_RULES, Policy, Rule, StackFilter, StackPath, StackPattern, TaskFilter, duration,
 };
@@ -152,15 +151,6 @@ pub enum PlanError {
 }
 
 crate::exit::has_exit_code!(PlanError => USAGE);
-
-impl PlanError {
-    /// A filter on a fact that only those hooks' calls have which `has` it.
-    pub(super) fn no_such_fact(fact: &Fact) -> Self {
-        let Fact { option, name, has } = *fact;
-        let hooks: Vec<&str> = Hook::NAMED.into_iter().filter(|hook| has(*hook)).map(Hook::name).collect();
-        Self::NoSuchFact { option, fact: name, hooks: hooks.join(", ") }
-    }
-}
 
 /// How many of them are paths of several patterns.
 pub(super) fn long_paths(paths: &[StackPath]) -> usize {

@@ -45,6 +45,15 @@ pub(super) struct Fact {
     pub(super) has: fn(Hook) -> bool,
 }
 
+impl Fact {
+    /// The error where no call of the rule's hooks has it.
+    pub(super) fn is_missing(&self) -> PlanError {
+        let Self { option, name, has } = *self;
+        let hooks: Vec<&str> = Hook::NAMED.into_iter().filter(|hook| has(*hook)).map(Hook::name).collect();
+        PlanError::NoSuchFact { option, fact: name, hooks: hooks.join(", ") }
+    }
+}
+
 impl Filter {
     /// Whether it makes sense by itself.
     pub(super) fn validate(&self) -> Result<(), PlanError> {

@@ -124,7 +124,7 @@ impl Rule {
         let space = (policy.space > 0).then_some(Fact { option: "--space", name: "a size", has: Hook::has_size });
         for fact in filter.facts().chain(space) {
             if !hooks.iter().copied().any(fact.has) {
-                return Err(PlanError::no_such_fact(&fact));
+                return Err(fact.is_missing());
             }
         }
         let free =

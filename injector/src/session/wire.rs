@@ -24,6 +24,7 @@ use super::{
     names::{self, TooIntricate},
 };
 use crate::{
+    arch::{PAGE_FAULT_ENTRY, SYSCALL_ENTRY},
     kernel::{
         self, Facts, KernelError, KernelFiles, allocator,
         caches::{Caches, NoSuchCache},
@@ -278,9 +279,6 @@ impl Wire {
     }
 }
 
-/// Where system calls enter on x86-64 (arch/x86/entry/common.c, 6.1 and 6.12).
-const SYSCALL_ENTRY: &str = "do_syscall_64";
-
 fn on(condition: bool) -> u32 {
     if condition { ON } else { OFF }
 }
@@ -410,9 +408,8 @@ impl Wire {
     /// # Errors
     /// When the kernel does not say where page faults enter.
     pub fn choose_sites(&mut self, sites: Sites, symbols: &Kallsyms) -> Result<(), ResolveError> {
-        const PAGE_FAULT: &str = "exc_page_fault";
         let Sites { kthreads, persistent, shard } = sites;
-        let page_fault = symbols.function(PAGE_FAULT).ok_or(ResolveError::NoFunction(PAGE_FAULT))?;
+        let page_fault = symbols.function(PAGE_FAULT_ENTRY).ok_or(ResolveError::NoFunction(PAGE_FAULT_ENTRY))?;
         let config = &mut self.config;
         config.sites_on = ON;
         config.kthreads = on(kthreads);
