@@ -312,7 +312,7 @@ pub struct Config {
     pub page_fault: AddressRange,
     /// The `--gfp` values: any of them.
     pub gfp: [GfpAlternative; MAX_GFP_ALTERNATIVES],
-    /// Whose calls.
+    /// Whose calls can fail.
     pub target: Target,
 }
 
@@ -406,7 +406,7 @@ pub const LEVEL_ATTEMPT: u64 = 1;
 /// `LIVE_LEVEL`: sites are failed wherever they are reached.
 pub const LEVEL_RUN: u64 = 2;
 /// `LIVE_LEVEL`: the workload's tasks within attempts, kernel threads and softirqs wherever they reach a site.
-pub const LEVEL_CROWD: u64 = 3;
+pub const LEVEL_MULTI: u64 = 3;
 
 impl Config {
     /// Everything zero: what the object holds before the user side sets it.

@@ -13,7 +13,7 @@ use injector_common::{
     counters::Counters,
     decide,
     hooks::{self, HOOKS},
-    record::{CACHE_NAME_LEN, CONTEXT_TASK, CONTEXT_UNKNOWN, Site},
+    record::{CACHE_NAME_LEN, CONTEXT_TASK, CONTEXT_UNKNOWN, SiteRecord},
 };
 
 use crate::{
@@ -231,7 +231,7 @@ fn decide_call(ctx: &Context, call: &Call) -> Option<()> {
 
 /// What a site has had taken, and no failure came of.
 #[inline(always)]
-fn give_back(taken: Option<&mut Site>) {
+fn give_back(taken: Option<&mut SiteRecord>) {
     if config!(per_site) != 0
         && let Some(row) = taken
     {

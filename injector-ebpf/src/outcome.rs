@@ -10,7 +10,7 @@ use injector_common::{
     decide,
     record::{
         COMM_LEN, CONTEXT_TASK, MAX_PENDING, NO_SYSCALL, OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED,
-        OUTCOME_OUTSIDE, OUTCOME_SIGNAL, OUTCOMES, Outcome, Pending,
+        OUTCOME_OUTSIDE, OUTCOME_SIGNAL, OUTCOMES, OutcomeRecord, Pending,
     },
 };
 
@@ -127,7 +127,7 @@ fn tell(told: &Told) {
         // SAFETY: a valid entry, in bounds, and only its address is taken.
         maps::fetch_add(unsafe { (&raw mut (*site).outcomes).cast::<u64>().add(kind) }, told.count as i64);
     }
-    let Some(mut entry) = EVENTS.reserve::<Outcome>(0) else { return };
+    let Some(mut entry) = EVENTS.reserve::<OutcomeRecord>(0) else { return };
     let ids = bpf_get_current_pid_tgid();
     // SAFETY: each member is written once, in place; the helper is given the size of what it fills.
     unsafe {

@@ -57,7 +57,7 @@ pub struct Facts {
     pub error: i32,
     /// CLOCK_MONOTONIC nanoseconds.
     pub time: u64,
-    /// Site signature.
+    /// SiteRecord signature.
     pub site: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The injector: makes Linux kernel memory allocations fail, on purpose and with aim.
+//! The injector: makes Linux kernel memory allocations fail, on purpose and selectively.
 //!
 //! Data goes one way: command line → [`plan`] → [`kernel`] facts → [`session`] (globals and maps) → the eBPF hooks →
 //! [`events`] → [`sinks`]. A module uses only what stands before it on this line. [`sweep`] searches with all of it, [`symbols`]

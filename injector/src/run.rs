@@ -1,4 +1,4 @@
-//! A run: prerequisites, targets, session, then events until something ends it, then the summary.
+//! A run: it checks the prerequisites, attaches the hooks, passes events to the sink until something ends it, and writes the summary.
 
 mod live;
 mod watch;
@@ -14,7 +14,7 @@ use std::{
 
 use injector_common::{
     counters::Counters,
-    record::{OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED, OUTCOME_OUTSIDE, OUTCOME_SIGNAL, Site},
+    record::{OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED, OUTCOME_OUTSIDE, OUTCOME_SIGNAL, SiteRecord},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -32,23 +32,23 @@ use crate::{
     kernel::{KernelFiles, gfp::GfpBits},
     metrics,
     plan::{Hook, Limits, Plan, Policy},
-    session::{self, Attached, RuleArming, Session, Streams, Wire, monotonic_ns},
+    session::{self, Attached, ProgramConfig, RuleArming, Session, Streams, monotonic_ns},
     sinks::{self, Sink, Status},
-    target::{Command, Outcome, Targets},
+    target::{Command, CommandEnd, Targets},
 };
 
 use watch::{Gone, LateModules, exited, forward_log, watch_process};
 
-use live::{Doors, Live};
-pub use live::{LiveOptions, Place};
+use live::{Listeners, Live};
+pub use live::{LiveOptions, SocketPlace};
 
-/// How often the daemon looks after what nobody tells it of: heartbeat, budget, cgroups.
+/// How often the run polls what does not wake it: heartbeat, budget, cgroups.
 const TICK: Duration = Duration::from_millis(200);
-/// How often it looks for modules that came after the start.
+/// How often it looks for modules that were loaded after the start.
 const TICKS_TO_LATE_MODULES: u32 = 10;
-/// How many records of a rule are handled before the heartbeat gets its turn.
+/// How many records of a rule are handled before the next heartbeat.
 const BATCH: usize = 1024;
-/// How long an interrupted command may take to end by itself.
+/// How long a command may take to end after a SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a plan. Returns the exit code: that of the command, if there is one.
@@ -64,9 +64,9 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
     debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
     stage("resolving the plan: kernel symbols");
-    let (wires, symbols) = Wire::resolve(plan, &facts, files, &targets)?;
+    let (wires, symbols) = ProgramConfig::resolve(plan, &facts, files, &targets)?;
     debug!("the plan is resolved");
-    let doors = Doors::open(live)?;
+    let listeners = Listeners::open(live)?;
     // Truncates what an earlier run wrote there: only when nothing in the plan can be wrong any more.
     let mut sink = sinks::open(&plan.output, plan.target.command.is_some())?;
     let mut interrupts = Interrupts::new()?;
@@ -88,9 +88,9 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
     // Written at once: an output that can't take it is found out before anything fails.
     sink.start(&start).and_then(|()| sink.flush()).context("can't write the output")?;
 
-    let (clerk, desk) = control::desk();
+    let (sender, receiver) = control::requests();
     let build = metrics::Build { version: start.version, kernel: start.kernel.clone() };
-    let served = doors.serve(build, &clerk)?;
+    let served = listeners.serve(build, &sender)?;
     let symbolizer = symbols.map_or_else(|| Symbolizer::load(files.clone()), Symbolizer::new);
     let mut run = Run {
         files,
@@ -110,7 +110,7 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
             .then(|| LateModules::since(&facts.modules)),
         armed: Instant::now(),
         output_error: None,
-        live: Live::new(plan, desk, status),
+        live: Live::new(plan, receiver, status),
     };
     run.arm(started)?;
     let mut rings = Vec::with_capacity(streams.len());
@@ -131,7 +131,7 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
     code
 }
 
-/// Ctrl-C, and what init sends.
+/// SIGINT and SIGTERM.
 struct Interrupts {
     int: Signal,
     term: Signal,
@@ -151,7 +151,7 @@ impl Interrupts {
     }
 }
 
-/// GFP flags by name; runs see few combinations, many times.
+/// Names of GFP flags, cached: a run sees few combinations many times.
 struct GfpNames<'a> {
     bits: &'a GfpBits,
     known: HashMap<u32, Rc<str>>,
@@ -163,8 +163,8 @@ impl GfpNames<'_> {
     }
 }
 
-/// Everything that is undone in the end. The fields are dropped in this order: the command first, so that nothing of it
-/// is left when its cgroup goes; the session before the cgroups that it looks for.
+/// A run in progress. Fields are dropped in this order: first the command, so that none of its processes is left when its cgroup is
+/// removed; the session before the cgroups that it looks for.
 struct Run<'a> {
     files: &'a KernelFiles,
     plan: &'a Plan,
@@ -183,7 +183,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Starts the command, arms the hooks, and lets the command go: it is hit from its first instruction on.
+    /// Starts the command, arms the hooks, then lets the command run: failures start with its first instruction.
     fn arm(&mut self, started: Instant) -> Result<()> {
         if let (Some(command), Some(cgroup)) = (&self.plan.target.command, &self.targets.own) {
             self.command = Some(Command::start(command, cgroup, None)?);
@@ -193,7 +193,7 @@ impl Run<'_> {
         self.session.arm(&armings, self.deadline());
         let hooks = by_way(&self.session.hooks(), &self.session.hooks_by_fmod_ret());
         let until = if self.command.is_some() { "the command ends" } else { "Ctrl-C" };
-        let dry = if self.plan.dry_run { " (a dry run: nothing is failed)" } else { "" };
+        let dry = if self.plan.dry_run { " (a dry run: nothing fails)" } else { "" };
         sinks::announce(format_args!("armed: {hooks}, until {until}{dry}"));
         info!("start to armed took {:?}", started.elapsed());
         if let Some(command) = &mut self.command {
@@ -202,14 +202,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Until when the hooks may go on without hearing from us.
+    /// When the hooks stop without a further heartbeat.
     fn deadline(&self) -> u64 {
         let Limits { duration, ttl } = self.plan.limits;
         let left = duration.map_or(ttl, |duration| duration.saturating_sub(self.armed.elapsed()).min(ttl));
         session::deadline_in(left)
     }
 
-    /// Hands over events until something ends the run.
+    /// Passes events to the sink until something ends the run.
     async fn stream(&mut self, rings: &mut Rings, interrupts: &mut Interrupts) -> Result<End> {
         let mut tick = interval(TICK.min(self.plan.limits.ttl / 4));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -265,7 +265,7 @@ impl Run<'_> {
         }
     }
 
-    /// Hands a record of a rule to the sink.
+    /// Passes a record of a rule to the sink.
     fn take(&mut self, rule: usize, record: &[u8]) {
         let decoded = match decode(record, self.session.rules()[rule].numbers()) {
             Ok(Record::NewSite(site)) => {
@@ -334,7 +334,7 @@ impl Run<'_> {
         self.plan.target.follow && self.session.rules().iter().any(Attached::has_targets)
     }
 
-    /// Ends the failures first, then sees to the command, then says what was.
+    /// Stops failures, then ends the command, then writes the summary.
     async fn finish(mut self, end: End, rings: Rings, interrupts: &mut Interrupts) -> Result<ExitCode> {
         let elapsed = self.armed.elapsed();
         self.live.end();
@@ -384,7 +384,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits for a command that ends, and makes an interrupted one end.
+    /// Waits for the command to end. If the run ends first, it ends the command.
     async fn end_command(&mut self, end: End, interrupts: &mut Interrupts) -> Result<Option<i32>> {
         let Some(command) = &mut self.command else { return Ok(None) };
         if end != End::Command {
@@ -404,12 +404,12 @@ impl Run<'_> {
             }
             exited(Some(&watch)).await;
         }
-        Ok(command.outcome().context("can't wait for the command")?.map(Outcome::code))
+        Ok(command.outcome().context("can't wait for the command")?.map(CommandEnd::code))
     }
 
     /// All sites that were failed, over all rules, most frequent first.
     fn histogram(&mut self) -> Result<Vec<SiteSummary>> {
-        let mut sites: BTreeMap<u64, (Hook, Site)> = BTreeMap::new();
+        let mut sites: BTreeMap<u64, (Hook, SiteRecord)> = BTreeMap::new();
         for rule in self.session.rules() {
             for (signature, site) in rule.sites()? {
                 // A row without a count was made for a failure that the policy did not allow.
@@ -442,7 +442,7 @@ impl Run<'_> {
     }
 }
 
-/// What a policy asks of the hooks.
+/// The live settings that a policy begins with.
 fn arming(policy: &Policy) -> RuleArming {
     RuleArming {
         threshold: policy.probability.threshold(),
@@ -474,8 +474,8 @@ fn rule_summary((name, rule): (&Rc<str>, &Attached)) -> RuleSummary {
     RuleSummary { name: name.clone(), hooks: hooks.collect() }
 }
 
-/// What came of a site's failures.
-fn outcomes(site: &Site) -> Outcomes {
+/// The outcomes of a site's failures.
+fn outcomes(site: &SiteRecord) -> Outcomes {
     let of = |kind: u32| site.outcomes[kind as usize];
     Outcomes {
         enomem: of(OUTCOME_ENOMEM),

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::plan::sweep::{Leaks, Shard};
 use crate::plan::{Backend, Hook, Probability};
-use crate::run::Place;
+use crate::run::SocketPlace;
 
 fn words(line: &str) -> Vec<&str> {
     std::iter::once("injector").chain(line.split_ascii_whitespace()).collect()
@@ -351,8 +351,8 @@ fn while_it_runs() {
         other => panic!("{line}: {other:?}"),
     };
     assert_eq!(live("--times 1"), LiveOptions::default());
-    assert_eq!(live("--times 1 --control --no-status").control, Some(Place::Default));
-    assert_eq!(live("--control=/tmp/x --times 1").control, Some(Place::Path("/tmp/x".into())));
+    assert_eq!(live("--times 1 --control --no-status").control, Some(SocketPlace::Default));
+    assert_eq!(live("--control=/tmp/x --times 1").control, Some(SocketPlace::Path("/tmp/x".into())));
     assert_eq!(live("--metrics [::1]:0 --times 1").metrics, Some("[::1]:0".parse().unwrap()));
     for address in ["9099", "localhost:9099", "127.0.0.1", "127.0.0.1:70000"] {
         let text = refused(&format!("--times 1 --metrics {address}"));

@@ -22,7 +22,7 @@ pub enum ErrorType {
     Errno,
     /// Either.
     ErrnoNull,
-    /// 1.
+    /// The value 1.
     True,
     /// A word that this program does not know.
     Other(String),

@@ -23,9 +23,9 @@ pub(super) use print::{Printer, differs};
 pub struct PlanFile {
     name: String,
     rules: Vec<(Position, RuleDraft)>,
-    /// Whose calls.
+    /// Whose calls can fail.
     pub target: Target,
-    /// Until when.
+    /// How long the run lasts.
     pub duration: Option<Duration>,
     /// How long failures go on without the daemon.
     pub ttl: Option<Duration>,
@@ -58,7 +58,7 @@ pub enum FileError {
     Read {
         /// The file.
         name: String,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
     /// Something in it is wrong.
@@ -66,9 +66,9 @@ pub enum FileError {
     At {
         /// The file.
         name: String,
-        /// Where.
+        /// The place in the file.
         position: Position,
-        /// What.
+        /// The message.
         message: String,
     },
     /// Something in it contradicts something else.
@@ -76,7 +76,7 @@ pub enum FileError {
     Plan {
         /// The file.
         name: String,
-        /// What.
+        /// The error.
         error: PlanError,
     },
 }

@@ -81,7 +81,7 @@ pub enum FunctionError {
     Errno(ErrorNumber),
     /// NULL.
     Null,
-    /// 1.
+    /// The value 1.
     True,
 }
 
@@ -175,7 +175,7 @@ pub struct UnknownHook {
 fn hint(name: &str) -> String {
     match suggest::close(name, Hook::NAMED.map(Hook::name), 1) {
         close if close.is_empty() && !name.is_empty() => {
-            "; any other function that may be failed: --function".to_owned()
+            "; for any other injectable function, use --function".to_owned()
         }
         close => suggest::did_you_mean(&close),
     }
@@ -299,7 +299,7 @@ mod tests {
         );
         assert_eq!(
             error("open_ctree"),
-            "there is no hook `open_ctree` (hooks are: slab, page, filemap, bio, page-pool); any other function that may be failed: --function"
+            "there is no hook `open_ctree` (hooks are: slab, page, filemap, bio, page-pool); for any other injectable function, use --function"
         );
         assert!(error("").ends_with("page-pool)"));
     }

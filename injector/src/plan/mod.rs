@@ -65,7 +65,7 @@ pub struct Plan {
     pub backend: Backend,
     /// Whose calls, for all rules.
     pub target: Target,
-    /// Until when.
+    /// When the run ends.
     pub limits: Limits,
     /// Everything but the failing: what would be failed is counted and reported.
     pub dry_run: bool,

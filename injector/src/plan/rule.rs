@@ -16,7 +16,7 @@ pub struct Rule {
     pub hooks: Vec<Hook>,
     /// Functions by name that are attached to as well; which they are, the kernel says.
     pub functions: Vec<Function>,
-    /// Which calls match.
+    /// The conditions on calls.
     pub filter: Filter,
     /// Which matches are failed.
     pub policy: Policy,
@@ -31,7 +31,7 @@ pub struct RuleDraft {
     pub hooks: Vec<Hook>,
     /// Functions by name.
     pub functions: Vec<Function>,
-    /// Which calls match.
+    /// The conditions on calls.
     pub filter: Filter,
     /// Which matches are failed, but for the probability.
     pub policy: Policy,

@@ -29,7 +29,7 @@ pub enum Opened {
 pub struct WrongKind {
     /// The file.
     pub file: String,
-    /// It is a run's.
+    /// Whether the file is of a run; else it is a journal.
     pub run: bool,
     /// The option that does not fit.
     pub option: &'static str,

@@ -122,7 +122,7 @@ pub struct Times {
 /// Sites that came and went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Unsteady {
-    /// How many.
+    /// The number of sites.
     pub sites: usize,
     /// In so many runs without failures.
     pub runs: u32,
@@ -145,13 +145,13 @@ pub struct Odd {
     pub error: String,
     /// With this one the call failed again when it was repeated without a failure; none: it went well.
     pub then: Option<String>,
-    /// Where.
+    /// The site.
     pub site: Signature,
     /// With this failure before it.
     pub after: Option<Signature>,
     /// At which hit.
     pub hit: u32,
-    /// How.
+    /// The level of the run.
     pub level: Level,
     /// What was asked for.
     pub call: Option<Call>,
@@ -214,7 +214,7 @@ impl Kept {
 /// A reason with its sites.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// Why.
+    /// The reason.
     pub why: String,
     /// How many sites.
     pub sites: usize,

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::{Wire, attached, object, programs::Kind};
+use super::{ProgramConfig, attached, object, programs::Kind};
 use crate::bpf;
 use crate::exit::{Context as _, Result};
 
@@ -23,7 +23,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// The kernel refuses one.
-pub fn verify(wire: &Wire) -> Result<Vec<Verified>> {
+pub fn verify(wire: &ProgramConfig) -> Result<Vec<Verified>> {
     let all = attached::programs_of(wire)?;
     let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
     let (programs, _maps) = object::prepare(wire, 1, false, &names)?;

@@ -147,7 +147,7 @@ impl Search<'_> {
             self.experiment.lab.allow(*site, 0)?;
         }
 
-        let status = watched.outcome.map(target::Outcome::code);
+        let status = watched.outcome.map(target::CommandEnd::code);
         let interrupted = self.experiment.is_over();
         let failed = status != Some(workload::STATUS);
         let mut end = match watched.outcome {

@@ -7,7 +7,7 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use injector_common::{
-    config::{LEVEL_ATTEMPT, LEVEL_CROWD, LEVEL_RECORD, LEVEL_RUN},
+    config::{LEVEL_ATTEMPT, LEVEL_MULTI, LEVEL_RECORD, LEVEL_RUN},
     record,
 };
 use tracing::warn;
@@ -26,7 +26,7 @@ use crate::{
         kallsyms::{Addresses, Kallsyms},
     },
     plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, Target, sweep::SweepPlan},
-    session::{Arming, Attached, Attempts, Hooks, Session, Sites, Streams, Wire, deadline_in},
+    session::{Arming, Attached, Attempts, Hooks, ProgramConfig, Session, Sites, Streams, deadline_in},
     target::{OwnCgroup, Targets},
 };
 
@@ -103,7 +103,7 @@ impl Lab {
         let Ground { plan: run_plan, mut targets } = ground;
         // Again: the workload may have loaded modules since the prerequisites were checked.
         let facts = Facts::read(&files)?;
-        let (mut wires, symbols) = Wire::resolve(&run_plan, &facts, &files, &targets)?;
+        let (mut wires, symbols) = ProgramConfig::resolve(&run_plan, &facts, &files, &targets)?;
         let symbols = match symbols {
             Some(symbols) => symbols,
             None => Kallsyms::read(&files)?,
@@ -137,7 +137,7 @@ impl Lab {
         let level = match level {
             Level::Record => LEVEL_RECORD,
             Level::SystemCall | Level::Copy => LEVEL_ATTEMPT,
-            Level::Crowd => LEVEL_CROWD,
+            Level::Crowd => LEVEL_MULTI,
             Level::Run => LEVEL_RUN,
         };
         self.session.arm_sites(Arming { level, allowed, hit }, deadline_in(TTL));
@@ -281,7 +281,7 @@ pub struct Counts {
 }
 
 /// A site by names.
-fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -> Site {
+fn describe(symbols: &Kallsyms, site: &record::SiteRecord, after: Option<Signature>) -> Site {
     let length = (site.frames_len as usize).min(site.frames.len());
     let frames = &site.frames[..length];
     let stack: Vec<String> = frames.iter().map(|address| symbolize::name(Some(symbols), *address)).collect();

@@ -237,7 +237,7 @@ fn failures(attempt: &Attempt) -> Vec<(Signature, Option<Signature>)> {
         let first = failures.first().map(|(first, _)| *first);
         // Persistent failures are of one site.
         if first != Some(site) {
-            failures.push((site, first.filter(|_| attempt.crowd == 0)));
+            failures.push((site, first.filter(|_| attempt.multi == 0)));
         }
     }
     failures
@@ -250,7 +250,7 @@ impl Watcher for Pass<'_> {
         self.last_failure = Some(Instant::now());
         self.remember(attempt);
         self.experiment.lab.heartbeat();
-        self.experiment.drain((attempt.crowd == 0).then_some(Signature(attempt.sites[0])))?;
+        self.experiment.drain((attempt.multi == 0).then_some(Signature(attempt.sites[0])))?;
         let in_attempt = |site: &Signature| attempt.sites.contains(&site.0);
         self.elsewhere |= !self.experiment.lab.take_failed().iter().all(in_attempt);
         let mut complaints = self.experiment.oracle.poll();
@@ -284,7 +284,7 @@ impl Watcher for Pass<'_> {
         let syscall = call.map(|call| Syscall { name: call.name(), result });
         let last = failures.len().saturating_sub(1);
         for (i, (site, after)) in failures.into_iter().enumerate() {
-            if i < last && attempt.crowd == 0 {
+            if i < last && attempt.multi == 0 {
                 // The first of two was failed by itself before.
                 continue;
             }
@@ -297,7 +297,7 @@ impl Watcher for Pass<'_> {
                 site,
                 after,
                 hit: attempt.hit,
-                times: if attempt.crowd == 0 { attempt.failed - u32::from(after.is_some()) } else { 1 },
+                times: if attempt.multi == 0 { attempt.failed - u32::from(after.is_some()) } else { 1 },
                 level: self.terms.level,
                 call: self.experiment.lab.call(site).cloned(),
                 syscall: syscall.clone(),

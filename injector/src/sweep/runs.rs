@@ -109,7 +109,7 @@ impl Search<'_> {
         }
         let end = settled.unwrap_or(traced.end);
         let (hits, reached) = self.account(run, terms.level, &mut found)?;
-        let status = traced.outcome.map(target::Outcome::code);
+        let status = traced.outcome.map(target::CommandEnd::code);
         let elapsed = start.elapsed().as_secs_f64();
         self.experiment.sync(Record::Ended(Ended { run, end, elapsed, status, hits }))?;
         let new = self.experiment.notebook.done() - before;

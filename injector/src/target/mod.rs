@@ -12,7 +12,7 @@ use injector_common::config::{
 };
 
 pub use cgroup::{Cgroup, OwnCgroup};
-pub use command::{Command, Outcome};
+pub use command::{Command, CommandEnd};
 pub use process::Process;
 
 use crate::plan::Target;

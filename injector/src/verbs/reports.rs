@@ -10,7 +10,7 @@ use injector::{
     exit::{Context as _, Result},
     report::{self, Report, Stacks},
     sinks,
-    symbols::{self, LinesError, Search},
+    symbols::{self, LineSources, LinesError},
 };
 
 /// Writes a sweep's report to standard output and to the files that were named.
@@ -43,12 +43,12 @@ pub fn stacks(reports: &Reports) -> Stacks {
 }
 
 /// Where source lines are looked up.
-pub fn search(vmlinux: Option<&Path>) -> Search {
-    Search { vmlinux: vmlinux.map(Path::to_owned), ..Search::default() }
+pub fn search(vmlinux: Option<&Path>) -> LineSources {
+    LineSources { vmlinux: vmlinux.map(Path::to_owned), ..LineSources::default() }
 }
 
 /// Adds the source lines of what is shown.
-pub fn look_up_lines(report: &mut Report, shown: Stacks, search: &Search) -> Result<(), LinesError> {
+pub fn look_up_lines(report: &mut Report, shown: Stacks, search: &LineSources) -> Result<(), LinesError> {
     let Some(config) = &report.config else { return Ok(()) };
     let kernel = &config.kernel;
     let kernel = symbols::Kernel { release: &kernel.release, build_id: kernel.build_id.as_deref() };

@@ -9,7 +9,7 @@ use injector::{
     report::Report,
     sinks,
     sweep::{self, Ended, search::Stopped},
-    symbols::{self, Search},
+    symbols::{self, LineSources},
 };
 
 use super::{
@@ -73,7 +73,7 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
             ));
         }
     };
-    let search = Search {
+    let search = LineSources {
         image: Some(guests.image.clone()),
         modules: guests.added.iter().map(|(file, _)| file.clone()).collect(),
         ..search(reports.vmlinux.as_deref())

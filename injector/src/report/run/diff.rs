@@ -26,7 +26,7 @@ const CALLERS: usize = 4;
 /// Two runs compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Diff {
-    /// 1.
+    /// The version of this format.
     pub schema: u32,
     /// The run before.
     pub a: Side,
@@ -80,7 +80,7 @@ pub struct Side {
 pub struct Row {
     /// Signatures; of B, if it has them.
     pub sites: Vec<Signature>,
-    /// Where.
+    /// The hook.
     pub hook: String,
     /// In A.
     pub a: Option<Sums>,

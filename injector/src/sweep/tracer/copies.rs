@@ -198,7 +198,7 @@ impl<W: Watcher> Tracer<'_, W> {
 }
 
 /// What a copy that was killed by a failure in its call has come to.
-pub(super) fn fate(outcome: target::Outcome) -> Outcome {
+pub(super) fn fate(outcome: target::CommandEnd) -> Outcome {
     Outcome::ProgramFailed { status: outcome.code() }
 }
 

@@ -120,7 +120,7 @@ pub struct Traced {
     /// Why.
     pub end: RunEnd,
     /// Of the workload itself.
-    pub outcome: Option<target::Outcome>,
+    pub outcome: Option<target::CommandEnd>,
     /// Signals often came when tasks were back in user space: that is no way to stop them.
     pub late: bool,
 }
@@ -175,7 +175,7 @@ pub struct Tracer<'a, W> {
     manner: Manner,
     tasks: HashMap<i32, Task>,
     root: Pid,
-    outcome: Option<target::Outcome>,
+    outcome: Option<target::CommandEnd>,
     /// Steps that are being repeated as a whole, by the process that does it: failures of the current attempt.
     steps: HashMap<i32, u32>,
     /// Why the run is being ended, and since when.

@@ -93,7 +93,7 @@ crate::exit::has_exit_code!(ResolveError => USAGE);
 
 /// Everything that a rule's programs are told before they are attached.
 #[derive(Clone, Debug)]
-pub struct Wire {
+pub struct ProgramConfig {
     /// `.rodata`.
     pub config: Config,
     /// What they are attached to, and how.
@@ -110,7 +110,7 @@ pub struct Wire {
     pub caches: Option<Box<Automaton>>,
 }
 
-impl Wire {
+impl ProgramConfig {
     /// Resolves a plan's rules. Gives back the kernel's symbols too, if some filter needed them.
     ///
     /// # Errors
@@ -402,7 +402,7 @@ pub struct Sites {
     pub shard: Option<Shard>,
 }
 
-impl Wire {
+impl ProgramConfig {
     /// Has the hook fail sites that are chosen one by one, instead of tossing a coin.
     ///
     /// # Errors
