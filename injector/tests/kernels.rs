@@ -173,7 +173,7 @@ fn functions_by_name() {
         assert!(matches!(points(&["mount"]), Err(HookError::NoSymbol { .. })), "{kernel}");
         let close = points(&["btrfs_serch_slot"]).map_err(|error| error.to_string()).unwrap_err();
         assert!(
-            close.contains("`injector hooks` lists those that can be; did you mean btrfs_search_slot, "),
+            close.contains("`injector hooks` lists those that are; did you mean btrfs_search_slot, "),
             "{close}"
         );
     }
