@@ -166,11 +166,11 @@ extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
     let call = address.wrapping_sub(1);
 
     if is_looked_at(walk, scratch, call) {
-        let (any, none) = (slice!(stack_any), slice!(stack_none));
-        if any.len != 0 && walk.any == 0 && in_ranges(scratch, any, call) {
+        // What a filter accepts is read only where it is on: the load of a constant costs instructions.
+        if config!(stack_any.len) != 0 && walk.any == 0 && in_ranges(scratch, slice!(stack_any), call) {
             walk.any = 1;
         }
-        if none.len != 0 && in_ranges(scratch, none, call) {
+        if config!(stack_none.len) != 0 && in_ranges(scratch, slice!(stack_none), call) {
             walk.none = 1;
             return 1;
         }
@@ -206,15 +206,15 @@ extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
 /// Whether the filters look at a frame at all; the first that is not the allocator's is the caller.
 #[inline(always)]
 fn is_looked_at(walk: &mut Walk, scratch: &mut Scratch, call: u64) -> bool {
-    let (caller, depth) = (slice!(stack_caller), config!(stack_depth));
-    if caller.len == 0 && depth == 0 {
+    let depth = config!(stack_depth);
+    if config!(stack_caller.len) == 0 && depth == 0 {
         return true;
     }
     if walk.caller == CALLER_UNSEEN {
         if in_ranges(scratch, slice!(allocator), call) {
             return depth == 0;
         }
-        let accepted = caller.len == 0 || in_ranges(scratch, caller, call);
+        let accepted = config!(stack_caller.len) == 0 || in_ranges(scratch, slice!(stack_caller), call);
         walk.caller = if accepted { CALLER_ACCEPTED } else { CALLER_OTHER };
     }
     walk.callers += 1;

@@ -172,10 +172,7 @@ fn functions_by_name() {
         // Listed, but the fixture's kallsyms is cut down.
         assert!(matches!(points(&["mount"]), Err(HookError::NoSymbol { .. })), "{kernel}");
         let close = points(&["btrfs_serch_slot"]).map_err(|error| error.to_string()).unwrap_err();
-        assert!(
-            close.contains("`injector hooks` lists those that are; did you mean btrfs_search_slot, "),
-            "{close}"
-        );
+        assert!(close.contains("`injector hooks` lists those that are; did you mean btrfs_search_slot, "), "{close}");
     }
 }
 

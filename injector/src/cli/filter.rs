@@ -141,7 +141,7 @@ pub(super) struct FilterArgs {
 
     /// How many callers --stack and --not-stack look at, from --caller's on
     ///
-    /// --stack 'ext4_*' --stack-depth 3 matches what ext4 allocates almost directly. Without this option, they look at all.
+    /// --stack 'ext4_*' --stack-depth 3 matches what ext4 allocates almost directly. The default is all callers.
     #[arg(long, value_name = "N", value_parser = stack::parse_depth, allow_negative_numbers = true, help_heading = FILTERS)]
     stack_depth: Option<NonZeroU32>,
 
