@@ -52,7 +52,8 @@ pub fn choose(
     // counting atomic.
     let site = unsafe { &mut *site };
     maps::fetch_add(&raw mut site.hits, 1);
-    if !after_failure {
+    // In a whole run nobody knows whether a failure led here.
+    if !after_failure && level != LEVEL_RUN {
         site.clean = site.clean.saturating_add(1);
     }
     match &mut attempt {

@@ -2,28 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// How a line that reports trouble begins, after its time stamp. The first that is found is the title.
-const COMPLAINTS: [&str; 15] = [
-    "Kernel panic - not syncing",
-    "BUG: ",
-    "WARNING: ",
-    "Oops",
-    "general protection fault",
-    "kernel BUG at ",
-    "INFO: task ",
-    "INFO: rcu",
-    "rcu: INFO: ",
-    "watchdog: BUG: ",
-    "UBSAN: ",
-    "divide error",
-    "invalid opcode",
-    "unregister_netdevice: waiting",
-    "VFS: Busy inodes after unmount",
-];
-
-/// Of what kmemleak says, only this is trouble; it also greets, and tells when it scans (mm/kmemleak.c of 6.1 and 6.12).
-const KMEMLEAK: &str = "kmemleak: ";
-const LEAKS: [&str; 3] = ["new suspected memory leaks", "unknown object", "Cannot insert"];
+use injector_log::splat;
 
 const PANIC: &str = "Kernel panic - not syncing";
 
@@ -114,23 +93,15 @@ impl Console {
     }
 }
 
-/// The title of a complaint, if the line is the first line of one.
+/// The kernel's text, if the line is the first line of a complaint.
 pub fn title(line: &str) -> Option<&str> {
     let text = without_stamp(line);
-    let bad = match text.strip_prefix(KMEMLEAK) {
-        Some(said) => LEAKS.iter().any(|leak| said.contains(leak)),
-        None => COMPLAINTS.iter().any(|start| text.starts_with(start)),
-    };
-    bad.then_some(text)
+    splat::begins_report(text).then_some(text)
 }
 
 /// `[    1.234567][  T12] text` without its time stamp, and caller if the kernel prints it.
 pub fn without_stamp(line: &str) -> &str {
-    let mut text = line.trim_start();
-    while let Some((_, rest)) = text.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-        text = rest.trim_start();
-    }
-    text
+    splat::console_line(line)
 }
 
 #[cfg(test)]
@@ -218,7 +189,7 @@ mod tests {
         console.feed(&vec![b'x'; 1 << 20]);
         console.feed(b"\n");
         for _ in 0..5000 {
-            console.feed(format!("WARNING: {}\n", "y".repeat(5000)).as_bytes());
+            console.feed(format!("BUG: {}\n", "y".repeat(5000)).as_bytes());
         }
         assert!(console.excerpt().len() <= (FIRST_LINES + LAST_LINES + 1) * (LINE_LENGTH + 1));
         assert_eq!(console.complaints().len(), MAX_COMPLAINTS);

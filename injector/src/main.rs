@@ -49,6 +49,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Merge { journals, output } => verbs::merge(journals, output.as_deref()),
         Command::Report { file, reports, runs } => verbs::report(file, reports, runs),
         Command::Diff { a, b, json } => verbs::diff(a, b, *json),
+        Command::Log { files, json } => verbs::log(files, *json),
         Command::Step(command) => verbs::step(command),
     }
 }

@@ -1,8 +1,7 @@
 //! What is read from kernels, with what real kernels said (tests/data, one directory for each).
 //!
-//! To add one: in a guest booted with slab_merge (and with injector_test loaded), copy the files that `fixture::cut_down` names
-//! to a directory, then
-//! `INJECTOR_FIXTURE=that-directory cargo test -p injector --test kernels -- --ignored`.
+//! `cargo xtask fixture KERNEL` adds one: it copies the files out of a guest booted with slab_merge, with injector_test loaded,
+//! and calls the test `make` here, which keeps of them what `fixture::cut_down` names.
 
 mod fixture;
 

@@ -1,25 +1,28 @@
-//! Every `injector` command of the README is run here, as it stands there.
+//! Runs every `injector` command of the README and the guide, word for word.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const README: &str = include_str!("../../README.md");
-/// For a run that ends by itself, and for one to be armed.
+const GUIDE: &str = include_str!("../../docs/guide.md");
+/// How long a run may take until it is armed, or until it ends if it has a command or a duration.
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn commands() -> Vec<&'static str> {
-    README.lines().filter_map(|line| line.strip_prefix("$ sudo ")).collect()
+fn commands(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.lines().filter_map(|line| line.strip_prefix("$ sudo "))
 }
 
 #[test]
 fn there_are_commands() {
-    assert!(commands().len() >= 10, "{:?}", commands());
-    assert!(commands().contains(&"injector --gfp NOFS --order-lt 4 --prob 0.01"), "the first one, exactly so");
+    let readme: Vec<&str> = commands(README).collect();
+    assert!(readme.contains(&"injector --gfp NOFS --order-lt 4 --prob 0.01"), "the main job, exactly so: {readme:?}");
+    let guide: Vec<&str> = commands(GUIDE).collect();
+    assert!(guide.len() >= 26, "{guide:?}");
 }
 
 #[test]
 fn each_command_works() {
-    for command in commands() {
+    for command in commands(README).chain(commands(GUIDE)) {
         let ends_by_itself = command.contains(" -- ") || command.contains("--duration");
         let errors = injector_tests::daemon::scratch("readme-stderr");
         let file = std::fs::File::create(&errors).expect("a file in /tmp");

@@ -96,7 +96,8 @@ impl Bench {
             return self.all(&host.name(), |part| host.measure(part.name, self.only.as_deref()));
         }
         let (image, kernel) = self.kernel.find()?;
-        let kernel = kernel.context("bench needs a guest kernel of the project's, for the test module: 6.12 or 6.1")?;
+        let kernel =
+            kernel.context("bench needs a guest kernel of the project's, for the test module: 7.3, 6.12, 6.1…")?;
         let contents = Contents {
             injector: Some(vm::injector()?),
             modules: module::build(&kernel)?,

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build_ebpf;
+mod fixture;
 mod guest_root;
 mod kernel;
 mod module;
@@ -28,11 +29,14 @@ struct Arguments {
     verb: Verb,
 }
 
+/// What clap's own complaints have, too.
+const EXIT_BAD_INPUT: u8 = 2;
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Install what building, booting and testing need (Debian packages, bpf-linker)
     Setup(setup::Setup),
-    /// Build a guest kernel from Debian's source, once; it is kept in the cache directory
+    /// Build a guest kernel of any series or version from Debian's source, once; it is kept in the cache directory
     Kernel(kernel::Verb),
     /// Compile the eBPF programs alone
     BuildEbpf(build_ebpf::BuildEbpf),
@@ -42,6 +46,8 @@ enum Verb {
     Run(run::Run),
     /// Format, lint, and run all tests, on this machine and in guests
     Test(test::Test),
+    /// Write down what a guest's kernel says of itself, for the tests that need no guest
+    Fixture(fixture::Fixture),
     /// Measure what the injector costs, in guests or on this machine
     Bench(bench::Bench),
     /// Measure how much work the programs are for the kernel's verifier, in guests
@@ -56,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Vm(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
+        Verb::Fixture(verb) => verb.run().map(|()| 0),
         Verb::Bench(verb) => verb.run().map(|()| 0),
         Verb::Verify(verb) => verb.run().map(|()| 0),
     };
@@ -64,7 +71,11 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("xtask: {error:#}");
             let missing = error.is::<setup::NeedsInstall>() || error.is::<bench::HostLacks>();
-            if missing { ExitCode::from(setup::EXIT_MISSING as u8) } else { ExitCode::FAILURE }
+            match () {
+                () if missing => ExitCode::from(setup::EXIT_MISSING as u8),
+                () if error.is::<kernel::BadInput>() => ExitCode::from(EXIT_BAD_INPUT),
+                () => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -73,13 +84,17 @@ fn main() -> ExitCode {
 mod tests {
     use super::*;
 
-    /// What the README says works: the commands parse; CI runs the first two, the guest tests those of the injector.
+    /// The `cargo xtask` commands of the documents parse. CI runs the first two of the README; the guest test `readme` runs the
+    /// commands of `injector`.
     #[test]
-    fn the_readmes_commands_parse() {
-        let readme = include_str!("../../README.md");
-        let commands: Vec<_> = readme.lines().filter(|line| line.starts_with("cargo xtask ")).collect();
-        assert!(commands.contains(&"cargo xtask test"), "{commands:?}");
-        for command in commands {
+    fn the_documents_commands_parse() {
+        let commands = |text: &'static str| text.lines().filter(|line| line.starts_with("cargo xtask "));
+        let readme: Vec<_> = commands(include_str!("../../README.md")).collect();
+        assert!(readme.contains(&"cargo xtask test"), "{readme:?}");
+        let guide = commands(include_str!("../../docs/guide.md"));
+        let cost = commands(include_str!("../../docs/cost.md"));
+        let contributing = commands(include_str!("../../CONTRIBUTING.md"));
+        for command in readme.into_iter().chain(guide).chain(cost).chain(contributing) {
             let command = command.replace("path/to/bzImage", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
             let words = command.split(' ').skip(1);
             if let Err(error) = Arguments::try_parse_from(words) {

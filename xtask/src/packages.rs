@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::kernel::Series;
 use crate::process::find_program;
 
 /// A part of the project that needs packages.
@@ -11,8 +10,8 @@ use crate::process::find_program;
 pub enum Group {
     /// Compiling the eBPF programs.
     Ebpf,
-    /// Building a guest kernel.
-    Kernel(Series),
+    /// Building a guest kernel; its source has no package here (see `kernel::archive`).
+    Kernel,
     /// Building a module for a guest kernel that is in the cache.
     Module,
     /// Booting a guest, and the programs in it.
@@ -92,19 +91,14 @@ const GUEST: &[(&str, Sign)] = &[
 const GUEST_TESTS: &[(&str, Sign)] = &[("bpftrace", Program("bpftrace"))];
 
 impl Group {
-    fn needs(self) -> Vec<(String, Sign)> {
-        let list = match self {
+    fn needs(self) -> &'static [(&'static str, Sign)] {
+        match self {
             Group::Ebpf => EBPF,
-            Group::Kernel(_) => KERNEL,
+            Group::Kernel => KERNEL,
             Group::Module => MODULE,
             Group::Guest => GUEST,
             Group::GuestTests => GUEST_TESTS,
-        };
-        let mut needs: Vec<_> = list.iter().map(|&(name, sign)| (name.to_owned(), sign)).collect();
-        if let Group::Kernel(series) = self {
-            needs.push((series.source_package(), File(series.source_tarball())));
         }
-        needs
     }
 
     /// The packages of this group that are not installed.
@@ -112,9 +106,9 @@ impl Group {
         let dpkg = find_program("dpkg-query").is_some();
         let mut missing: Vec<String> = self
             .needs()
-            .into_iter()
+            .iter()
             .filter(|(name, sign)| !present(*sign) || (dpkg && matches!(sign, File(_)) && !installed(name)))
-            .map(|(name, _)| name)
+            .map(|&(name, _)| name.to_owned())
             .collect();
         missing.dedup();
         missing
@@ -149,17 +143,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_group_has_its_own_source() {
-        let names = |series| Group::Kernel(series).needs().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        assert!(names(Series::V6_1).contains(&"linux-source-6.1".to_owned()));
-        assert!(!names(Series::V6_1).contains(&"linux-source-6.12".to_owned()));
-        assert!(names(Series::V6_12).contains(&"linux-source-6.12".to_owned()));
-    }
-
-    #[test]
     fn no_group_names_a_package_twice() {
-        for group in [Group::Ebpf, Group::Guest, Group::GuestTests, Group::Module, Group::Kernel(Series::V6_12)] {
-            let mut names: Vec<_> = group.needs().into_iter().map(|(name, _)| name).collect();
+        for group in [Group::Ebpf, Group::Guest, Group::GuestTests, Group::Module, Group::Kernel] {
+            let mut names: Vec<_> = group.needs().iter().map(|&(name, _)| name).collect();
             let all = names.len();
             names.sort();
             names.dedup();

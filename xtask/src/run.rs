@@ -23,7 +23,7 @@ pub struct Run {
     /// Use a guest even if this machine's kernel can be injected into
     #[arg(long)]
     guest: bool,
-    /// Guest kernel: 6.12, 6.1, each also with -debug, -heavy or -no-override; or the path of a bzImage of yours
+    /// Guest kernel, as for `cargo xtask kernel` (7.3, 6.1-debug, 6.12.107-1~deb12u1…), or the path of a bzImage
     #[arg(long, default_value_t)]
     kernel: KernelChoice,
     /// What the injector is given; see injector --help

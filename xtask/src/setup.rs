@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use injector_build::Toolchain;
 
-use crate::kernel::{Series, Spec};
+use crate::kernel::{NEWEST, OLDEST, Spec};
 use crate::packages::Group;
 use crate::process;
 
@@ -56,9 +56,9 @@ impl Setup {
         }
         if wanted("kernel") {
             // A kernel that is built already is only wanted for its modules.
-            let missing_kernels =
-                [Series::V6_12, Series::V6_1].into_iter().filter(|&series| Spec::plain(series).cached().is_none());
-            groups.extend(missing_kernels.map(Group::Kernel));
+            if [NEWEST, OLDEST].into_iter().any(|series| Spec::plain(series).cached().is_none()) {
+                groups.push(Group::Kernel);
+            }
             groups.push(Group::Module);
         }
         if wanted("guest") {

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: format, lints, host tests, guest tests on real kernels; ends with `N passed, N failed`.
 
 pub mod guests;
+pub mod kernels;
 mod libtest;
 
 use std::io::{self, Write};
@@ -21,9 +22,14 @@ use crate::static_build::{self, Artifact};
 use crate::tee::Tee;
 use crate::vm::{self, Guest, KernelChoice};
 use guests::{Backend, Job};
+use kernels::{Extent, Kernels};
 use libtest::Tally;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Without --kernel: all guest tests on 7.3 and 6.1; on 6.12, if it is built already, backend_choice (attach in \
+both ways) and sweep. What was left out is said before the last line."
+)]
 pub struct Test {
     /// Format, lints and the tests that need no particular kernel only
     #[arg(long, conflicts_with = "guest")]
@@ -31,9 +37,12 @@ pub struct Test {
     /// Guest tests only
     #[arg(long)]
     guest: bool,
-    /// Guest kernel, repeatable; default: 6.12 and 6.1
+    /// Guest kernel, as for `cargo xtask kernel`, repeatable: all guest tests on each
     #[arg(long)]
     kernel: Vec<KernelChoice>,
+    /// Build 6.12 too, if it is not built already, for the few tests that are run on it
+    #[arg(long, conflicts_with_all = ["kernel", "host"])]
+    all: bool,
     /// How the injector attaches in guests where a test does not say it; repeatable; default: auto, and on the first kernel
     /// some tests by fmod-ret too
     #[arg(long, value_name = "BACKEND", value_enum)]
@@ -65,13 +74,17 @@ impl Test {
         setup::toolchain()?;
 
         let mut rows = Vec::new();
+        let mut left_out = None;
         if !self.guest && self.binaries.is_empty() {
             self.host_rows(&mut rows)?;
         }
         if !self.host {
-            self.guest_rows(&mut rows)?;
+            let kernels =
+                if self.kernel.is_empty() { Kernels::default(self.all) } else { Kernels::named(&self.kernel) };
+            self.guest_rows(&kernels.used, &mut rows)?;
+            left_out = kernels.left_out;
         }
-        Ok(summary(&rows))
+        Ok(summary(&rows, left_out.as_deref()))
     }
 
     fn host_rows(&self, rows: &mut Vec<Row>) -> Result<()> {
@@ -116,18 +129,17 @@ impl Test {
         tally_of(process::cargo().args(["test", "--no-fail-fast"]).args(arguments).args(&self.filter))
     }
 
-    fn guest_rows(&self, rows: &mut Vec<Row>) -> Result<()> {
-        let defaults = KernelChoice::for_tests();
-        let kernels = if self.kernel.is_empty() { &defaults } else { &self.kernel };
+    fn guest_rows(&self, kernels: &[(KernelChoice, Extent)], rows: &mut Vec<Row>) -> Result<()> {
         let injector = vm::injector()?;
         let binaries = self.guest_binaries()?;
         let programs = guests::programs(binaries.iter().map(|binary| &*binary.name))?;
         let mut queue = Vec::new();
         let mut images = Vec::new();
-        for (number, kernel) in kernels.iter().enumerate() {
+        for (kernel, extent) in kernels {
             let (image, built) = kernel.find()?;
             let modules = built.as_ref().map(module::build).transpose()?.unwrap_or_default();
             images.push((
+                *extent,
                 kernel.to_string(),
                 image.clone(),
                 modules.first().and_then(|module| module.parent()).map(PathBuf::from),
@@ -136,7 +148,7 @@ impl Test {
             contents.added =
                 binaries.iter().map(|binary| (binary.path.clone(), format!("/tests/{}", binary.name))).collect();
             let guest = Arc::new(Guest::new(image, &guest_root::build(&contents)?)?);
-            for (backend, binary) in self.runs(&binaries, number == 0) {
+            for (backend, binary) in self.runs(&binaries, *extent) {
                 queue.push(Job {
                     guest: Arc::clone(&guest),
                     programs: programs
@@ -152,7 +164,7 @@ impl Test {
         }
         rows.extend(guests::run(queue)?);
         if self.binaries.is_empty() {
-            for (number, (kernel, image, modules)) in images.into_iter().enumerate() {
+            for (extent, kernel, image, modules) in images.into_iter().filter(|(extent, ..)| *extent != Extent::Few) {
                 let started = Instant::now();
                 heading(&format!("guest {kernel}: what the host sees of guests"));
                 let mut cargo = process::cargo();
@@ -161,7 +173,7 @@ impl Test {
                     .args(["--test", "data_port", "--test", "vm_controller"])
                     .args(if modules.is_some() { &["--test", "boots"][..] } else { &[] })
                     // The planted defects are modules of our own kernels. Their sweeps take minutes: one kernel has to do.
-                    .args(if number == 0 && modules.is_some() { &["--test", "vm_sweep"][..] } else { &[] })
+                    .args(if extent == Extent::First && modules.is_some() { &["--test", "vm_sweep"][..] } else { &[] })
                     .args(&self.filter)
                     .arg("--")
                     .arg("--ignored");
@@ -179,17 +191,12 @@ impl Test {
     fn runs<'a>(
         &self,
         binaries: &'a [Artifact],
-        is_first: bool,
+        extent: Extent,
     ) -> impl Iterator<Item = (Backend, &'a Artifact)> + use<'a> {
         let asked = self.backend.clone();
         let all = [Backend::Auto, Backend::Kprobe, Backend::FmodRet];
         let pairs = all.into_iter().flat_map(|backend| binaries.iter().map(move |binary| (backend, binary)));
-        pairs.filter(move |(backend, binary)| match backend {
-            _ if !asked.is_empty() => asked.contains(backend),
-            Backend::Auto => true,
-            Backend::FmodRet => is_first && guests::BY_FMOD_RET_TOO.contains(&&*binary.name),
-            Backend::Kprobe => false,
-        })
+        pairs.filter(move |(backend, binary)| extent.runs(&binary.name, *backend, &asked))
     }
 
     /// The test binaries to run; with a filter only those that have such a test, since each costs a boot.
@@ -242,8 +249,8 @@ impl Row {
     }
 }
 
-/// Prints the table and the closing line; the exit status.
-fn summary(rows: &[Row]) -> i32 {
+/// Prints the table, what was left out, and the closing line; the exit status.
+fn summary(rows: &[Row], left_out: Option<&str>) -> i32 {
     let mut rows: Vec<&Row> = rows.iter().collect();
     rows.sort_by(|a, b| a.group.cmp(&b.group).reverse());
     println!();
@@ -257,6 +264,9 @@ fn summary(rows: &[Row]) -> i32 {
         failed += bad;
     }
     println!();
+    if let Some(text) = left_out {
+        println!("{text}");
+    }
     println!("{passed} passed, {failed} failed");
     i32::from(failed > 0)
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::guest_root::{self, Contents};
 use crate::tee::Tee;
+use crate::test;
 use crate::vm::{self, Guest, KernelChoice};
 use crate::{module, process, static_build};
 
@@ -22,7 +23,7 @@ const PROGRAM: &str = "/usr/bin/injector-verify";
     after_help = "The guest test `verifier` fails when a number in tests/verifier.json has grown by more than 10 %."
 )]
 pub struct Verify {
-    /// Guest kernel, repeatable; default: 6.12 and 6.1
+    /// Guest kernel, repeatable; default: 7.3 and 6.1
     #[arg(long)]
     kernel: Vec<KernelChoice>,
     /// Write tests/verifier.json anew
@@ -35,7 +36,7 @@ pub struct Verify {
 
 impl Verify {
     pub fn run(&self) -> Result<()> {
-        let kernels = if self.kernel.is_empty() { KernelChoice::for_tests() } else { self.kernel.clone() };
+        let kernels = if self.kernel.is_empty() { test::kernels::in_full().into() } else { self.kernel.clone() };
         let path = baseline();
         let known: Vec<Value> = match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?,

@@ -8,6 +8,7 @@ mod help;
 mod hooks;
 mod journals;
 mod live;
+mod log;
 mod policy;
 mod reports;
 mod run;
@@ -95,6 +96,13 @@ pub enum Command {
         /// Print JSON.
         json: bool,
     },
+    /// Show what a kernel complained about in its logs.
+    Log {
+        /// The logs; none: standard input.
+        files: Vec<PathBuf>,
+        /// Print JSON.
+        json: bool,
+    },
     /// Run a step of a script that a sweep retries.
     Step(Vec<OsString>),
     /// List what the injector needs and what is missing.
@@ -178,6 +186,7 @@ enum Verb {
     Merge(journals::MergeArgs),
     Report(Box<journals::ReportArgs>),
     Diff(journals::DiffArgs),
+    Log(log::LogArgs),
     Step(journals::StepArgs),
 }
 
@@ -229,6 +238,7 @@ where
             Ok(Command::Report { file, reports, runs })
         }
         Some(Verb::Diff(journals::DiffArgs { a, b, json })) => Ok(Command::Diff { a, b, json }),
+        Some(Verb::Log(log::LogArgs { json, files })) => Ok(Command::Log { files, json }),
         Some(Verb::Step(journals::StepArgs { command })) => Ok(Command::Step(command)),
         None => {
             let (options, live) = (run.options(), run.live());

@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{VmError, decide::Deeds, witness::Witness};
-use crate::sweep::journal::{
-    self, Record, Remark, Section, Signature, WriteError, Writer,
-    record::{Armed, Crash, CrashKind, Ended, Level},
+use crate::journal::{
+    self, News, Record, Remark, State, WriteError, Writer,
+    record::{Crash, CrashKind},
 };
 
 /// A longer line is none: a console's text in a record stays far below.
@@ -28,21 +28,11 @@ pub struct Book {
     /// Lines that were no records.
     rejected: u32,
     unsynced: bool,
-    known: Known,
+    /// What the records add up to.
+    state: State,
+    /// The same counts when the last guest booted.
+    before: News,
 }
-
-/// What the records tell.
-#[derive(Debug, Default)]
-struct Known {
-    /// The run that is going on.
-    run: Option<Armed>,
-    /// The run in which the last guest before this one went down.
-    down: Option<Aim>,
-    deeds: Deeds,
-}
-
-/// What a run does. A guest that goes down in the same one as the one before it has added nothing.
-type Aim = (Level, Option<Vec<Signature>>, Option<Signature>);
 
 /// What was lost with a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,19 +49,20 @@ impl Book {
     /// # Errors
     /// [`VmError::Unreadable`], [`VmError::Journal`].
     pub fn open(path: &Path) -> Result<(Self, Vec<Remark>), VmError> {
-        let mut known = Known::default();
+        let mut state = State::default();
         let mut remarks = Vec::new();
         let untouched = !path.exists();
         let writer = if untouched {
             Writer::create(path)?
         } else {
             let journal = journal::read(path)?;
-            journal.sections.iter().flat_map(Section::lines).for_each(|record| known.note(&record));
+            state = State::of(&journal);
             remarks = journal.remarks;
             Writer::resume(path, &journal.tail)?
         };
         let (tail, rejected, unsynced) = (Vec::new(), 0, false);
-        Ok((Self { path: path.to_owned(), writer, untouched, tail, rejected, unsynced, known }, remarks))
+        let before = state.news().clone();
+        Ok((Self { path: path.to_owned(), writer, untouched, tail, rejected, unsynced, state, before }, remarks))
     }
 
     /// All that is in it.
@@ -85,13 +76,15 @@ impl Book {
 
     /// A guest is about to boot.
     pub fn begin_boot(&mut self) {
-        self.known.deeds = Deeds::default();
+        self.before = self.state.news().clone();
     }
 
     /// A guest is gone; what did it do, and what came of it that can't be kept?
     pub fn end_boot(&mut self) -> (Deeds, Lost) {
         let lost = Lost { torn: std::mem::take(&mut self.tail).len(), rejected: std::mem::take(&mut self.rejected) };
-        (self.known.deeds, lost)
+        let (now, before) = (self.state.news(), &self.before);
+        let deeds = Deeds { fruitful: now.count() > before.count(), ended: now.ends() > before.ends() };
+        (deeds, lost)
     }
 
     /// Writes down that the machine went down.
@@ -103,9 +96,9 @@ impl Book {
             // No sweep has begun: there is nothing that it could be a part of, and nothing was armed.
             return Ok(());
         }
-        let run = self.known.run.as_ref().map(|armed| armed.run);
+        let run = self.state.open_run();
         let record = Record::Crash(Crash { run, kind, title, splat });
-        self.known.note(&record);
+        self.state.apply(&record);
         self.untouched = false;
         self.writer.sync(&record)
     }
@@ -124,7 +117,7 @@ impl Book {
             // The kernel that sent it is being broken on purpose: what is no record would be damage in the journal.
             match serde_json::from_slice(&self.tail) {
                 Ok(record) => {
-                    self.known.note(&record);
+                    self.state.apply(&record);
                     armed |= matches!(record, Record::Armed(_));
                     out.append(&mut self.tail);
                 }
@@ -150,36 +143,6 @@ impl Drop for Book {
         // A guest that never came up leaves no empty journal behind.
         if self.untouched {
             let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-impl Known {
-    fn note(&mut self, record: &Record) {
-        match record {
-            Record::Armed(armed) => {
-                let aim = (armed.level, armed.sites.clone(), armed.first);
-                self.deeds.fruitful |= armed.level != Level::Record && self.down.as_ref() != Some(&aim);
-                self.run = Some(armed.clone());
-            }
-            Record::Ended(Ended { run, .. }) => {
-                self.run.take_if(|armed| armed.run == *run);
-            }
-            Record::Crash(crash) => {
-                let armed = self.run.take_if(|armed| crash.run.is_none_or(|run| run == armed.run));
-                self.down = armed.map(|armed| (armed.level, armed.sites, armed.first));
-            }
-            Record::Site(_)
-            | Record::Failed(_)
-            | Record::Trouble(_)
-            | Record::Unreached(_)
-            | Record::Scanned(_)
-            | Record::Replayed(_) => {
-                self.deeds.fruitful = true;
-            }
-            Record::End(_) => self.deeds = Deeds { fruitful: true, ended: true },
-            // Every guest begins, and may run the workload by itself.
-            Record::Begin(_) | Record::Plain(_) => {}
         }
     }
 }
@@ -219,11 +182,14 @@ impl Write for Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::journal::record::{End, RunEnd, Unreached};
+    use crate::journal::{
+        Level, Signature,
+        record::{Armed, End, Ended, RunEnd, Unreached},
+    };
 
     fn armed(run: u32, sites: &[u64]) -> Record {
         let sites = sites.iter().copied().map(Signature).collect();
-        Record::Armed(Armed { run, level: Level::Run, sites: Some(sites), first: None })
+        Record::Armed(Armed { run, level: Level::WHOLE, sites: Some(sites), first: None })
     }
 
     fn ended(run: u32) -> Record {
@@ -304,7 +270,7 @@ mod tests {
         assert!(!boot(&[armed(1, &[1, 2])]));
         assert!(boot(&[armed(2, &[1])]), "narrowing down is news");
         assert!(!boot(&[]));
-        let record_run = Record::Armed(Armed { run: 3, level: Level::Record, sites: None, first: None });
+        let record_run = Record::Armed(Armed { run: 3, level: Level::RECORD, sites: None, first: None });
         assert!(!boot(&[record_run, ended(3)]), "nothing was failed in it");
         assert!(boot(&[Record::Unreached(Unreached { sites: Vec::new(), why: String::new() })]));
     }

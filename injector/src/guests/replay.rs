@@ -12,10 +12,10 @@ use super::{GUEST_JOURNAL, Show, VmError, VmPlan, guest::Guest, interrupt::Inter
 use crate::exit::ExitCode;
 use crate::plan::Backend;
 use crate::sweep::{
+    Stopped,
     journal::{Finding, Record, WriteError, parse_line},
     oracle::splat,
     replay::{ReplayPlan, Tally},
-    search::Stopped,
 };
 
 /// Keeps what the guest writes.

@@ -131,7 +131,7 @@ mod tests {
     fn a_panic_alone_is_the_title_of_itself() {
         let words =
             last_words("[    1.0] x\n[    2.0] Kernel panic - not syncing: sysrq triggered crash\n[    2.1] y\n");
-        assert_eq!(words.title.as_deref(), Some("Kernel panic - not syncing: sysrq triggered crash"));
+        assert_eq!(words.title.as_deref(), Some("kernel panic: sysrq triggered crash"));
         // A message that begins the trouble is before it.
         let words = last_words("BUG: x\nKernel panic - not syncing: Fatal exception\n");
         assert_eq!(words.title.as_deref(), Some("BUG: x"));

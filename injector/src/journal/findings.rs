@@ -10,7 +10,6 @@ use super::{
     record::{Call, Failed, Level, Outcome, Signature, Syscall},
     state::Event,
 };
-use crate::events::frames;
 
 /// A defect of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,18 +70,17 @@ impl Finding {
 }
 
 pub(super) fn of(state: &State) -> Vec<Finding> {
-    let mut events: Vec<Event> = state.events.clone();
-    events.extend(hangs(state));
+    let events = &state.events;
 
     // What one failure sets off comes in several complaints. The first names the defect, the others follow from it.
     let mut first: BTreeMap<Key, &str> = BTreeMap::new();
-    for event in &events {
+    for event in events {
         if let Some(key) = key(event) {
             first.entry(key).or_insert(&event.title);
         }
     }
     let mut groups: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
-    for event in &events {
+    for event in events {
         let title = key(event).and_then(|key| first.get(&key).copied()).unwrap_or(&event.title);
         groups.entry(title).or_default().push(event);
     }
@@ -93,39 +91,6 @@ pub(super) fn of(state: &State) -> Vec<Finding> {
 
 fn key(event: &Event) -> Option<Key> {
     event.culprit.map(|(site, after)| (event.section, event.run, site, after))
-}
-
-/// Failures after which something did not come to an end, of which the kernel said nothing.
-fn hangs(state: &State) -> Vec<Event> {
-    let said: BTreeSet<Key> =
-        state.events.iter().filter(|event| event.verdict >= Verdict::Hang).filter_map(key).collect();
-    let mut all = Vec::new();
-    for site in state.sites().values() {
-        for (section, failed) in &site.failures {
-            let key = (*section, Some(failed.run), failed.site, failed.after);
-            if failed.outcome != Outcome::Hang || said.contains(&key) {
-                continue;
-            }
-            let place = site.info.as_ref().and_then(|info| frames::callers(&info.stack).first());
-            let place = place.map_or_else(|| failed.site.to_string(), |frame| frames::function(frame).to_owned());
-            let title = match &failed.syscall {
-                Some(call) => format!("{}() does not return after a failure in {place}", call.name),
-                None => format!("no end after a failure in {place}"),
-            };
-            all.push(Event {
-                section: *section,
-                run: Some(failed.run),
-                verdict: Verdict::Hang,
-                title,
-                splat: String::new(),
-                culprit: Some((failed.site, failed.after)),
-                suspects: Vec::new(),
-                level: Some(failed.level),
-                hit: failed.hit,
-            });
-        }
-    }
-    all
 }
 
 fn finding(state: &State, title: &str, events: &[&Event]) -> Finding {
@@ -226,7 +191,7 @@ fn failure(
     let told = in_run(event).or_else(|| same().next_back().map(|(_, failed)| failed));
     failures.push(FindingFailure {
         hit,
-        level: event.level.or(told.map(|failed| failed.level)),
+        level: event.level.clone().or(told.map(|failed| failed.level.clone())),
         call: told.and_then(|failed| failed.call.clone()).or_else(|| info.and_then(|info| info.call.clone())),
         syscall: told.and_then(|failed| failed.syscall.clone()),
         outcome: in_run(event).map(|failed| failed.outcome.clone()),

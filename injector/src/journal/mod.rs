@@ -5,10 +5,11 @@
 
 mod differences;
 mod findings;
+mod level;
 mod merge;
 mod reader;
 pub mod record;
-mod runs;
+mod recorder;
 mod state;
 mod verdict;
 mod writer;
@@ -20,11 +21,13 @@ use std::{
 
 pub use differences::{Difference, What, differences};
 pub use findings::{Finding, FindingFailure};
+pub use level::Level;
 pub use merge::{Incompatible, merge};
 pub(crate) use reader::what_is_wrong;
 pub use reader::{ReadError, parse_line, read, read_from};
 pub use record::{Begin, Record, Signature};
-pub use state::{Attempt, Counts, Down, Misreport, SiteState, State};
+pub use recorder::Recorder;
+pub use state::{Counts, Misreport, News, SiteState, State, Suspicion, Tested, Unscanned};
 pub use verdict::Verdict;
 pub use writer::{WriteError, Writer, to_line};
 

@@ -9,11 +9,14 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Verdict;
+pub use super::level::Level;
 pub use crate::plan::sweep::Shard;
 use crate::{events::Context, plan::Hook};
 
 /// Version of the lines' schema: it changes when a field changes its meaning or goes; fields may be added.
-pub const SCHEMA: u32 = 1;
+///
+/// 2: the levels `system-call`, `crowd` and `run` are called `retry`, `multi` and `whole`. The reader takes both.
+pub const SCHEMA: u32 = 2;
 
 /// A site's signature; 16 hexadecimal digits in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -222,22 +225,6 @@ pub enum Place {
     Other,
 }
 
-/// At which level failures are injected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Nothing is failed: sites are recorded.
-    Record,
-    /// Inside system calls, which are made again.
-    SystemCall,
-    /// Inside system calls, which are made again, several of them in one; and in kernel threads.
-    Crowd,
-    /// In system calls that can't be made again, by copies of the process that make them in its place; and in page faults.
-    Copy,
-    /// In whole runs.
-    Run,
-}
-
 /// A run begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Armed {
@@ -245,9 +232,10 @@ pub struct Armed {
     pub run: u32,
     /// How.
     pub level: Level,
-    /// Which sites; none: every site that has not been failed yet.
+    /// Which sites may fail; none: every site that has not failed yet.
     pub sites: Option<Vec<Signature>>,
-    /// Within the attempt, this one is failed before them.
+    /// They fail in an attempt in which this site has failed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Signature>,
 }
 
@@ -328,8 +316,6 @@ pub enum Outcome {
         /// Its name.
         error: String,
     },
-    /// It did not come to an end in time.
-    Hang,
 }
 
 impl Outcome {
@@ -347,7 +333,6 @@ impl Outcome {
             Self::Masked => Verdict::Masked,
             Self::Misreported { .. } | Self::NotRepeatable { .. } | Self::ProgramFailed { .. } => Verdict::Error,
             Self::Wedged { .. } => Verdict::Wedged,
-            Self::Hang => Verdict::Hang,
         }
     }
 }
@@ -372,10 +357,11 @@ pub struct Trouble {
 }
 
 /// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunEnd {
     /// The workload ended.
+    #[default]
     Finished,
     /// It got nowhere any more and was ended.
     Stuck,

@@ -17,7 +17,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::{Complaint, splat::Collector};
+use super::{
+    Complaint,
+    splat::{Collector, is_of_kmemleak},
+};
 use crate::kernel::{KernelError, KernelFiles};
 
 const FILE: &str = "dev/kmsg";
@@ -137,7 +140,10 @@ impl KernelLog {
                 if line.is_the_end() {
                     thread::sleep(LAST_MOMENTS);
                 }
-                self.collector.feed(&line.text);
+                // What kmemleak finds, its own sensor reports.
+                if !is_of_kmemleak(&line.text) {
+                    self.collector.feed(&line.text);
+                }
             }
         }
         if !self.collector.is_open() {
@@ -259,7 +265,7 @@ fn hexadecimal(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::oracle::Kind;
+    use crate::oracle::Kind;
     use proptest::prelude::*;
     use std::fs;
     use std::io::Write;

@@ -1,12 +1,13 @@
 //! What a sweep found, or a run did, for people and for programs: made from its file, written in several forms.
 //!
 //! [`Report::new`] puts together what all forms of a sweep say; [`text`], [`ktap`], [`junit`], [`html`], [`json`] and [`sites`]
-//! write it. [`run`] is about single runs. [`open`] tells which of the two a file is.
+//! write it. [`run`] is about single runs, [`log`] about logs. [`open`] tells which of the two a file is.
 
 mod html;
 mod junit;
 mod kind;
 mod ktap;
+pub mod log;
 mod model;
 mod phrase;
 pub mod run;

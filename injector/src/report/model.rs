@@ -457,7 +457,7 @@ fn odd_of(error: &str, then: Option<&str>, failed: &Failed) -> Odd {
         site: failed.site,
         after: failed.after,
         hit: failed.hit,
-        level: failed.level,
+        level: failed.level.clone(),
         call: failed.call.clone(),
         syscall: failed.syscall.clone(),
     }

@@ -205,11 +205,10 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
         }
         Outcome::ProgramFailed { status } => format!("the program ended with status {status}"),
         Outcome::Wedged { error } => format!("from there on {error} came back again and again"),
-        Outcome::Hang => "it did not come to an end".to_owned(),
     }
 }
 
-/// How a finding's failure was made: `at hit 2, in write() = ENOMEM, at system-call level`.
+/// How a finding's failure was made: `at hit 2, in write() = ENOMEM, at the retry level`.
 pub(super) fn manner(failure: &FindingFailure) -> String {
     let mut all = Vec::new();
     if failure.hit > 1 {
@@ -218,12 +217,9 @@ pub(super) fn manner(failure: &FindingFailure) -> String {
     if let Some(call) = &failure.syscall {
         all.push(format!("in {}", syscall(call)));
     }
-    match failure.level {
-        Some(Level::Run) => all.push("at run level".to_owned()),
-        Some(Level::SystemCall) => all.push("at system-call level".to_owned()),
-        Some(Level::Copy) => all.push("in a copy of the process".to_owned()),
-        Some(Level::Crowd) => all.push("with others in the same run".to_owned()),
-        Some(Level::Record) | None => {}
+    match &failure.level {
+        Some(level) if *level != Level::RECORD => all.push(format!("at the {level} level")),
+        _ => {}
     }
     all.join(", ")
 }

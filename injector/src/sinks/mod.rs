@@ -1,6 +1,7 @@
 //! Where events and summary go: one file per format. Only sinks print.
 
 mod json;
+mod progress;
 mod status;
 mod terminal;
 mod text;
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub use json::{Json, SCHEMA};
+pub use progress::Progress;
 pub use status::{Figures, Status};
 pub use terminal::stderr;
 pub use text::Text;

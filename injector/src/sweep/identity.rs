@@ -5,8 +5,10 @@ use std::{ffi::OsString, fs, io::Read as _, path::Path};
 use flate2::read::GzDecoder;
 use sha2::{Digest as _, Sha256};
 
-use super::journal::record::{Kernel, Workload};
-use crate::kernel::{KernelError, KernelFiles};
+use crate::{
+    journal::record::{Kernel, Workload},
+    kernel::{KernelError, KernelFiles},
+};
 
 /// Asks the kernel who it is.
 ///

@@ -1,32 +1,34 @@
-//! The search for code paths that don't survive a failed allocation: reaches every site, fails it, watches the kernel.
+//! The search for code paths that do not survive a failed allocation: it reaches every site, makes it fail, and watches the
+//! kernel.
 //!
-//! [`search`] has the order of things: the workload by itself, record runs (the inventory), `passes` under the [`tracer`] in
-//! which a system call that was failed is made again, `leaks`, `batch`es of what a pass can't reach. `runs` has a single run
-//! under the tracer, `pass` what is made of its failures. Everything is written to the [`journal`] before and after it
-//! happens; what a sweep knows is a fold over that.
+//! [`schedule`] decides what comes next, and [`runner`] does it; [`drive`] is the loop over the two. [`tracer`] runs the workload
+//! under ptrace and retries its system calls. What a sweep knows is what its journal adds up to ([`crate::journal::State`]).
 
-mod batch;
-pub mod clock;
-mod experiment;
+mod classify;
+pub mod drive;
+mod hang;
 pub mod identity;
-mod lab;
-mod leaks;
-mod notebook;
-mod order;
-mod pass;
-mod passes;
-pub mod place;
+mod priority;
 pub mod replay;
-mod runs;
-pub mod search;
-mod start;
-pub mod step;
+pub mod retry_step;
+pub mod runner;
+pub mod schedule;
 pub mod tracer;
-mod waits;
 mod workload;
 
-pub use experiment::Experiment;
-pub use start::{Ended, JournalError, sweep};
+pub use runner::{Ended, JournalError, sweep};
+pub use workload::WorkloadError;
+
+/// Why a sweep stopped before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The user interrupted it.
+    Interrupted,
+    /// The time was up.
+    Budget,
+    /// The kernel is damaged. After a boot the sweep can go on.
+    Damaged,
+}
+
 // The old paths, until every user has the new ones.
 pub use crate::{guests as vm, journal, journal::Verdict, oracle};
-pub use workload::WorkloadError;

@@ -10,17 +10,17 @@ use std::{
 use injector_guest::port::DataPort;
 
 use super::{
-    Verdict,
-    journal::{
-        self, Begin, Finding, Journal, Record, Signature, State, Writer,
-        record::{Level, Replayed, RunEnd, Site},
-    },
-    notebook::{Known, Notebook},
-    search::{Search, Stopped},
-    start::{self, JournalError, Ready},
+    Stopped,
+    drive::Runner as _,
+    runner::{self, JournalError, KernelRunner, SweepContext},
+    schedule::{RunResult, RunSpec, alone_spec, copy_spec, growth_spec, together_spec, whole_spec},
 };
 use crate::{
     exit::{Context as _, Result},
+    journal::{
+        self, Begin, Finding, Journal, Level, Record, Recorder, Signature, State, Verdict, Writer,
+        record::{Replayed, RunEnd, Site},
+    },
     kernel::KernelFiles,
     plan::{
         Backend, StackPattern,
@@ -97,15 +97,43 @@ impl Again {
         let (sites, level, hit) = match best {
             Some(failure) => {
                 let sites = failure.after.into_iter().chain([failure.site]).collect();
-                (sites, failure.level.unwrap_or(Level::SystemCall), failure.hit.max(1))
+                (sites, failure.level.clone().unwrap_or(Level::RETRY), failure.hit.max(1))
             }
-            None => (finding.suspects.clone(), Level::Crowd, 1),
+            None => (finding.suspects.clone(), Level::MULTI, 1),
         };
         let fits = |begin: &&Begin| begin.options.hit == hit;
         let begin = state.begins().iter().find(fits).or(state.begins().first());
         let begin = begin.cloned().ok_or_else(|| JournalError(format!("{} is empty", journal.name)))?;
         let known = sites.iter().filter_map(|site| state.site(*site)?.info.clone()).collect();
         Ok(Self { finding, begin, sites, level, hit, known })
+    }
+
+    /// The run that makes the same failures.
+    fn spec(&self, persistent: Option<u32>) -> RunSpec {
+        let sites = self.sites.clone();
+        match sites.as_slice() {
+            _ if self.level == Level::WHOLE => whole_spec(sites, persistent),
+            _ if self.level == Level::COPY => copy_spec(sites, persistent),
+            [site] if persistent.is_none() => alone_spec(*site),
+            _ => together_spec(&sites, persistent),
+        }
+    }
+
+    /// One try. What it lost is among its titles.
+    fn once(&self, runner: &mut KernelRunner<'_>, persistent: Option<u32>) -> Result<RunResult> {
+        let kmemleak = runner.has_kmemleak();
+        if self.finding.verdict == Verdict::Leak && !kmemleak {
+            // As many failures as it takes to see a slab cache grow.
+            return runner.run(&growth_spec(self.sites.clone(), runner.tuning()));
+        }
+        let result = runner.run(&self.spec(persistent))?;
+        if kmemleak && !matches!(result.end, RunEnd::Damaged | RunEnd::Unkillable) {
+            for leak in runner.scan()? {
+                runner.note_leak(leak)?;
+            }
+            runner.clear_leaks()?;
+        }
+        Ok(result)
     }
 
     /// The sweep that this is a part of.
@@ -146,27 +174,24 @@ pub fn replay(plan: &ReplayPlan) -> Result<Tally> {
     }
     let sweep = again.sweep_plan(plan)?;
     let files = KernelFiles::default();
-    let here = start::begin(&sweep, &files)?;
+    let here = runner::begin(&sweep, &files)?;
     let here = Begin { options: again.begin.options.clone(), shard: again.begin.shard, ..here };
-    start::same(&journal, &again.begin, &here)
+    runner::same(&journal, &again.begin, &here)
         .map_err(|differences| JournalError(format!("can't replay: {differences}")))?;
-    let ready = Ready::make(&sweep)?;
+    let context = SweepContext::new(&sweep, files)?;
     // The tries are no part of the sweep: what the journal gets is their outcome.
-    let mut notebook = Notebook::new(Writer::port(Box::new(io::sink())), Known::default(), State::default());
-    for site in again.known {
-        notebook.write(Record::Site(site), false)?;
+    let mut recorder = Recorder::new(Writer::port(Box::new(io::sink())), State::default());
+    for site in &again.known {
+        recorder.write(&Record::Site(site.clone()))?;
     }
-    let mut search = Search::new(&sweep, ready, notebook, Instant::now())?;
+    let mut runner = KernelRunner::new(&sweep, context, recorder, Instant::now())?;
     let mut out = outcome_writer(plan, &journal)?;
     let mut tally = Tally::default();
     for number in 1..=plan.tries {
-        let (end, titles) = if again.finding.verdict == Verdict::Leak {
-            search.leak_again(&again.sites, again.level)?
-        } else {
-            search.trial(&again.sites, again.level)?
-        };
+        let RunResult { end, .. } = again.once(&mut runner, sweep.persistent)?;
+        let titles = runner.state().suspicion().last_titles().to_vec();
         if end == RunEnd::Interrupted {
-            tally.stopped = Some(search.over());
+            tally.stopped = runner.over().or(Some(Stopped::Interrupted));
             break;
         }
         let reproduced = titles.contains(&again.finding.title);
@@ -184,13 +209,17 @@ pub fn replay(plan: &ReplayPlan) -> Result<Tally> {
         let after = (again.sites.len() > 1).then(|| again.sites[0]);
         let title = again.finding.title.clone();
         out.sync(&Record::Replayed(Replayed { title, site, after, tries: 1, reproduced: reproduced.into() }))?;
-        tally.stopped = search.stopped(end)?;
+        tally.stopped = match end {
+            RunEnd::Damaged | RunEnd::Unkillable => Some(Stopped::Damaged),
+            RunEnd::Stuck | RunEnd::TimedOut if !runner.reset(false)? => Some(Stopped::Damaged),
+            _ => runner.over(),
+        };
         if tally.stopped.is_some() {
             break;
         }
     }
     if tally.stopped != Some(Stopped::Damaged) {
-        search.finish()?;
+        runner.clean_up()?;
     }
     Ok(tally)
 }

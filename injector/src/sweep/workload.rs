@@ -126,7 +126,7 @@ impl Workload {
     ///
     /// # Errors
     /// It fails, or does not end within `limit`.
-    pub fn by_itself(
+    pub fn uninjected(
         &mut self,
         cgroup: &OwnCgroup,
         limit: Duration,
@@ -179,7 +179,7 @@ pub fn watch(
             cgroup.kill();
             return Ok(Watched { outcome: killed.is_none().then_some(outcome), unkillable: false, elapsed });
         }
-        if last_tick.elapsed() > super::clock::TICK {
+        if last_tick.elapsed() > super::runner::TICK {
             last_tick = Instant::now();
             if killed.is_none() && (tick()? || start.elapsed() > limit) {
                 killed = Some(Instant::now());

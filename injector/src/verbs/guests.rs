@@ -13,8 +13,8 @@ use injector::{
     plan::sweep::{Guests, Journal as Where, SweepPlan},
     sinks::{self, Waiting},
     sweep::{
+        Stopped,
         replay::{Again, ReplayPlan, Tally},
-        search::Stopped,
     },
 };
 

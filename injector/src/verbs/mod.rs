@@ -7,6 +7,7 @@ mod diff;
 mod guests;
 mod hooks;
 mod journals;
+mod log;
 mod merge;
 mod minimize;
 mod plan;
@@ -19,6 +20,6 @@ mod step;
 mod sweep;
 
 pub use {
-    check::check, ctl::ctl, diff::diff, hooks::hooks, merge::merge, minimize::minimize, plan::plan, replay::replay,
-    report::report, run::run, sites::sites, step::step, sweep::sweep,
+    check::check, ctl::ctl, diff::diff, hooks::hooks, log::log, merge::merge, minimize::minimize, plan::plan,
+    replay::replay, report::report, run::run, sites::sites, step::step, sweep::sweep,
 };

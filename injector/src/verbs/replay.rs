@@ -7,8 +7,8 @@ use injector::{
     guests::Replays,
     plan::sweep::Guests,
     sweep::{
+        Stopped,
         replay::{self, Again, ReplayPlan, Tally},
-        search::Stopped,
     },
 };
 

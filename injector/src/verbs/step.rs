@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 
 use injector::exit::{ExitCode, Result};
-use injector::sweep::step;
+use injector::sweep::retry_step;
 
 /// Runs a step of a script.
 pub fn step(command: &[OsString]) -> Result<ExitCode> {
-    Ok(ExitCode(step::step(command)?))
+    Ok(ExitCode(retry_step::step(command)?))
 }

@@ -8,7 +8,7 @@ use injector::{
     plan::sweep::{Guests, Journal as Where, SweepPlan},
     report::Report,
     sinks,
-    sweep::{self, Ended, search::Stopped},
+    sweep::{self, Ended, Stopped},
     symbols::{self, LineSources},
 };
 

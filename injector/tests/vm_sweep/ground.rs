@@ -7,7 +7,10 @@ use std::{
     thread,
 };
 
-use injector::sweep::journal::{self, Signature, State};
+use injector::journal::{
+    self, Level, Record, Signature, State,
+    record::{Armed, Crash},
+};
 
 use crate::table::{DEFECTS, Defect, Expected, Needs};
 
@@ -78,6 +81,24 @@ impl Ground {
         let output = self.try_sweep(journal, options, paths);
         assert_eq!(output.status.code(), Some(code), "{options:?} {paths}\n{}", text(&output));
         self.state(journal)
+    }
+
+    /// Every crash in a journal, with the level of the run that was going on.
+    pub fn crashes(&self, name: &str) -> Vec<(Crash, Option<Level>)> {
+        let journal = journal::read(&self.journal(name)).unwrap();
+        let mut armed: Vec<Armed> = Vec::new();
+        let mut crashes = Vec::new();
+        for record in journal.sections.iter().flat_map(|section| &section.records) {
+            match record {
+                Record::Armed(run) => armed.push(run.clone()),
+                Record::Crash(crash) => {
+                    let run = armed.iter().find(|armed| Some(armed.run) == crash.run);
+                    crashes.push((crash.clone(), run.map(|armed| armed.level.clone())));
+                }
+                _ => {}
+            }
+        }
+        crashes
     }
 
     /// What a journal adds up to.

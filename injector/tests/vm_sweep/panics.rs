@@ -99,9 +99,10 @@ fn panics_lose_nothing() {
         let name = format!("panics-{number}");
         let state = sweep_through(&ground, &name, &killer(left, runs), &paths);
         let differences = expected.differences(&Said::by(&state));
-        crashed.extend(state.downs().iter().map(|down| down.armed.as_ref().map(|armed| armed.level)));
-        println!("sweep {number}: {} crashes, {} sites differ", state.downs().len(), differences.len());
-        assert!(state.is_complete() && state.downs().iter().all(|down| down.crash.is_on_purpose()), "{state:#?}");
+        let crashes = ground.crashes(&name);
+        println!("sweep {number}: {} crashes, {} sites differ", crashes.len(), differences.len());
+        assert!(state.is_complete() && crashes.iter().all(|(crash, _)| crash.is_on_purpose()), "{state:#?}");
+        crashed.extend(crashes.into_iter().map(|(_, level)| level));
         assert!(differences.is_empty(), "undisturbed / with panics: {differences:#?}");
     }
     println!("{} crashes in runs of these levels: {crashed:?}", crashed.len());
@@ -127,7 +128,7 @@ fn levels(ground: &Ground, name: &str) -> Vec<Level> {
     let journal = journal::read(&ground.journal(name)).unwrap();
     let records = journal.sections.iter().flat_map(|section| &section.records);
     let levels = records.filter_map(|record| match record {
-        Record::Armed(armed) => Some(armed.level),
+        Record::Armed(armed) => Some(armed.level.clone()),
         _ => None,
     });
     levels.collect()

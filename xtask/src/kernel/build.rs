@@ -3,12 +3,15 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{Spec, tree};
+use super::archive::Archive;
+use super::fragment::{known_options, not_taken};
+use super::spec::Source;
+use super::{Series, Spec, bad_input, tree};
 use crate::process;
 use crate::progress::Progress;
 
@@ -22,10 +25,11 @@ const EXPECTED_LINES: u64 = 2550;
 const UNPACKED: &str = ".injector-unpacked";
 
 /// Builds `spec` into `directory`, which appears when all is there.
-pub fn build(spec: Spec, directory: &Path) -> Result<()> {
+pub fn build(spec: &Spec, source: &Source, archive: Option<Archive>, directory: &Path) -> Result<()> {
     let kernels = directory.parent().context("a kernel's directory has a parent")?;
     fs::create_dir_all(kernels).with_context(|| format!("can't make {}", kernels.display()))?;
-    let _lock = lock(&with_ending(directory, "lock"))?;
+    let lock_path = with_ending(directory, "lock");
+    let _lock = lock(&lock_path)?;
     if directory.is_dir() {
         // Someone else built it while we waited for the lock.
         return Ok(());
@@ -35,8 +39,18 @@ pub fn build(spec: Spec, directory: &Path) -> Result<()> {
     let log = File::create(&log_path).with_context(|| format!("can't write {}", log_path.display()))?;
     eprintln!("kernel {spec}: building in {}; log: {}", work.display(), log_path.display());
 
-    unpack(spec, &work)?;
-    configure(spec, &work, &log)?;
+    let series = source.version().series();
+    let ready = unpack(spec, source, archive, &work).and_then(|()| configure(spec, series, &work, &log));
+    if let Err(error) = ready {
+        // It can't be built from this, so nothing of it is to be kept.
+        if work.exists() {
+            fs::remove_dir_all(&work).with_context(|| format!("can't remove {}", work.display()))?;
+        }
+        for path in [&log_path, &lock_path] {
+            fs::remove_file(path).with_context(|| format!("can't remove {}", path.display()))?;
+        }
+        return Err(error);
+    }
     let jobs = std::thread::available_parallelism().map_or(2, usize::from);
     let mut progress = Progress::new(&format!("kernel {spec}"), EXPECTED_LINES);
     make(&work, &log, &log_path, &[&format!("-j{jobs}"), "bzImage"], |line| progress.advance(line))?;
@@ -82,7 +96,7 @@ fn lock(path: &Path) -> Result<Flock<File>> {
     }
 }
 
-fn unpack(spec: Spec, work: &Path) -> Result<()> {
+fn unpack(spec: &Spec, source: &Source, archive: Option<Archive>, work: &Path) -> Result<()> {
     if work.join(UNPACKED).exists() {
         eprintln!("kernel {spec}: going on with an interrupted build");
         return Ok(());
@@ -90,21 +104,88 @@ fn unpack(spec: Spec, work: &Path) -> Result<()> {
     if work.exists() {
         fs::remove_dir_all(work).with_context(|| format!("can't remove {}", work.display()))?;
     }
-    fs::create_dir_all(work).with_context(|| format!("can't make {}", work.display()))?;
-    eprintln!("kernel {spec}: unpacking {}", spec.series.source_tarball());
-    let mut tar = Command::new("tar");
-    tar.args(["--extract", "--strip-components=1", "--file", spec.series.source_tarball(), "--directory"]).arg(work);
-    process::run(&mut tar)?;
+    match (source, archive) {
+        (Source::Installed(_, tarball), _) => {
+            eprintln!("kernel {spec}: unpacking {}", tarball.display());
+            extract(File::open(tarball).with_context(|| format!("can't read {}", tarball.display()))?.into(), work)?;
+        }
+        (Source::Archive(offer), Some(archive)) => {
+            let download = archive.download(offer)?;
+            // Other processes may ask the archive while this one compiles.
+            drop(archive);
+            eprintln!("kernel {spec}: unpacking {}", offer.version);
+            extract_package(&download.package, &offer.version.series().source_tarball(), work)?;
+        }
+        (Source::Archive(_), None) => bail!("a source of the archive needs the archive"),
+    }
     File::create(work.join(UNPACKED)).context("can't mark the source as unpacked")?;
     Ok(())
 }
 
-fn configure(spec: Spec, work: &Path, log: &File) -> Result<()> {
+/// Unpacks the tarball in a package. Nothing else of the package is looked at, and its scripts do not run.
+fn extract_package(package: &Path, tarball: &str, work: &Path) -> Result<()> {
+    let mut files = Command::new("dpkg-deb");
+    let mut files = piped(files.arg("--fsys-tarfile").arg(package))?;
+    let mut file = Command::new("tar");
+    file.args(["--extract", "--to-stdout", "--file=-"]).arg(format!(".{tarball}")).stdin(output_of(&mut files)?);
+    let mut file = piped(&mut file)?;
+    extract(output_of(&mut file)?, work)?;
+    let ended = file.wait()?;
+    if !ended.success() {
+        bail!("{} has no {tarball}: tar: {ended}", package.display());
+    }
+    let ended = files.wait()?;
+    if !ended.success() {
+        bail!("dpkg-deb can't read {}: {ended}", package.display());
+    }
+    Ok(())
+}
+
+fn piped(command: &mut Command) -> Result<Child> {
+    command.stdout(Stdio::piped()).spawn().with_context(|| format!("can't start {}", process::shown(command)))
+}
+
+fn output_of(child: &mut Child) -> Result<Stdio> {
+    child.stdout.take().map(Stdio::from).context("a child's output is piped")
+}
+
+/// Unpacks a kernel's tarball into `work`.
+fn extract(tarball: Stdio, work: &Path) -> Result<()> {
+    fs::create_dir_all(work).with_context(|| format!("can't make {}", work.display()))?;
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--xz", "--strip-components=1", "--file=-", "--directory"]).arg(work).stdin(tarball);
+    process::run(&mut tar)
+}
+
+fn configure(spec: &Spec, series: Series, work: &Path, log: &File) -> Result<()> {
     let fragment = work.join("injector.config");
-    fs::write(&fragment, spec.config()).with_context(|| format!("can't write {}", fragment.display()))?;
+    fs::write(&fragment, spec.config(series)).with_context(|| format!("can't write {}", fragment.display()))?;
     let mut make = make_command(work);
     make.arg("allnoconfig").env("KCONFIG_ALLCONFIG", &fragment).stdout(log.try_clone()?).stderr(log.try_clone()?);
-    process::run(&mut make)
+    process::run(&mut make)?;
+    check_config(spec, series, work)
+}
+
+/// Compares the configuration that kconfig made with what was asked for. The user's options must all be in it; the
+/// project's are for many kernels, so those that this one lacks are only named.
+fn check_config(spec: &Spec, series: Series, work: &Path) -> Result<()> {
+    let path = work.join(".config");
+    let config = fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
+    let known = known_options(work)?;
+    if let Some(fragment) = spec.fragment() {
+        let refused = not_taken(&fragment.text, &config, &known);
+        if !refused.is_empty() {
+            let refused: Vec<String> = refused.iter().map(ToString::to_string).collect();
+            let name = &fragment.name;
+            return Err(bad_input(format!("{name}: kernel {spec} does not take {}", refused.join(", "))));
+        }
+    }
+    let lacking = not_taken(&spec.own_config(series), &config, &known);
+    if !lacking.is_empty() {
+        let names: Vec<&str> = lacking.iter().map(|option| option.name()).collect();
+        eprintln!("kernel {spec}: it does without these options of the project's: {}", names.join(" "));
+    }
+    Ok(())
 }
 
 fn make_command(work: &Path) -> Command {

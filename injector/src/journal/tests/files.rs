@@ -12,11 +12,8 @@ use nix::sys::{resource, signal};
 use proptest::prelude::*;
 
 use super::samples::{A, B, a_section, armed, begin, crash, ended, failed, first, journal, site, trouble};
-use crate::sweep::{
-    Verdict,
-    journal::{
-        Journal, ReadError, Record, Remark, State, WriteError, Writer, read, read_from, record::Outcome, to_line,
-    },
+use crate::journal::{
+    Journal, ReadError, Record, Remark, State, Verdict, WriteError, Writer, read, read_from, record::Outcome, to_line,
 };
 
 fn lines(records: &[Record]) -> Vec<u8> {
@@ -164,8 +161,8 @@ fn an_unknown_record_of_a_known_schema_is_left_out() {
 
 #[test]
 fn a_newer_schema_is_refused() {
-    let newer = br#"{"type":"begin","schema":2,"version":"0.9.0","everything":"else"}"#;
-    let message = "j, line 1: written by injector 0.9.0 with schema 2; this is injector 0.1.0 and knows schema 1: use the newer one";
+    let newer = br#"{"type":"begin","schema":3,"version":"0.9.0","everything":"else"}"#;
+    let message = "j, line 1: written by injector 0.9.0 with schema 3; this is injector 0.1.0 and knows schema 2: use the newer one";
     assert_eq!(refused(newer), message);
     assert!(refused(&[lines(&sample()), newer.to_vec()].concat()).starts_with("j, line 7: written by injector 0.9.0"));
 }
@@ -292,7 +289,7 @@ fn a_full_disk_leaves_whole_lines() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("j.jsonl");
     let child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "sweep::journal::tests::files::a_full_disk_leaves_whole_lines"])
+        .args(["--exact", "journal::tests::files::a_full_disk_leaves_whole_lines"])
         .env(CHILD, &path)
         .output()
         .expect("it can be run");

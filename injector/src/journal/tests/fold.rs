@@ -3,18 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::samples::{A, B, C, armed, begin, crash, ended, failed, first, journal, site, trouble};
-use crate::sweep::{
-    Verdict,
-    journal::{
-        Attempt, Counts, Finding, Record, State,
-        record::{
-            Armed, Begin, Crash, CrashKind, End, Ended, Failed, Level, Options, Outcome, Plain, Replayed, RunEnd,
-            Shard, Signature, Unreached,
-        },
+use crate::journal::{
+    Counts, Finding, Level, Record, State, Verdict,
+    record::{
+        Armed, Begin, Crash, CrashKind, End, Ended, Failed, Options, Outcome, Plain, Replayed, RunEnd, Scanned, Shard,
+        Signature, Trouble, Unreached,
     },
 };
-
-const ONCE: Attempt = Attempt { level: Level::Run, hit: 1, persistent: None, after: None };
 
 fn state(records: Vec<Record>) -> State {
     State::of(&journal(vec![records]))
@@ -75,12 +70,11 @@ fn the_worst_counts() {
 fn a_crash_of_a_single_site() {
     let state = state(vec![first("s"), site(A), armed(1, Some(&[A])), crash(1, "BUG in f")]);
     assert_eq!(verdict(&state, A), Verdict::Oops);
-    assert!(state.is_barred(A, None) && state.is_barred(A, Some(B)) && state.is_done(A, &ONCE));
+    assert!(state.tested().is_finished(A) && state.suspicion().is_harmful(A));
     let [finding] = &state.findings()[..] else { panic!("one finding") };
     assert_eq!((sites(finding), finding.suspects.len()), (vec![(A, None, 1)], 0));
     assert_eq!((finding.tries, finding.reproduced), (1, 1));
     assert_eq!(finding.splat, "splat of BUG in f");
-    assert_eq!(state.unattributed().count(), 0);
 }
 
 #[test]
@@ -102,18 +96,20 @@ fn narrowing_down() {
     let mut records = vec![first("s"), armed(1, Some(&[A, B, C])), failed(1, C, Outcome::Clean), crash(1, "BUG in f")];
     let before = state(records.clone());
     assert_eq!(before.site(A).map(|site| site.verdict), None);
-    assert!(!before.is_done(A, &ONCE) && !before.is_barred(A, None));
+    assert!(!before.tested().is_finished(A) && before.tested().is_finished(C));
+    assert_eq!(
+        (before.suspicion().limit(A), before.suspicion().limit(C)),
+        (Some(1), None),
+        "one of two, as C has failed"
+    );
     let [finding] = &before.findings()[..] else { panic!("one finding") };
     assert_eq!((&finding.failures[..], &finding.suspects[..]), (&[][..], &[C, A, B][..]));
-    let downs: Vec<_> = before.unattributed().collect();
-    assert_eq!((downs.len(), &downs[0].failed[..]), (1, &[(C, None)][..]));
 
     records.extend([armed(2, Some(&[A])), failed(2, A, Outcome::Clean), ended(2)]);
     records.extend([armed(3, Some(&[B])), crash(3, "BUG in f")]);
     let after = state(records);
     let [finding] = &after.findings()[..] else { panic!("one finding") };
     assert_eq!((sites(finding), finding.suspects.len()), (vec![(B, None, 1)], 0));
-    assert_eq!(after.unattributed().count(), 0);
     assert_eq!((verdict(&after, A), verdict(&after, B)), (Verdict::Clean, Verdict::Oops));
 }
 
@@ -169,27 +165,6 @@ fn consequences() {
     let finding = &state.findings()[0];
     assert_eq!(finding.followed_by, ["general protection fault in g"]);
     assert_eq!((finding.tries, finding.reproduced), (1, 1));
-    assert_eq!(state.unattributed().count(), 0);
-}
-
-#[test]
-fn a_hang_that_the_kernel_does_not_mention() {
-    let hang = |run, site| [armed(run, None), failed(run, site, Outcome::Hang), ended(run)];
-    let with_message = [
-        armed(3, None),
-        failed(3, C, Outcome::Hang),
-        trouble(3, Some(C), Verdict::Hang, "hung task in mount"),
-        ended(3),
-    ];
-    let state = state([&[first("s"), site(A)][..], &hang(1, A), &hang(2, B), &with_message].concat());
-    assert_eq!(
-        titles(&state).into_iter().map(|(title, _)| title).collect::<Vec<_>>(),
-        [
-            "hung task in mount",
-            "mount() does not return after a failure in 000000000000000b",
-            "mount() does not return after a failure in function_a",
-        ]
-    );
 }
 
 #[test]
@@ -203,12 +178,12 @@ fn a_stuck_workload_is_no_complaint() {
 fn pairs() {
     let Record::Failed(single) = failed(1, B, Outcome::Clean) else { panic!("a failure") };
     let pair = Record::Failed(Failed { after: Some(A), ..single });
-    let two = |run| Record::Armed(Armed { run, level: Level::Run, sites: Some(vec![C]), first: Some(A) });
-    let state = state(vec![first("s"), armed(1, None), pair, ended(1), two(2), crash(2, "BUG in f")]);
+    let two = Record::Armed(Armed { run: 2, level: Level::MULTI, sites: Some(vec![C]), first: Some(A) });
+    let state = state(vec![first("s"), armed(1, None), pair, ended(1), two, crash(2, "BUG in f")]);
     assert_eq!(state.pairs(), &BTreeMap::from([((A, B), Verdict::Clean), ((A, C), Verdict::Oops)]));
-    assert!(!state.is_done(B, &ONCE) && state.is_done(B, &Attempt { after: Some(A), ..ONCE }));
     // Together they bring the machine down; alone nobody knows.
-    assert!(state.is_barred(C, Some(A)) && !state.is_barred(C, None) && !state.is_barred(C, Some(B)));
+    assert!(state.tested().is_finished(C) && !state.suspicion().is_harmful(C));
+    assert!(state.suspicion().is_harmful_pair(A, C) && !state.suspicion().is_harmful_pair(B, C));
     assert_eq!(sites(&state.findings()[0]), [(C, Some(A), 1)]);
 }
 
@@ -223,21 +198,18 @@ fn hits_are_failures_of_their_own() {
     let state = State::of(&journal(vec![records, [vec![Record::Begin(head)], second].concat()]));
     let [finding] = &state.findings()[..] else { panic!("one finding") };
     assert_eq!((sites(finding), finding.tries, finding.reproduced), (vec![(A, None, 2)], 1, 1));
-    assert!(state.is_done(A, &ONCE) && state.is_done(A, &Attempt { hit: 2, ..ONCE }));
-    assert!(!state.is_done(A, &Attempt { hit: 3, ..ONCE }));
 }
 
 #[test]
-fn unfinished() {
+fn the_open_run() {
     let begun = state(vec![first("s"), armed(4, None), failed(4, A, Outcome::Clean)]);
-    assert_eq!(begun.unfinished().map(|armed| armed.run), Some(4));
-    assert_eq!((begun.next_run(), begun.next_part(), begun.failed_in(4)), (5, 1, &[(A, None)][..]));
+    assert_eq!((begun.open_run(), begun.next_run()), (Some(4), 5));
     let resumed = Record::Begin(Box::new(begin("s", 1)));
     let records = vec![first("s"), armed(4, None), resumed];
-    assert_eq!(state(records.clone()).unfinished().map(|armed| armed.run), Some(4));
-    assert!(state([records.clone(), vec![ended(4)]].concat()).unfinished().is_none());
-    assert!(state([records, vec![crash(4, "f")]].concat()).unfinished().is_none());
-    assert_eq!((State::default().next_run(), State::default().next_part()), (1, 0));
+    assert_eq!(state(records.clone()).open_run(), Some(4));
+    assert_eq!(state([records.clone(), vec![ended(4)]].concat()).open_run(), None);
+    assert_eq!(state([records, vec![crash(4, "f")]].concat()).open_run(), None);
+    assert_eq!(State::default().next_run(), 1);
 }
 
 #[test]
@@ -246,7 +218,7 @@ fn times_and_hits() {
     let record = |run, hits: &[(Signature, u64)]| {
         let hits = hits.iter().copied().collect();
         [
-            Record::Armed(Armed { run, level: Level::Record, sites: None, first: None }),
+            Record::Armed(Armed { run, level: Level::RECORD, sites: None, first: None }),
             Record::Ended(Ended { run, end: RunEnd::Finished, elapsed: 1.0, status: Some(0), hits }),
         ]
     };
@@ -273,10 +245,104 @@ fn a_failing_workload_is_a_finding_where_success_is_expected() {
         let end = Ended { run: 1, end: RunEnd::Finished, elapsed: 0.5, status: Some(3), hits: BTreeMap::new() };
         [Record::Armed(Armed { level, ..armed }), Record::Ended(end)]
     };
-    assert_eq!(titles(&state([&[first("s")][..], &run(Level::Run)].concat())), []);
+    assert_eq!(titles(&state([&[first("s")][..], &run(Level::WHOLE)].concat())), []);
     let options = Options { expect_success: true, ..begin("s", 0).options };
     let begin = Record::Begin(Box::new(Begin { options, ..begin("s", 0) }));
-    let found = titles(&state([&[begin.clone()][..], &run(Level::Run)].concat()));
+    let found = titles(&state([&[begin.clone()][..], &run(Level::WHOLE)].concat()));
     assert_eq!(found, [("the workload failed with status 3".to_owned(), Verdict::Error)]);
-    assert_eq!(titles(&state([&[begin][..], &run(Level::Record)].concat())), []);
+    assert_eq!(titles(&state([&[begin][..], &run(Level::RECORD)].concat())), []);
+}
+
+fn pass(run: u32, level: Level) -> Record {
+    Record::Armed(Armed { run, level, sites: None, first: None })
+}
+
+#[test]
+fn what_kmemleak_did_not_see_fails_again_once() {
+    let boot = || first("s");
+    let oops = trouble(1, Some(C), Verdict::Oops, "BUG in f");
+    let fail = |site| failed(1, site, Outcome::Clean);
+    let mut state = state(vec![boot(), pass(1, Level::RETRY), fail(A), fail(B), fail(C), oops]);
+    assert!(state.unscanned().missed().is_empty(), "this boot is not over");
+    state.apply(&boot());
+    let missed = |state: &State| state.unscanned().missed().iter().copied().collect::<Vec<_>>();
+    assert_eq!(missed(&state), [A, B, C]);
+    assert!(state.suspicion().is_harmful(C));
+    let mut scanned = state.clone();
+    scanned.apply(&Record::Scanned(Scanned { leaks: 0 }));
+    scanned.apply(&boot());
+    assert_eq!(missed(&scanned), []);
+    // What fails in a run that ends the boot again does not fail a third time, if nobody knows what ended it.
+    let again = |run| Record::Armed(Armed { run, level: Level::MULTI, sites: Some(vec![A, B, C]), first: None });
+    let mut known = state.clone();
+    for record in [again(2), failed(2, A, Outcome::Clean), crash(2, "panic"), boot()] {
+        state.apply(&record);
+    }
+    assert_eq!(missed(&state), [B, C]);
+    let oops = trouble(2, Some(B), Verdict::Oops, "BUG in g");
+    for record in [again(2), failed(2, A, Outcome::Clean), oops, crash(2, "panic"), boot()] {
+        known.apply(&record);
+    }
+    assert_eq!(missed(&known), [A, B, C]);
+}
+
+#[test]
+fn what_comes_again_has_more_suspects() {
+    let oops = |run, suspects: &[Signature]| {
+        let Record::Trouble(oops) = trouble(run, None, Verdict::Oops, "BUG in f") else { panic!("a complaint") };
+        Record::Trouble(Trouble { suspects: suspects.to_vec(), ..oops })
+    };
+    let multi = |run| pass(run, Level::MULTI);
+    let state = state(vec![first("s"), multi(1), oops(1, &[A, B]), multi(2), oops(2, &[B, C])]);
+    assert_eq!(state.suspicion().unresolved()["BUG in f"], [A, B, C]);
+    assert_eq!(state.suspicion().limit(A), None, "they fail alone, not fewer at a time");
+}
+
+#[test]
+fn a_complaint_in_a_run_of_one_site_is_of_that() {
+    let state = state(vec![first("s"), armed(1, Some(&[A])), trouble(1, None, Verdict::Warning, "w"), ended(1)]);
+    assert!(state.tested().is_finished(A) && state.suspicion().is_confirmed("w"));
+    assert_eq!(verdict(&state, A), Verdict::Warning);
+}
+
+#[test]
+fn a_crash_in_a_run_of_each_site_has_suspects_until_the_next() {
+    let fail = |site| failed(1, site, Outcome::Clean);
+    let mut state =
+        state(vec![first("s"), pass(1, Level::RETRY), fail(A), fail(B), fail(C), fail(B), crash(1, "panic")]);
+    assert_eq!(state.suspicion().crashed().map(|crashed| crashed.failed.clone()), Some(vec![B, C, A]));
+    assert_eq!(state.suspicion().unexplained(&Level::RETRY), 1);
+    state.apply(&armed(2, Some(&[Signature(9)])));
+    assert!(state.suspicion().crashed().is_some(), "one site alone");
+    state.apply(&pass(3, Level::RETRY));
+    assert_eq!((state.suspicion().crashed(), state.suspicion().unexplained(&Level::RETRY)), (None, 1));
+    // A failure that does it explains it.
+    state.apply(&crash(3, "panic"));
+    state.apply(&armed(4, Some(&[C])));
+    state.apply(&crash(4, "panic"));
+    assert_eq!((state.suspicion().crashed(), state.suspicion().unexplained(&Level::RETRY)), (None, 1));
+}
+
+#[test]
+fn a_crash_on_purpose_blames_nobody() {
+    let state =
+        state(vec![first("s"), armed(1, Some(&[A])), crash(1, "Kernel panic - not syncing: sysrq triggered crash")]);
+    assert!(!state.tested().is_finished(A) && state.findings().is_empty());
+    assert_eq!(state.open_run(), None);
+}
+
+#[test]
+fn going_down_in_the_same_run_again_is_no_news() {
+    let mut state = State::default();
+    let mut boot = |records: &[Record]| {
+        let before = state.news().count();
+        for record in records {
+            state.apply(record);
+        }
+        state.news().count() > before
+    };
+    assert!(boot(&[armed(1, Some(&[A, B])), crash(1, "p")]));
+    assert!(!boot(&[armed(2, Some(&[A, B])), crash(2, "p")]));
+    assert!(boot(&[armed(3, Some(&[A])), crash(3, "p")]), "narrowing down is news");
+    assert!(!boot(&[pass(4, Level::RECORD), ended(4)]), "nothing fails in it");
 }

@@ -5,12 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::samples::{A, B, C, a_journal, armed, begin, crash, ended, failed, first, journal};
-use crate::sweep::{
-    Verdict,
-    journal::{
-        Difference, Incompatible, Journal, Record, Section, Signature, State, What, differences, merge, read_from,
-        record::{Begin, Outcome, Shard},
-    },
+use crate::journal::{
+    Difference, Incompatible, Journal, Record, Section, Signature, State, Verdict, What, differences, merge, read_from,
+    record::{Begin, Outcome, Shard},
 };
 
 fn merged(journals: &[Journal]) -> Vec<Section> {

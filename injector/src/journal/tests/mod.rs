@@ -1,5 +1,4 @@
 mod files;
 mod fold;
 mod merging;
-mod panics;
 pub mod samples;

@@ -6,11 +6,8 @@ use proptest::{prelude::*, sample::select};
 
 use crate::{
     events::Context,
+    journal::{Journal, Section, Verdict, record::*},
     plan::Hook,
-    sweep::{
-        Verdict,
-        journal::{Journal, Section, record::*},
-    },
 };
 
 pub const A: Signature = Signature(0xa);
@@ -61,7 +58,7 @@ pub fn site(site: Signature) -> Record {
 }
 
 pub fn armed(run: u32, sites: Option<&[Signature]>) -> Record {
-    Record::Armed(Armed { run, level: Level::Run, sites: sites.map(<[_]>::to_vec), first: None })
+    Record::Armed(Armed { run, level: Level::WHOLE, sites: sites.map(<[_]>::to_vec), first: None })
 }
 
 pub fn failed(run: u32, site: Signature, outcome: Outcome) -> Record {
@@ -71,7 +68,7 @@ pub fn failed(run: u32, site: Signature, outcome: Outcome) -> Record {
         after: None,
         hit: 1,
         times: 1,
-        level: Level::Run,
+        level: Level::WHOLE,
         call: None,
         syscall: Some(Syscall { name: "mount".to_owned(), result: Some(-12) }),
         outcome,
@@ -120,7 +117,6 @@ fn an_outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         Just(Outcome::Clean),
         Just(Outcome::Masked),
-        Just(Outcome::Hang),
         error().prop_map(|error| Outcome::Misreported { error }),
         error().prop_map(|error| Outcome::Wedged { error }),
         (error(), error()).prop_map(|(error, then)| Outcome::NotRepeatable { error, then }),
@@ -135,7 +131,7 @@ fn a_title() -> impl Strategy<Value = String> {
 
 /// What happens in a run, without its number.
 fn an_event() -> impl Strategy<Value = Record> {
-    let level = || select(vec![Level::SystemCall, Level::Run]);
+    let level = || select(vec![Level::RETRY, Level::WHOLE]);
     let call = || {
         proptest::option::of((any::<u64>(), 0_u32..4).prop_map(|(size, order)| Call {
             gfp: "GFP_KERNEL|__GFP_ZERO".to_owned(),

@@ -7,7 +7,7 @@ use nix::{errno::Errno, sys::ptrace, unistd::Pid};
 use syscalls::Sysno;
 use tracing::debug;
 
-use crate::sweep::step;
+use crate::sweep::retry_step as step;
 
 /// A system call by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

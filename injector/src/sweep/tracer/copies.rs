@@ -17,7 +17,7 @@ use nix::{
 use super::{Call, Error, Failure, Tracer, Watcher, calls, status_of};
 use crate::{
     exit::Result,
-    sweep::journal::record::{Outcome, RunEnd},
+    journal::record::{Outcome, RunEnd},
     target,
 };
 
@@ -56,7 +56,7 @@ impl<W: Watcher> Tracer<'_, W> {
     /// Has copies make the call at whose entry a task has stopped, if that is how such calls are to be made.
     pub(super) fn copy(&mut self, pid: Pid, call: Call) {
         let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return };
-        let wanted = self.manner.copies && call.is_exec() && self.ending.is_none();
+        let wanted = self.mode.copies && call.is_exec() && self.ending.is_none();
         if !wanted || task.copy.is_some() || task.step.is_some() || self.steps.contains_key(&pid.as_raw()) {
             return;
         }
@@ -88,7 +88,7 @@ impl<W: Watcher> Tracer<'_, W> {
 
     /// Whether a new task may be a copy.
     pub(super) fn are_copying(&self) -> bool {
-        self.manner.copies && self.tasks.values().any(|task| task.original.is_some())
+        self.mode.copies && self.tasks.values().any(|task| task.original.is_some())
     }
 
     /// At the first stop of a copy: lets it make the call.

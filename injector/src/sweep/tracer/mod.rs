@@ -30,12 +30,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{
-    clock::{self, Ticker},
-    journal::record::{Outcome, RunEnd},
-};
+use super::runner::{TICK, Ticker, held_up};
 use crate::{
     exit::{Context as _, Result},
+    journal::record::{Outcome, RunEnd},
     session::Attempts,
     target::{self, Command, OwnCgroup},
 };
@@ -49,13 +47,13 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a pass makes its attempts.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct TraceMode {
     /// How many failures an attempt may have; 0: the workload is only watched.
     pub limit: u32,
     /// The same where the first was failed before, and is failed again to get at what lies behind it.
     pub depth: u32,
     /// Whatever may be failed in an attempt is, up to the limit.
-    pub crowd: bool,
+    pub several: bool,
     /// What can't be made again, execve(), is made by copies of the process until nothing is left to be failed in it.
     pub copies: bool,
     /// A task stops only after calls that are to be seen; else at each, before and after it, as copies need it.
@@ -172,7 +170,7 @@ impl Task {
 pub struct Tracer<'a, W> {
     attempts: &'a mut Attempts,
     watcher: &'a mut W,
-    manner: Manner,
+    mode: TraceMode,
     tasks: HashMap<i32, Task>,
     root: Pid,
     outcome: Option<target::CommandEnd>,
@@ -195,7 +193,7 @@ pub fn run<W: Watcher>(
     cgroup: &OwnCgroup,
     attempts: &mut Attempts,
     watcher: &mut W,
-    manner: Manner,
+    mode: TraceMode,
 ) -> Result<Traced> {
     let root = Pid::from_raw(command.pid());
     let options = ptrace::Options::PTRACE_O_TRACESYSGOOD
@@ -208,7 +206,7 @@ pub fn run<W: Watcher>(
     let mut tracer = Tracer {
         attempts,
         watcher,
-        manner,
+        mode,
         tasks: HashMap::new(),
         steps: HashMap::new(),
         root,
@@ -258,9 +256,9 @@ impl<W: Watcher> Tracer<'_, W> {
                 self.end(RunEnd::Finished, cgroup);
             }
             let between = last_tick.elapsed();
-            if between >= clock::TICK {
+            if between >= TICK {
                 last_tick = Instant::now();
-                self.excuse(clock::held_up(between));
+                self.excuse(held_up(between));
                 if let Some(end) = self.tick(start)? {
                     self.end(end, cgroup);
                 }
@@ -308,7 +306,7 @@ impl<W: Watcher> Tracer<'_, W> {
         if seen.is_some() {
             return Ok(seen);
         }
-        let hang = self.manner.hang;
+        let hang = self.mode.hang;
         self.look_around();
         // While failures go on in kernel threads, a task that waits for them does not hang: each may cost it a delay.
         let failure = self.watcher.last_failure();
@@ -333,7 +331,7 @@ impl<W: Watcher> Tracer<'_, W> {
             return Ok(Some(RunEnd::TimedOut));
         }
         // Slow, but not stuck.
-        Ok((start.elapsed() > self.manner.deadline).then_some(RunEnd::TimedOut))
+        Ok((start.elapsed() > self.mode.deadline).then_some(RunEnd::TimedOut))
     }
 
     /// Which tasks have come further since the last look: most of what they do makes no stop.
@@ -364,7 +362,7 @@ impl<W: Watcher> Tracer<'_, W> {
         if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
             task.since = Instant::now();
         }
-        let _ = if self.manner.signals { ptrace::cont(pid, signal) } else { ptrace::syscall(pid, signal) };
+        let _ = if self.mode.signals { ptrace::cont(pid, signal) } else { ptrace::syscall(pid, signal) };
     }
 }
 

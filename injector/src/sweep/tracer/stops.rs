@@ -10,17 +10,15 @@ use nix::{
 };
 
 use super::{
-    Call, Error, Failure, Manner, Pending, Task, Tracer, Watcher,
+    Call, Error, Failure, Pending, Task, TraceMode, Tracer, Watcher,
     calls::{self, Position, Sender},
     copies, status_of,
 };
 use crate::{
     exit::Result,
+    journal::record::{Outcome, RunEnd},
     session::{Admission, AttemptReport},
-    sweep::{
-        journal::record::{Outcome, RunEnd},
-        step,
-    },
+    sweep::retry_step as step,
     target,
 };
 
@@ -127,9 +125,9 @@ impl<W: Watcher> Tracer<'_, W> {
 
     /// Gives a stopped task its attempts.
     pub(super) fn admit(&mut self, pid: Pid) {
-        let Manner { crowd, signals, .. } = self.manner;
+        let TraceMode { several, signals, .. } = self.mode;
         let exec = self.tasks.get(&pid.as_raw()).is_some_and(|task| task.copy.is_some());
-        let admission = Admission { limit: self.limit(pid), multi: crowd, exec, signals };
+        let admission = Admission { limit: self.limit(pid), multi: several, exec, signals };
         let admitted = self.attempts.admit(pid.as_raw().unsigned_abs(), admission);
         if exec && !admitted {
             // A copy that nothing can be failed in would run the program.
@@ -139,7 +137,7 @@ impl<W: Watcher> Tracer<'_, W> {
 
     /// How many failures an attempt of a task may have.
     fn limit(&self, pid: Pid) -> u32 {
-        let Manner { limit, depth, .. } = self.manner;
+        let TraceMode { limit, depth, .. } = self.mode;
         if limit > 0 && self.may_fail(pid) { limit.max(depth) } else { 0 }
     }
 
@@ -167,7 +165,7 @@ impl<W: Watcher> Tracer<'_, W> {
     /// A step has one failure at a time; who repeats it has none.
     fn may_fail(&self, pid: Pid) -> bool {
         let step = self.tasks.get(&pid.as_raw()).and_then(|task| task.step);
-        let spent = step.and_then(|step| self.steps.get(&step)).is_some_and(|failures| *failures >= self.manner.limit);
+        let spent = step.and_then(|step| self.steps.get(&step)).is_some_and(|failures| *failures >= self.mode.limit);
         !spent && !self.steps.contains_key(&pid.as_raw())
     }
 
@@ -217,7 +215,7 @@ impl<W: Watcher> Tracer<'_, W> {
             return Ok(end);
         }
         let Some(call) = call_of(&attempt) else { return Ok(end) };
-        if self.manner.signals {
+        if self.mode.signals {
             self.stops += 1;
             self.late += u32::from(calls::is_past(pid, call, result));
         }
@@ -247,7 +245,7 @@ impl<W: Watcher> Tracer<'_, W> {
             && attempt.failed == 0
             && copy.is_none()
         {
-            if self.manner.crowd
+            if self.mode.several
                 && step.is_none()
                 && call.can_be_repeated()
                 && self.ending.is_none()
@@ -280,7 +278,7 @@ impl<W: Watcher> Tracer<'_, W> {
             let seen = self.between(step, between)?;
             end = end.or(seen);
         }
-        if (!call.is_exec() || self.manner.copies) && self.ending.is_none() {
+        if (!call.is_exec() || self.mode.copies) && self.ending.is_none() {
             self.attempts.go_on(tid, call.0);
         }
         Ok(end)
@@ -295,7 +293,7 @@ impl<W: Watcher> Tracer<'_, W> {
             self.watcher.outcome(Failure { attempt, call: Some(call), result: None, outcome })?;
             return Ok(None);
         }
-        let repeat = (attempt.fresh > 0 && self.manner.depth > 1).then_some(attempt.sites[0]);
+        let repeat = (attempt.fresh > 0 && self.mode.depth > 1).then_some(attempt.sites[0]);
         self.attempts.await_next(pid.as_raw().unsigned_abs(), repeat);
         if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
             task.pending = Some(Pending { attempt, error });

@@ -1,0 +1,117 @@
+//! A run without a tracer: sites fail wherever they are reached, and the run as a whole tells what came of that.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use super::{KernelRunner, TICK};
+use crate::{
+    exit::Result,
+    journal::{
+        Signature, Verdict,
+        record::{Outcome, RunEnd},
+    },
+    oracle::{Complaint, Kind},
+    sweep::{
+        schedule::{RunResult, RunSpec},
+        workload::{self, Watched},
+    },
+    target,
+};
+
+impl KernelRunner<'_> {
+    pub(super) fn untraced(&mut self, spec: &RunSpec) -> Result<RunResult> {
+        let run = self.begin(spec)?;
+        let start = Instant::now();
+        let deadline = self.deadline(spec);
+        let (watched, mut complaints) = self.watch(spec, deadline)?;
+        self.observer.empty_slabs();
+        std::thread::sleep(TICK);
+        complaints.extend(self.observer.log.flush());
+        complaints.extend(self.observer.tainted(!complaints.is_empty()));
+        let counts = self.observer.account()?;
+        let named = spec.aim.named().unwrap_or_default();
+        let times = |site: &Signature| counts.get(site).map_or(0, |counts| counts.failures);
+        let fired: Vec<(Signature, u64)> =
+            named.iter().map(|site| (*site, times(site))).filter(|(_, times)| *times > 0).collect();
+
+        let status = watched.outcome.map(target::CommandEnd::code);
+        let failed = status != Some(workload::STATUS);
+        let mut end = match watched.outcome {
+            Some(_) => RunEnd::Finished,
+            None if watched.unkillable => RunEnd::Unkillable,
+            None if self.observer.over().is_some() => RunEnd::Interrupted,
+            None => RunEnd::TimedOut,
+        };
+        if end == RunEnd::TimedOut && complaints.is_empty() {
+            let splat = format!("the workload did not end within {} s after the last failure", deadline.as_secs());
+            let title = "the workload does not end".to_owned();
+            complaints.push(Complaint { kind: Kind::Hang, title, splat });
+        }
+        // A warning that a failure is known for is not looked into again: every run with it would be taken apart.
+        let suspicion = self.observer.recorder.state().suspicion();
+        let is_new = |complaint: &Complaint| {
+            Verdict::from(complaint.kind) >= Verdict::Hang || !suspicion.is_confirmed(&complaint.title)
+        };
+        let bad = complaints.iter().any(is_new) || (failed && self.plan.expect_success);
+        // Of several, nobody knows which it was.
+        let alone = match fired.as_slice() {
+            [(site, _)] => Some((*site, None)),
+            _ => None,
+        };
+        for complaint in complaints {
+            if Verdict::from(complaint.kind) == Verdict::Oops
+                && let Some(damaged) = self.observer.damaged()
+            {
+                end = damaged;
+            }
+            let suspects = fired.iter().map(|(site, _)| *site).filter(|_| alone.is_none()).collect();
+            self.observer.complain(run, complaint, alone, suspects)?;
+        }
+        if (!bad || alone.is_some()) && end != RunEnd::Interrupted {
+            for (site, times) in &fired {
+                let outcome =
+                    if failed { Outcome::ProgramFailed { status: status.unwrap_or(-1) } } else { Outcome::Masked };
+                self.failed_anywhere(run, *site, *times, outcome)?;
+            }
+        }
+        let result = RunResult {
+            end,
+            status,
+            failed: fired.iter().map(|(site, _)| *site).collect::<BTreeSet<_>>(),
+            reached: self.reached(&counts),
+            order: self.observer.injector.order().to_vec(),
+            bad,
+        };
+        self.ended(run, start, &result, BTreeMap::new())?;
+        Ok(result)
+    }
+
+    /// Runs the workload, and watches the kernel's log meanwhile.
+    fn watch(&mut self, spec: &RunSpec, deadline: Duration) -> Result<(Watched, Vec<Complaint>)> {
+        let Self { plan, observer, workload, cgroup, .. } = self;
+        let mut command = workload.start(cgroup)?;
+        observer.rearm();
+        observer.injector.arm(spec, plan.hit);
+        let mut complaints = Vec::new();
+        // Each failure may cost the workload a delay, and many add up: it hangs when none has come for long.
+        let mut last = Instant::now();
+        let watched = workload::watch(&mut command, cgroup, Duration::MAX, || {
+            observer.injector.heartbeat();
+            observer.drain(None)?;
+            if !observer.injector.take_failed().is_empty() {
+                last = Instant::now();
+            }
+            complaints.extend(observer.log.poll());
+            let broken = complaints.iter().any(|complaint: &Complaint| Verdict::from(complaint.kind) >= Verdict::Hang);
+            Ok(broken || last.elapsed() > deadline || observer.over().is_some())
+        });
+        observer.injector.disarm();
+        let watched = watched?;
+        if watched.unkillable {
+            command.give_up();
+        }
+        Ok((watched, complaints))
+    }
+}

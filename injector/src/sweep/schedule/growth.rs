@@ -1,0 +1,39 @@
+//! Without kmemleak: each failure repeats, and slab caches that grow show what is lost.
+
+use super::{Aim, Mode, Next, Notice, Ran, RunSpec, Severity, Stage, Traced, Tuning, View};
+use crate::{
+    journal::{Level, Signature},
+    plan::sweep::Leaks,
+};
+
+/// One run in which all failures repeat that a system call reported.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    said: bool,
+    ran: bool,
+}
+
+/// A run in which the failures of these sites repeat.
+#[must_use]
+pub fn growth(sites: Vec<Signature>, tuning: &Tuning) -> RunSpec {
+    let mode = Mode::Traced(Traced { growth: true, ..Traced::ONE });
+    let (times, patience) = (tuning.growth_repeats, tuning.growth_patience);
+    RunSpec { level: Level::RETRY, aim: Aim::Named(sites), mode, times, patience }
+}
+
+impl Stage for Growth {
+    fn propose(&mut self, view: &View<'_>) -> Option<Next> {
+        if view.setting.leaks != Leaks::Slab || view.setting.kmemleak || self.ran {
+            return None;
+        }
+        if !std::mem::replace(&mut self.said, true) {
+            return Some(Next::Say(Notice::Growth));
+        }
+        self.ran = true;
+        Some(Next::Run(growth(view.state.tested().retryable(), view.tuning())))
+    }
+
+    fn learn(&mut self, _view: &View<'_>, _ran: &Ran<'_>) -> Severity {
+        Severity::Expected
+    }
+}

@@ -1,0 +1,112 @@
+//! Sites behind other failures: only the handling of a failure reaches them. They fail second in an attempt, after the failure
+//! that leads to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Aim, Mode, Next, Ran, RunSpec, Severity, Stage, Traced, View,
+    retry::{is_left, severity},
+};
+use crate::{
+    events::frames,
+    journal::{
+        Level, Signature,
+        record::{Place, Site},
+    },
+};
+
+/// Runs in which the failures repeat that lead to sites that are left.
+#[derive(Debug, Default)]
+pub(super) struct Nested {
+    runs: u32,
+    done: bool,
+}
+
+impl Stage for Nested {
+    fn propose(&mut self, view: &View<'_>) -> Option<Next> {
+        let over = self.done || self.runs >= view.tuning().nested_runs;
+        if over || depth(view) < 2 || is_left(view, &Level::RETRY) {
+            return None;
+        }
+        let left = left(view);
+        let again: BTreeSet<Signature> = left.iter().flat_map(|(_, leading)| leading.iter().copied()).collect();
+        if again.is_empty() {
+            return None;
+        }
+        let known = left.into_iter().map(|(site, _)| site).collect();
+        let repeats = view.tuning().nested_repeats;
+        let mode = Mode::Traced(Traced { depth: depth(view), ..Traced::ONE });
+        let aim = Aim::Each { known, again, repeats };
+        Some(Next::Run(RunSpec { level: Level::RETRY, aim, mode, times: 1, patience: 1 }))
+    }
+
+    fn learn(&mut self, view: &View<'_>, ran: &Ran<'_>) -> Severity {
+        self.runs += 1;
+        self.done = ran.new == 0 || left(view).len() > view.tuning().nested_few;
+        severity(ran)
+    }
+}
+
+/// At most so many failures in one attempt.
+pub(super) fn depth(view: &View<'_>) -> u32 {
+    if view.setting.persistent.is_some() { 1 } else { view.setting.depth }
+}
+
+/// Sites that have not failed and that only failures reach, each with the failures that lead to it: the one that is known to,
+/// else those that are closest to it.
+pub(super) fn left(view: &View<'_>) -> Vec<(Signature, Vec<Signature>)> {
+    let left = view.left().into_iter().filter_map(|site| view.site(site));
+    let nested = left.filter(|site| {
+        let reached = view.state.hits(site.site) > 0 && site.after.is_none();
+        !reached && matches!(site.place, Place::SystemCall | Place::Other)
+    });
+    let nested: Vec<_> = nested.collect();
+    if nested.is_empty() {
+        return Vec::new();
+    }
+    // By the functions on the way to the allocation: they are on the way to what its failure leads to, too, at other offsets.
+    let mut harmless: BTreeMap<Vec<&str>, Vec<Signature>> = BTreeMap::new();
+    for site in view.state.sites().values().filter_map(|site| site.info.as_ref()) {
+        let suspicion = view.state.suspicion();
+        // A guess must do no damage, not even behind another guess.
+        let harmful = suspicion.is_harmful(site.site) || suspicion.is_harmful_second(site.site);
+        let may = view.state.tested().is_finished(site.site) && !harmful;
+        if may && matches!(site.place, Place::SystemCall | Place::Other) {
+            let path = path(site);
+            for from in 0..path.len() {
+                harmless.entry(path[from..].to_vec()).or_default().push(site.site);
+            }
+        }
+    }
+    let guesses = view.tuning().nested_guesses;
+    let closest = |site: &Site| -> Vec<Signature> {
+        let path = path(site);
+        let mut found: Vec<Signature> = Vec::new();
+        // The longest common path first.
+        for from in 1..path.len() {
+            for other in harmless.get(&path[from..]).into_iter().flatten() {
+                if found.len() < guesses && !found.contains(other) {
+                    found.push(*other);
+                }
+            }
+        }
+        found
+    };
+    let leading = |site: &Site| match site.after {
+        Some(first) => (!view.state.suspicion().is_harmful(first)).then_some(first).into_iter().collect(),
+        None => closest(site),
+    };
+    nested.into_iter().map(|site| (site.site, leading(site))).collect()
+}
+
+/// The functions on the way to a site, innermost first.
+fn path(site: &Site) -> Vec<&str> {
+    frames::callers(&site.stack).iter().map(|frame| frames::function(frame)).collect()
+}
+
+/// The failures that are known to lead to sites that are left.
+pub(super) fn leading(view: &View<'_>) -> BTreeSet<Signature> {
+    let left = view.left().into_iter().filter_map(|site| view.site(site));
+    let retried = left.filter(|site| site.place != Place::PageFault);
+    retried.filter_map(|site| site.after).filter(|first| !view.state.suspicion().is_harmful(*first)).collect()
+}

@@ -1,0 +1,37 @@
+//! Uninjected runs that record which sites the workload reaches: the inventory.
+
+use super::{Aim, Mode, Next, Notice, Ran, RunSpec, Severity, Stage, Traced, View};
+use crate::journal::Level;
+
+/// Records until no new sites appear.
+#[derive(Debug, Default)]
+pub(super) struct Recording {
+    idled: bool,
+    runs: u32,
+    sites: usize,
+    steady: bool,
+    said: bool,
+}
+
+impl Stage for Recording {
+    fn propose(&mut self, view: &View<'_>) -> Option<Next> {
+        let sites = view.state.sites().len();
+        if !std::mem::replace(&mut self.idled, true) {
+            return Some(Next::Idle);
+        }
+        if !self.steady && self.runs < view.tuning().record_runs {
+            self.sites = sites;
+            let mode = Mode::Traced(Traced::WATCH);
+            return Some(Next::Run(RunSpec { level: Level::RECORD, aim: Aim::Nothing, mode, times: 0, patience: 1 }));
+        }
+        (!std::mem::replace(&mut self.said, true)).then_some(Next::Say(Notice::SitesSeen(sites)))
+    }
+
+    fn learn(&mut self, view: &View<'_>, _ran: &Ran<'_>) -> Severity {
+        let sites = view.state.sites().len();
+        let new = sites - self.sites;
+        self.steady = self.runs > 0 && new * view.tuning().steady <= sites;
+        self.runs += 1;
+        Severity::Expected
+    }
+}

@@ -1,0 +1,134 @@
+//! Which kernels a test run uses, and how much of it each of them gets.
+//!
+//! The first run on a new machine has an hour, and each kernel takes about 12 minutes to build and 15 to test on two
+//! processors. So the default is the newest and the oldest series in full, and of the one between a few tests, if somebody
+//! has built it here already.
+
+use super::guests::Backend;
+use crate::kernel::{NEWEST, OLDEST, Series, Spec};
+use crate::vm::KernelChoice;
+
+/// The series that gets a few tests.
+const BETWEEN: Series = Series::new(6, 12);
+
+/// These tests: how the hooks are attached, in both ways, and a sweep.
+const FEW: [(&str, Backend); 3] =
+    [("backend_choice", Backend::Auto), ("backend_choice", Backend::FmodRet), ("sweep", Backend::Auto)];
+
+/// By default these are run by fmod_ret too, on one kernel: they say most about a hook's path.
+const BY_FMOD_RET_TOO: [&str; 4] = ["policy", "outcome", "order", "backend_choice"];
+
+/// How much of the tests a kernel gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All, and what has to be run on one kernel only: the planted defects' sweep, some tests by fmod_ret.
+    First,
+    All,
+    Few,
+}
+
+impl Extent {
+    /// Whether a kernel of this extent runs a test binary, when the injector attaches so. `asked`: the backends that the
+    /// user has named.
+    pub fn runs(self, binary: &str, backend: Backend, asked: &[Backend]) -> bool {
+        match (self, backend) {
+            (Self::Few, _) if asked.is_empty() => FEW.contains(&(binary, backend)),
+            (Self::Few, _) => asked.contains(&backend) && FEW.iter().any(|(name, _)| *name == binary),
+            _ if !asked.is_empty() => asked.contains(&backend),
+            (_, Backend::Auto) => true,
+            (Self::First, Backend::FmodRet) => BY_FMOD_RET_TOO.contains(&binary),
+            (_, Backend::FmodRet | Backend::Kprobe) => false,
+        }
+    }
+}
+
+/// What a run uses, and what it leaves out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Kernels {
+    pub used: Vec<(KernelChoice, Extent)>,
+    /// To be said at the end.
+    pub left_out: Option<String>,
+}
+
+impl Kernels {
+    /// Those that the user has named, all tests on each.
+    pub fn named(kernels: &[KernelChoice]) -> Self {
+        let extents = std::iter::once(Extent::First).chain(std::iter::repeat(Extent::All));
+        Self { used: kernels.iter().cloned().zip(extents).collect(), left_out: None }
+    }
+
+    /// Without a name. `all`: also the kernel that must be built for it.
+    pub fn default(all: bool) -> Self {
+        Self::with(all || Spec::plain(BETWEEN).cached().is_some())
+    }
+
+    fn with(between: bool) -> Self {
+        let mut kernels = Self::named(&in_full());
+        if between {
+            kernels.used.push((KernelChoice::Guest(Spec::plain(BETWEEN)), Extent::Few));
+        } else {
+            kernels.left_out = Some(format!(
+                "kernel {BETWEEN} was left out: it is not built here. `cargo xtask kernel {BETWEEN}` builds it for the next \
+                 run, --all builds it in this one (12 minutes)"
+            ));
+        }
+        kernels
+    }
+}
+
+/// The kernels that get all tests by default.
+pub fn in_full() -> [KernelChoice; 2] {
+    [NEWEST, OLDEST].map(|series| KernelChoice::Guest(Spec::plain(series)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process;
+
+    fn names(kernels: &Kernels) -> Vec<(String, Extent)> {
+        kernels.used.iter().map(|(kernel, extent)| (kernel.to_string(), *extent)).collect()
+    }
+
+    #[test]
+    fn the_newest_comes_first_and_the_one_between_is_not_built_for_a_few_tests() {
+        let full = [("7.3".to_owned(), Extent::First), ("6.1".to_owned(), Extent::All)];
+        let without = Kernels::with(false);
+        assert_eq!(names(&without), full);
+        assert!(without.left_out.is_some_and(|text| text.contains("cargo xtask kernel 6.12")));
+        let with = Kernels::with(true);
+        assert_eq!(names(&with), [&full[..], &[("6.12".to_owned(), Extent::Few)]].concat());
+        assert_eq!(with.left_out, None);
+    }
+
+    #[test]
+    fn named_kernels_get_everything() {
+        let kernels = ["6.12", "7.3-debug", "5.10"].map(|name| name.parse().expect("a kernel"));
+        let extents = Kernels::named(&kernels).used.into_iter().map(|(_, extent)| extent);
+        assert_eq!(extents.collect::<Vec<_>>(), [Extent::First, Extent::All, Extent::All]);
+    }
+
+    #[test]
+    fn each_extent_has_its_tests() {
+        use Backend::{Auto, FmodRet, Kprobe};
+        let runs = |extent: Extent, binary, asked: &[Backend]| {
+            [Auto, Kprobe, FmodRet].map(|backend| extent.runs(binary, backend, asked))
+        };
+        assert_eq!(runs(Extent::First, "policy", &[]), [true, false, true]);
+        assert_eq!(runs(Extent::First, "gfp", &[]), [true, false, false]);
+        assert_eq!(runs(Extent::All, "policy", &[]), [true, false, false]);
+        assert_eq!(runs(Extent::All, "policy", &[Kprobe]), [false, true, false]);
+        assert_eq!(runs(Extent::Few, "backend_choice", &[]), [true, false, true]);
+        assert_eq!(runs(Extent::Few, "sweep", &[]), [true, false, false]);
+        assert_eq!(runs(Extent::Few, "sweep", &[FmodRet]), [false, false, true]);
+        assert_eq!(runs(Extent::Few, "policy", &[Auto]), [false, false, false]);
+    }
+
+    #[test]
+    fn named_tests_exist() {
+        for name in FEW.iter().map(|(name, _)| name).chain(&BY_FMOD_RET_TOO) {
+            let file = process::workspace().join(format!("tests/tests/{name}.rs"));
+            assert!(file.is_file(), "{}", file.display());
+        }
+    }
+}
