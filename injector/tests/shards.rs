@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use injector::sweep::journal::{self, State};
+use injector::journal::{self, State};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -57,7 +57,7 @@ pub(super) struct ReplayArgs {
 
     /// Fail only these sites, by signature, instead of the finding's
     #[arg(long, value_name = "SITE,…", value_delimiter = ',', hide = true)]
-    sites: Vec<crate::sweep::journal::Signature>,
+    sites: Vec<crate::journal::Signature>,
 
     /// A task that has not returned from the kernel for this long hangs
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]

@@ -105,7 +105,7 @@ fn kind_of(line: &[u8]) -> Result<Kind, String> {
         schema: Option<u64>,
     }
     let head: Head<'_> = serde_json::from_slice(line)
-        .map_err(|error| crate::sweep::journal::what_is_wrong(line.strip_suffix(b"\n").unwrap_or(line), &error))?;
+        .map_err(|error| crate::journal::what_is_wrong(line.strip_suffix(b"\n").unwrap_or(line), &error))?;
     match (head.kind.as_deref(), head.schema) {
         (Some("begin"), _) | (Some(_), None) => Ok(Kind::Journal),
         (Some(_), Some(_)) => Ok(Kind::Run),

@@ -6,14 +6,11 @@ use serde::Serialize;
 
 use crate::{
     events::{Context, frames},
-    plan::Hook,
-    sweep::{
-        Verdict,
-        journal::{
-            Counts, Finding, Journal, SiteState, State,
-            record::{Call, Failed, Kernel, Level, Options, Outcome, Place, Shard, Signature, Syscall, Workload},
-        },
+    journal::{
+        Counts, Finding, Journal, SiteState, State, Verdict,
+        record::{Call, Failed, Kernel, Level, Options, Outcome, Place, Shard, Signature, Syscall, Workload},
     },
+    plan::Hook,
     symbols::Lines,
 };
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use nix::errno::Errno;
 
 use super::model::{Config, Odd, Report, SiteRow, Times};
-use crate::sweep::journal::{
+use crate::journal::{
     Counts, FindingFailure, Signature,
     record::{Call, Kernel, Level, Outcome, Syscall},
 };

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     events::frames,
-    sweep::journal::{Finding, FindingFailure, Signature},
+    journal::{Finding, FindingFailure, Signature},
 };
 
 /// Frames of a stack that are shown.

@@ -13,7 +13,7 @@ use super::{
     model::{Config, Kept, Odd, Report},
     phrase::{self, number, plural, printable},
 };
-use crate::{events::frames, sweep::journal::Signature};
+use crate::{events::frames, journal::Signature};
 
 /// Longer tables are folded away.
 const OPEN: usize = 20;

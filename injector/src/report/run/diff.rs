@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     events::{Outcomes, frames},
+    journal::Signature,
     report::phrase::{number, one_line, plural},
-    sweep::journal::Signature,
 };
 
 /// Version of the JSON: it changes when a member changes its meaning or goes; members may be added.

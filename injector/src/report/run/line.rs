@@ -9,8 +9,8 @@ use serde::{
 
 use crate::{
     events::{OutcomeKind, Outcomes},
+    journal::{self, Signature},
     sinks::SCHEMA,
-    sweep::journal::{self, Signature},
 };
 
 /// A line that is one of a run.

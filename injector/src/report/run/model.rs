@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     events::Outcomes,
-    sweep::journal::Signature,
+    journal::Signature,
     symbols::{self, LineSources, Lines, LinesError},
 };
 
