@@ -26,7 +26,7 @@ pub const NO_CALL: u64 = u64::MAX;
 pub struct Attempt {
     /// Whose it is; 0: nobody's.
     pub tid: u32,
-    /// How many failures it may have; 0: it is over. Unless it is a crowd, more than one only where the first is a repeated one.
+    /// How many failures it may have; 0: it is over. Unless it is a multi, more than one only where the first is a repeated one.
     pub limit: u32,
     /// How many it has had.
     pub failed: u32,
@@ -41,7 +41,7 @@ pub struct Attempt {
     /// At which hit of the first site it was failed.
     pub hit: u32,
     /// 1: whatever may be failed is, up to the limit; else only what a failure leads to is failed after it.
-    pub crowd: u32,
+    pub multi: u32,
     /// 1: its first failure was of a site that was failed before: it is there for what it leads to.
     pub repeated: u32,
     /// Zero.
@@ -61,8 +61,8 @@ pub struct Slot {
     pub phase: u32,
     /// How many failures an attempt may have; 0: the task is only watched.
     pub limit: u32,
-    /// See [`Attempt::crowd`].
-    pub crowd: u32,
+    /// See [`Attempt::multi`].
+    pub multi: u32,
     /// 1: in execve(), too.
     pub exec: u32,
     /// 1: a signal has the task stop after a call that its tracer must see; 0: it stops at every call.
@@ -87,7 +87,7 @@ impl Slot {
         tid: 0,
         phase: NOWHERE,
         limit: 0,
-        crowd: 0,
+        multi: 0,
         exec: 0,
         signals: 0,
         stopping: 0,
@@ -130,7 +130,7 @@ impl Attempt {
         repeat: 0,
         call: NO_CALL,
         hit: 0,
-        crowd: 0,
+        multi: 0,
         repeated: 0,
         reserved: 0,
         sites: [0; MAX_NAMED],
@@ -187,7 +187,7 @@ impl Attempt {
             if self.failed < self.limit && self.sites[0] == site.signature { Choice::Repeat } else { Choice::Pass }
         } else if site.allowed == 0 || site.attempt_hits < hit {
             Choice::Pass
-        } else if self.crowd != 0 {
+        } else if self.multi != 0 {
             if self.failed < self.limit { Choice::Fail } else { Choice::Pass }
         } else if site.clean > 0 {
             Choice::Pass
@@ -268,10 +268,10 @@ mod tests {
 
     #[test]
     fn a_crowd_fails_whatever_may_be() {
-        let crowd = Attempt { crowd: 1, ..after(9, 3) };
-        assert_eq!(crowd.choose(&NEW, 1, false), Choice::Fail, "though it is reached without a failure as well");
-        assert_eq!(Attempt { failed: 3, ..crowd }.choose(&NEW, 1, false), Choice::Pass);
-        assert_eq!(crowd.choose(&Candidate { allowed: 0, ..NEW }, 1, false), Choice::Pass);
+        let multi = Attempt { multi: 1, ..after(9, 3) };
+        assert_eq!(multi.choose(&NEW, 1, false), Choice::Fail, "though it is reached without a failure as well");
+        assert_eq!(Attempt { failed: 3, ..multi }.choose(&NEW, 1, false), Choice::Pass);
+        assert_eq!(multi.choose(&Candidate { allowed: 0, ..NEW }, 1, false), Choice::Pass);
     }
 
     #[test]
@@ -299,9 +299,9 @@ mod tests {
         #[test]
         fn never_more_than_the_limit(
             failed in 0u32..4, limit in 0u32..4, repeat in 0u64..3, signature in 0u64..3, allowed in 0u64..2,
-            attempt_hits in 0u32..3, clean in 0u32..2, hit in 1u32..3, persistent: bool, crowd in 0u32..2, repeated in 0u32..2, known: bool,
+            attempt_hits in 0u32..3, clean in 0u32..2, hit in 1u32..3, persistent: bool, multi in 0u32..2, repeated in 0u32..2, known: bool,
         ) {
-            let attempt = Attempt { failed, limit, repeat, sites: named(&[1, 2]), crowd, repeated, ..OPEN };
+            let attempt = Attempt { failed, limit, repeat, sites: named(&[1, 2]), multi, repeated, ..OPEN };
             let site = Candidate { signature, allowed, attempt_hits, clean, known };
             let choice = attempt.choose(&site, hit, persistent);
             if failed >= limit {

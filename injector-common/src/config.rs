@@ -1,7 +1,7 @@
 //! What the user side tells the eBPF programs: constants, frozen before load, so that the verifier removes
 //! the branches of filters that are off; and the few knobs that change while they run.
 
-use crate::HOOKS;
+use crate::{arch::MAX_SYSCALLS, hooks::HOOKS};
 
 /// How many `--gfp` values one run can have.
 pub const MAX_GFP_ALTERNATIVES: usize = 8;
@@ -27,8 +27,6 @@ pub const MAX_WALKS: u32 = 16384;
 pub const MAX_IDS: usize = 8;
 /// How many numbers `--nth` can have.
 pub const MAX_NTH: usize = 16;
-/// System calls have smaller numbers (x86-64 has some 470 in 6.12).
-pub const MAX_SYSCALLS: u32 = 512;
 
 /// Absent field or symbol.
 pub const ABSENT: i32 = -1;
@@ -206,7 +204,7 @@ pub struct Config {
     /// How many CPUs there can be: the rows of the counters.
     pub cpus: u32,
 
-    /// By `HOOK_*`.
+    /// By the hook's number.
     pub hooks: [HookConfig; HOOKS],
 
     /// Bits of this kernel.
@@ -314,7 +312,7 @@ pub struct Config {
     pub page_fault: AddressRange,
     /// The `--gfp` values: any of them.
     pub gfp: [GfpAlternative; MAX_GFP_ALTERNATIVES],
-    /// Whose calls.
+    /// Whose calls can fail.
     pub target: Target,
 }
 
@@ -408,7 +406,7 @@ pub const LEVEL_ATTEMPT: u64 = 1;
 /// `LIVE_LEVEL`: sites are failed wherever they are reached.
 pub const LEVEL_RUN: u64 = 2;
 /// `LIVE_LEVEL`: the workload's tasks within attempts, kernel threads and softirqs wherever they reach a site.
-pub const LEVEL_CROWD: u64 = 3;
+pub const LEVEL_MULTI: u64 = 3;
 
 impl Config {
     /// Everything zero: what the object holds before the user side sets it.

@@ -1,6 +1,6 @@
 //! The decisions of the hook, without eBPF: pure functions that the host tests and the hook calls.
 
-use crate::config::GfpTest;
+use crate::{arch::PAGE_SHIFT, config::GfpTest};
 
 /// `PF_MEMALLOC_NOFS`: the task is in a memalloc_nofs_save() scope (include/linux/sched.h, 6.1 and 6.12).
 pub const PF_MEMALLOC_NOFS: u32 = 0x0004_0000;
@@ -9,9 +9,6 @@ pub const PF_MEMALLOC_NOIO: u32 = 0x0008_0000;
 
 /// `PF_KTHREAD`: a kernel thread (include/linux/sched.h, 6.1 and 6.12).
 pub const PF_KTHREAD: u32 = 0x0020_0000;
-
-/// log2 of the size of a page on x86-64.
-pub const PAGE_SHIFT: u32 = 12;
 
 /// A coin that always fails.
 pub const ALWAYS: u64 = 1 << 32;

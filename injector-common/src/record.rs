@@ -11,7 +11,7 @@ pub const CACHE_NAME_LEN: usize = 32;
 /// buffer when it is new: asking the map for it while the programs run would keep them off the asking CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Site {
+pub struct SiteRecord {
     /// Its signature.
     pub signature: u64,
     /// Failures at this site.
@@ -26,7 +26,7 @@ pub struct Site {
     pub attempt_hits: u32,
     /// How often it was reached with no failure before in the attempt, or outside of any; as above.
     pub clean: u32,
-    /// `HOOK_*`.
+    /// The hook's number.
     pub hook: u32,
     /// `CONTEXT_*`, when it was first reached.
     pub context: u32,
@@ -40,16 +40,16 @@ pub struct Site {
     pub frames: [u64; MAX_FRAMES],
 }
 
-/// `Site::flags`: first reached in a kernel thread.
+/// `SiteRecord::flags`: first reached in a kernel thread.
 pub const SITE_KTHREAD: u32 = 1;
-/// `Site::flags`: in a page fault.
+/// `SiteRecord::flags`: in a page fault.
 pub const SITE_PAGE_FAULT: u32 = 2;
-/// `Site::flags`: first reached after a failure in the same attempt.
+/// `SiteRecord::flags`: first reached after a failure in the same attempt.
 pub const SITE_AFTER_FAILURE: u32 = 4;
-/// [`Site::flags`]: it may be failed again as the first of an attempt, for what that leads to.
+/// [`SiteRecord::flags`]: it may be failed again as the first of an attempt, for what that leads to.
 pub const SITE_AGAIN: u32 = 8;
 
-impl Site {
+impl SiteRecord {
     /// No frames, no failures.
     pub const ZERO: Self = Self {
         signature: 0,
@@ -106,10 +106,10 @@ impl Pending {
 /// What became of a site's failures in a system call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Outcome {
+pub struct OutcomeRecord {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub time: u64,
-    /// Site signature.
+    /// SiteRecord signature.
     pub site: u64,
     /// How many failures.
     pub count: u64,
@@ -127,7 +127,7 @@ pub struct Outcome {
     pub comm: [u8; COMM_LEN],
 }
 
-/// `Outcome::syscall`: the failure was not in a system call.
+/// `OutcomeRecord::syscall`: the failure was not in a system call.
 pub const NO_SYSCALL: u32 = u32::MAX;
 
 /// One failure. Its stack is the site's.
@@ -136,13 +136,13 @@ pub const NO_SYSCALL: u32 = u32::MAX;
 pub struct Failure {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub time: u64,
-    /// Site signature.
+    /// SiteRecord signature.
     pub site: u64,
     /// Cgroup id of the task.
     pub cgroup: u64,
     /// Object size in bytes (slab), `PAGE_SIZE << order` (page).
     pub size: u64,
-    /// `HOOK_*`.
+    /// The hook's number.
     pub hook: u32,
     /// The argument of the hook.
     pub gfp: u32,
@@ -180,17 +180,17 @@ pub const CONTEXT_NMI: u32 = 3;
 pub const CONTEXT_UNKNOWN: u32 = 4;
 
 const _: () = {
-    assert!(size_of::<Site>() == 64 + 8 * OUTCOMES + 8 * MAX_FRAMES);
+    assert!(size_of::<SiteRecord>() == 64 + 8 * OUTCOMES + 8 * MAX_FRAMES);
     // The user side tells the kinds of record by their length.
-    assert!(size_of::<Site>() != size_of::<Failure>() && size_of::<Outcome>() != size_of::<Failure>());
-    assert!(size_of::<Outcome>() == 48 + COMM_LEN && size_of::<Pending>() == 8 + 16 * MAX_PENDING);
+    assert!(size_of::<SiteRecord>() != size_of::<Failure>() && size_of::<OutcomeRecord>() != size_of::<Failure>());
+    assert!(size_of::<OutcomeRecord>() == 48 + COMM_LEN && size_of::<Pending>() == 8 + 16 * MAX_PENDING);
     assert!(size_of::<Failure>() == 32 + 40 + COMM_LEN + CACHE_NAME_LEN);
 };
 
 #[cfg(feature = "user")]
 mod pod {
     // SAFETY: repr(C), integers only, no implicit padding (asserted above), any bit pattern is valid.
-    unsafe impl aya::Pod for super::Site {}
+    unsafe impl aya::Pod for super::SiteRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Failure {}
     // SAFETY: as above.

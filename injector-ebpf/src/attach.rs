@@ -5,29 +5,12 @@
 //! - A BPF_MODIFY_RETURN program in a trampoline, which replaces the call by what it returns, unless that is 0: half of a
 //!   kprobe's cost. It can be preempted, and no call on its CPU comes to it until it goes on.
 
-use core::ffi::c_void;
+use aya_ebpf::{EbpfContext as _, helpers::generated, programs::ProbeContext};
 
-use aya_ebpf::{EbpfContext, helpers::generated, programs::ProbeContext};
-
-use crate::hook::{self, Prototype};
-
-/// What the kernel hands to a program, as far as both ways to attach have it: helpers take the pointer.
-pub struct Context {
-    /// A kprobe's registers or an fmod_ret program's arguments.
-    pub pointer: *mut c_void,
-}
-
-impl EbpfContext for Context {
-    fn as_ptr(&self) -> *mut c_void {
-        self.pointer
-    }
-}
-
-/// The arguments of the hooked function.
-pub trait Arguments {
-    /// Argument `n`, from 0: of a narrower one only the lower bits mean something.
-    fn argument(&self, n: usize) -> Option<u64>;
-}
+use crate::{
+    hook,
+    types::{Arguments, Context, Prototype},
+};
 
 impl Arguments for ProbeContext {
     #[inline(always)]
@@ -74,9 +57,11 @@ macro_rules! programs {
             use $crate::attach::{self, fmod_ret_program, kprobe_program};
             use $crate::task;
 
+            const PROTOTYPE: $crate::types::Prototype = $prototype;
+
             #[inline(always)]
             fn at_kprobe(regs: *mut aya_ebpf::bindings::pt_regs) {
-                attach::kprobe(&aya_ebpf::programs::ProbeContext { regs }, &$prototype);
+                attach::kprobe(&aya_ebpf::programs::ProbeContext { regs }, &PROTOTYPE);
             }
             #[inline(never)]
             fn of_target_at_kprobe(regs: *mut aya_ebpf::bindings::pt_regs) {
@@ -89,7 +74,7 @@ macro_rules! programs {
 
             #[inline(always)]
             fn in_trampoline(arguments: *mut u64) -> i64 {
-                attach::fmod_ret(arguments, &$prototype)
+                attach::fmod_ret(arguments, &PROTOTYPE)
             }
             #[inline(never)]
             fn of_target_in_trampoline(arguments: *mut u64) -> i64 {

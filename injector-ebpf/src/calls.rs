@@ -9,11 +9,11 @@ use aya_ebpf::{
 };
 use injector_common::attempt::{AFTER_CALL, IN_CALL, MAX_ATTEMPTS, NOWHERE, Slot, is_error};
 
-use crate::maps::ATTEMPTS;
+use crate::{
+    arch::{EXECVE, EXECVEAT},
+    maps::ATTEMPTS,
+};
 
-/// execve() and execveat() (arch/x86/entry/syscalls/syscall_64.tbl, 6.12).
-const EXECVE: u64 = 59;
-const EXECVEAT: u64 = 322;
 /// A signal that nobody can block or ignore; its tracer keeps it from the task.
 const SIGSTOP: u32 = 19;
 
@@ -39,7 +39,7 @@ pub fn call_begins(ctx: RawTracePointContext) -> i32 {
     let repeat = slot.repeat;
     slot.repeat = 0;
     open(slot, IN_CALL, repeat, call);
-    if slot.crowd == 0 && slot.attempts[AFTER_CALL as usize].failed > 0 {
+    if slot.multi == 0 && slot.attempts[AFTER_CALL as usize].failed > 0 {
         // The tracer has not heard of that yet, and could not tell what comes of which.
         slot.attempts[IN_CALL as usize].limit = 0;
     }
@@ -79,7 +79,7 @@ pub fn call_ends(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn open(slot: &mut Slot, phase: u32, repeat: u64, call: u64) {
     let limit = if slot.exec == 0 && (call == EXECVE || call == EXECVEAT) { 0 } else { slot.limit };
-    let (tid, crowd, number) = (slot.tid, slot.crowd, slot.next_number());
+    let (tid, multi, number) = (slot.tid, slot.multi, slot.next_number());
     let attempt = &mut slot.attempts[phase as usize];
     attempt.tid = tid;
     attempt.limit = limit;
@@ -89,7 +89,7 @@ fn open(slot: &mut Slot, phase: u32, repeat: u64, call: u64) {
     attempt.repeat = repeat;
     attempt.call = call;
     attempt.hit = 0;
-    attempt.crowd = crowd;
+    attempt.multi = multi;
     attempt.repeated = 0;
     slot.phase = phase;
 }

@@ -1,7 +1,7 @@
 //! The children of target processes, and theirs, from fork on.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use injector_common::HOOK_SLAB;
+use injector_common::hooks;
 
 use crate::{
     kernel_memory,
@@ -21,7 +21,7 @@ pub fn task_fork(ctx: RawTracePointContext) -> i32 {
     let Some(child) = kernel_memory::member::<u32>(ctx.arg::<u64>(1), config!(offsets.task_tgid)) else { return 0 };
     if child != parent && PIDS.insert(child, 0, 0).is_err() {
         // The table is full: the child is missed.
-        if let Some(counters) = maps::counters(HOOK_SLAB) {
+        if let Some(counters) = maps::counters(hooks::SLAB) {
             counters.unfollowed += 1;
         }
     }

@@ -5,69 +5,26 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_log_ebpf::{debug, warn};
 use injector_common::{
-    HOOK_PAGE, HOOK_SLAB, HOOKS,
+    arch::{MAX_SYSCALLS, PAGE_SHIFT},
     config::{
         CONTEXTS_ALL, GLOB_CACHE, GfpTest, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, MAX_GFP_ALTERNATIVES,
-        MAX_GFP_NEGATED, MAX_SYSCALLS, ON,
+        MAX_GFP_NEGATED, ON,
     },
     counters::Counters,
-    decide::{self, PAGE_SHIFT},
-    record::{CACHE_NAME_LEN, CONTEXT_TASK, CONTEXT_UNKNOWN, Site},
+    decide,
+    hooks::{self, HOOKS},
+    record::{CACHE_NAME_LEN, CONTEXT_TASK, CONTEXT_UNKNOWN, SiteRecord},
 };
 
 use crate::{
-    attach::{Arguments, Context},
-    kernel_memory,
+    arch, kernel_memory,
     maps::{self, Scratch, config},
-    outcome, policy, record,
-    site::{self, Walk},
-    sites, task,
+    outcome, policy, record, site, sites, task,
+    types::{Arguments, Call, Context, Facts, Prototype, Walk},
 };
 
 /// The name of the cache that caches are made from (create_boot_cache() in kmem_cache_init(), mm/slub.c, 6.12).
 const BOOTSTRAP_CACHE: &[u8; 11] = b"kmem_cache\0";
-
-/// A call, as the hook's arguments have it.
-pub struct Call {
-    /// `HOOK_*`.
-    pub hook: u32,
-    /// Flags asked for; 0 for hooks that have none.
-    pub gfp: u32,
-    /// Address of the slab cache; 0 for the other hooks.
-    pub cache: u64,
-    /// Order asked for; not known yet for a slab call, 0 for hooks that have none.
-    pub order: u32,
-}
-
-/// Which of the hooked function's arguments are what, from 0; none where it has no such argument.
-pub struct Prototype {
-    /// `HOOK_*`.
-    pub hook: u32,
-    /// The flags that are asked for.
-    pub gfp: Option<usize>,
-    /// The slab cache.
-    pub cache: Option<usize>,
-    /// The order.
-    pub order: Option<usize>,
-}
-
-/// What else is known of a call that will be failed.
-pub struct Facts {
-    /// Flags less what the task's scope takes away.
-    pub effective_gfp: u32,
-    /// Order asked for, or needed.
-    pub order: u32,
-    /// Bytes: of the object, or of the pages; 0 for hooks that have none.
-    pub size: u64,
-    /// `CONTEXT_*`.
-    pub context: u32,
-    /// What the caller gets.
-    pub error: i32,
-    /// CLOCK_MONOTONIC nanoseconds.
-    pub time: u64,
-    /// Site signature.
-    pub site: u64,
-}
 
 /// What a call that is looked at returns instead of being made, if it is to be failed. This is the same for
 /// every way to attach.
@@ -83,7 +40,7 @@ pub fn verdict<A: Arguments>(ctx: &Context, arguments: &A, prototype: &Prototype
 /// that the kernel saves and restores for every call.
 #[inline(always)]
 fn screen<A: Arguments>(arguments: &A, prototype: &Prototype) -> Option<Call> {
-    let &Prototype { hook, gfp, cache, order } = prototype;
+    let &Prototype { hook, arguments: hooks::Arguments { gfp, cache, order } } = prototype;
     let read = |argument: Option<usize>| argument.map_or(Some(0), |n| arguments.argument(n));
     let counters = maps::counters(hook)?;
     counters.calls += 1;
@@ -93,14 +50,14 @@ fn screen<A: Arguments>(arguments: &A, prototype: &Prototype) -> Option<Call> {
         // A filter on what a call does not have never accepts it.
         return None;
     }
-    if hook != HOOK_SLAB && config!(cache_on) == ON {
+    if cache.is_none() && config!(cache_on) == ON {
         return None;
     }
-    if hook != HOOK_SLAB && hook != HOOK_PAGE && (config!(order_on) == ON || config!(size_on) == ON) {
+    if cache.is_none() && order.is_none() && (config!(order_on) == ON || config!(size_on) == ON) {
         return None;
     }
     let call = Call { hook, gfp: read(gfp)? as u32, cache: read(cache)?, order: read(order)? as u32 };
-    (hook != HOOK_PAGE || is_order_accepted(call.order)).then_some(call)
+    (order.is_none() || is_order_accepted(call.order)).then_some(call)
 }
 
 /// Whether the call fails, which the cheap filters have accepted; then it is recorded as a failure. A function of its own, so
@@ -139,7 +96,7 @@ fn decide_call(ctx: &Context, call: &Call) -> Option<()> {
     let pid = task::pid();
     let mut context = match_context(ctx, scratch, counters)?;
     if config!(syscalls_on) == ON {
-        let number = task::syscall();
+        let number = arch::syscall();
         if number >= MAX_SYSCALLS || config!(syscalls[number as usize / 64]) >> (number % 64) & 1 == 0 {
             return None;
         }
@@ -193,7 +150,7 @@ fn decide_call(ctx: &Context, call: &Call) -> Option<()> {
     }
 
     // The rest of the facts, for the last guard and the record.
-    if call.hook == HOOK_SLAB {
+    if call.hook == hooks::SLAB {
         if config!(cache_on) != ON {
             read_cache(ctx, call, &mut cache, counters)?;
         }
@@ -274,7 +231,7 @@ fn decide_call(ctx: &Context, call: &Call) -> Option<()> {
 
 /// What a site has had taken, and no failure came of.
 #[inline(always)]
-fn give_back(taken: Option<&mut Site>) {
+fn give_back(taken: Option<&mut SiteRecord>) {
     if config!(per_site) != 0
         && let Some(row) = taken
     {
@@ -359,7 +316,7 @@ fn match_gfp(gfp: u32, counters: &mut Counters) -> Option<()> {
 /// Order and size, if the filters on them accept the call.
 #[inline(always)]
 fn match_size(call: &Call, counters: &mut Counters, scratch: &mut Scratch) -> Option<(u32, u64)> {
-    if call.hook == HOOK_SLAB {
+    if call.hook == hooks::SLAB {
         let Some(size) = kernel_memory::member::<u32>(call.cache, config!(offsets.cache_object_size)) else {
             counters.unreadable += 1;
             return None;
@@ -369,7 +326,7 @@ fn match_size(call: &Call, counters: &mut Counters, scratch: &mut Scratch) -> Op
         return (is_order_accepted(order) && is_size_accepted(size)).then_some((order, size));
     }
     // The screen has seen to the order.
-    let size = if call.hook == HOOK_PAGE { 1 << (u64::from(call.order & 31) + u64::from(PAGE_SHIFT)) } else { 0 };
+    let size = if call.hook == hooks::PAGE { 1 << (u64::from(call.order & 31) + u64::from(PAGE_SHIFT)) } else { 0 };
     is_size_accepted(size).then_some((call.order, size))
 }
 

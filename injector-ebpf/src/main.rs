@@ -6,24 +6,21 @@
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "the only way to an atomic add on the eBPF target")]
 
+mod arch;
 mod attach;
-mod bio;
 mod calls;
 mod family;
-mod filemap;
-mod function;
 mod hook;
+mod hooks;
 mod kernel_memory;
 mod maps;
 mod outcome;
-mod page;
-mod page_pool;
 mod policy;
 mod record;
 mod site;
 mod sites;
-mod slab;
 mod task;
+mod types;
 
 /// bpf_override_return() is for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

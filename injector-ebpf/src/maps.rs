@@ -8,17 +8,17 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use injector_common::{
-    HOOKS,
     attempt::{MAX_ATTEMPTS, Slot},
     automaton::Automaton,
     config::{
         AddressRange, Config, GLOBS, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, MAX_WALKS, Module, STATES,
     },
     counters::Counters,
-    record::{Pending, Site},
+    hooks::HOOKS,
+    record::{Pending, SiteRecord},
 };
 
-use crate::site::Walk;
+use crate::types::Walk;
 
 /// What the user side sets before load. Read it through [`config!`] only: the compiler sees a constant that
 /// is zero, the kernel sees the real one.
@@ -78,7 +78,7 @@ pub struct Scratch {
     /// How many frames of a stack come before the hook's caller where it is attached by fmod_ret; 0: not looked up yet.
     pub skip: u32,
     /// The stack being looked at, ready to become a row of the histogram.
-    pub site: Site,
+    pub site: SiteRecord,
     /// Room for a system call's first failure, ready to become a row of [`PENDING`].
     pub pending: Pending,
 }
@@ -147,7 +147,7 @@ pub static STACK_RANGES: Array<AddressRange> = Array::with_max_entries(MAX_STACK
 
 /// The histogram: signature to site.
 #[map]
-pub static SITES: HashMap<u64, Site> = HashMap::with_max_entries(16384, 0);
+pub static SITES: HashMap<u64, SiteRecord> = HashMap::with_max_entries(16384, 0);
 
 /// A record per failure, as long as there is room.
 #[map]

@@ -10,15 +10,14 @@ use injector_common::{
     decide,
     record::{
         COMM_LEN, CONTEXT_TASK, MAX_PENDING, NO_SYSCALL, OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED,
-        OUTCOME_OUTSIDE, OUTCOME_SIGNAL, OUTCOMES, Outcome, Pending,
+        OUTCOME_OUTSIDE, OUTCOME_SIGNAL, OUTCOMES, OutcomeRecord, Pending,
     },
 };
 
 use crate::{
-    kernel_memory,
+    arch, kernel_memory,
     maps::{self, EVENTS, PENDING, SITES, Scratch, config},
-    site::Walk,
-    task,
+    types::Walk,
 };
 
 const ENOMEM: i64 = -12;
@@ -42,7 +41,7 @@ pub fn remember(walk: &Walk, context: u32, task_flags: u32, scratch: &mut Scratc
     let Some(pending) = PENDING.get_ptr_mut(tid) else { return };
     // SAFETY: a valid entry, which only this task writes to.
     let pending = unsafe { &mut *pending };
-    pending.syscall = task::syscall();
+    pending.syscall = arch::syscall();
     let len = pending.len;
     let mut i = 0;
     while i < MAX_PENDING {
@@ -128,7 +127,7 @@ fn tell(told: &Told) {
         // SAFETY: a valid entry, in bounds, and only its address is taken.
         maps::fetch_add(unsafe { (&raw mut (*site).outcomes).cast::<u64>().add(kind) }, told.count as i64);
     }
-    let Some(mut entry) = EVENTS.reserve::<Outcome>(0) else { return };
+    let Some(mut entry) = EVENTS.reserve::<OutcomeRecord>(0) else { return };
     let ids = bpf_get_current_pid_tgid();
     // SAFETY: each member is written once, in place; the helper is given the size of what it fills.
     unsafe {

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_prandom_u32};
 use injector_common::{
     config::{LIVE_INTERVAL, LIVE_THRESHOLD, MAX_NTH, ON, STATE_BYTES, STATE_COUNTED, STATE_DUE, STATE_MATCHES},
     decide::{self, ALWAYS},
-    record::Site,
+    record::SiteRecord,
 };
 
 use crate::maps::{self, STATE, TASKS, config};
@@ -52,7 +52,7 @@ pub fn coin() -> Option<bool> {
 
 /// Whether the coin of `--seed` says fail; this hit is counted at the site.
 #[inline(always)]
-pub fn seeded_coin(site: &mut Site) -> Option<bool> {
+pub fn seeded_coin(site: &mut SiteRecord) -> Option<bool> {
     let hit = maps::fetch_add(&raw mut site.hits, 1);
     Some(decide::coin(decide::seeded(config!(seed), site.signature, hit), maps::live(LIVE_THRESHOLD)?))
 }

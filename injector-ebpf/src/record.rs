@@ -3,12 +3,12 @@
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, generated};
 use injector_common::{
     config::{ON, STATE_SPENT},
-    record::{CACHE_NAME_LEN, COMM_LEN, Failure, Site},
+    record::{CACHE_NAME_LEN, COMM_LEN, Failure, SiteRecord},
 };
 
 use crate::{
-    hook::{Call, Facts},
     maps::{self, BPF_NOEXIST, EVENTS, SITES, Scratch, config, fetch_add},
+    types::{Call, Facts},
 };
 
 /// Takes one failure from the budget. Adds first and compares then: two CPUs can't both take the last one.
@@ -49,7 +49,7 @@ pub fn new_site(signature: u64, scratch: &mut Scratch) -> bool {
     }
     if config!(events) == ON {
         // If there is no room, the user side asks the map.
-        let _ = EVENTS.output::<Site>(&scratch.site, 0);
+        let _ = EVENTS.output::<SiteRecord>(&scratch.site, 0);
     }
     true
 }

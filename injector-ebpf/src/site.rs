@@ -10,8 +10,8 @@ use injector_common::{
 };
 
 use crate::{
-    attach::Context,
     maps::{self, BPF_NOEXIST, MODULES, STACK_RANGES, Scratch, WALKS, config},
+    types::{CALLER_ACCEPTED, CALLER_OTHER, CALLER_UNSEEN, Context, Walk},
 };
 
 /// A kprobe's stack begins with the hooked function, which is left out (`BPF_F_SKIP_FIELD_MASK` of the helper's flags).
@@ -27,54 +27,7 @@ macro_rules! slice {
     };
 }
 
-/// What one walk of the stack found.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Walk {
-    /// The site's signature.
-    pub signature: u64,
-    /// Frames are as `--stack` says.
-    pub any: u32,
-    /// Some frame is in a function that `--not-stack` names.
-    pub none: u32,
-    /// The allocator's caller: `CALLER_*`.
-    pub caller: u32,
-    /// Frames from there on.
-    pub callers: u32,
-    /// It is in a system call.
-    pub syscall: u32,
-    /// Some frame is in code that was not there at the start.
-    pub unknown: u32,
-    /// It happens in a page fault.
-    pub page_fault: u32,
-    /// Frames that belong to the site.
-    pub len: u32,
-    /// How many functions of each path have been found, from the innermost.
-    paths: [u32; MAX_PATHS],
-}
-
-/// `Walk::caller`: not come to yet.
-const CALLER_UNSEEN: u32 = 0;
-/// `Walk::caller`: one that is asked for, or any is fine.
-const CALLER_ACCEPTED: u32 = 1;
-/// `Walk::caller`: another one.
-const CALLER_OTHER: u32 = 2;
-
 impl Walk {
-    /// No stack has been walked.
-    pub const NONE: Self = Self {
-        signature: 0,
-        any: 0,
-        none: 0,
-        caller: CALLER_UNSEEN,
-        callers: 0,
-        syscall: 0,
-        unknown: 0,
-        page_fault: 0,
-        len: 0,
-        paths: [0; MAX_PATHS],
-    };
-
     /// Whether some filter looks at stacks.
     #[inline(always)]
     pub fn is_wanted() -> bool {
@@ -213,11 +166,11 @@ extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
     let call = address.wrapping_sub(1);
 
     if is_looked_at(walk, scratch, call) {
-        let (any, none) = (slice!(stack_any), slice!(stack_none));
-        if any.len != 0 && walk.any == 0 && in_ranges(scratch, any, call) {
+        // What a filter accepts is read only where it is on: the load of a constant costs instructions.
+        if config!(stack_any.len) != 0 && walk.any == 0 && in_ranges(scratch, slice!(stack_any), call) {
             walk.any = 1;
         }
-        if none.len != 0 && in_ranges(scratch, none, call) {
+        if config!(stack_none.len) != 0 && in_ranges(scratch, slice!(stack_none), call) {
             walk.none = 1;
             return 1;
         }
@@ -253,15 +206,15 @@ extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
 /// Whether the filters look at a frame at all; the first that is not the allocator's is the caller.
 #[inline(always)]
 fn is_looked_at(walk: &mut Walk, scratch: &mut Scratch, call: u64) -> bool {
-    let (caller, depth) = (slice!(stack_caller), config!(stack_depth));
-    if caller.len == 0 && depth == 0 {
+    let depth = config!(stack_depth);
+    if config!(stack_caller.len) == 0 && depth == 0 {
         return true;
     }
     if walk.caller == CALLER_UNSEEN {
         if in_ranges(scratch, slice!(allocator), call) {
             return depth == 0;
         }
-        let accepted = caller.len == 0 || in_ranges(scratch, caller, call);
+        let accepted = config!(stack_caller.len) == 0 || in_ranges(scratch, slice!(stack_caller), call);
         walk.caller = if accepted { CALLER_ACCEPTED } else { CALLER_OTHER };
     }
     walk.callers += 1;

@@ -2,17 +2,17 @@
 
 use injector_common::{
     attempt::{Attempt, Candidate, Choice, MAX_NAMED, PHASES},
-    config::{LEVEL_ATTEMPT, LEVEL_CROWD, LEVEL_RUN, LIVE_ALLOWED, LIVE_HIT, LIVE_LEVEL, ON},
+    config::{LEVEL_ATTEMPT, LEVEL_MULTI, LEVEL_RUN, LIVE_ALLOWED, LIVE_HIT, LIVE_LEVEL, ON},
     counters::Counters,
     decide,
-    record::{CONTEXT_TASK, SITE_AFTER_FAILURE, SITE_AGAIN, SITE_KTHREAD, SITE_PAGE_FAULT, Site},
+    record::{CONTEXT_TASK, SITE_AFTER_FAILURE, SITE_AGAIN, SITE_KTHREAD, SITE_PAGE_FAULT, SiteRecord},
 };
 
 use crate::{
     calls,
     maps::{self, SITES, Scratch, config},
     record,
-    site::Walk,
+    types::Walk,
 };
 
 /// Counts a call at its site, and says whether it fails. None when the site can't be counted.
@@ -28,11 +28,11 @@ pub fn choose(
     let hit = maps::live(LIVE_HIT)? as u32;
     let mut attempt = None;
     let mut anywhere = level == LEVEL_RUN;
-    if level == LEVEL_ATTEMPT || level == LEVEL_CROWD {
+    if level == LEVEL_ATTEMPT || level == LEVEL_MULTI {
         if context == CONTEXT_TASK && task_flags & decide::PF_KTHREAD == 0 {
             attempt = attempt_of_current();
         } else {
-            anywhere = level == LEVEL_CROWD;
+            anywhere = level == LEVEL_MULTI;
         }
     }
     let after_failure = attempt.as_ref().is_some_and(|attempt| attempt.failed > 0);
@@ -108,7 +108,7 @@ fn allowed(walk: &Walk) -> Option<u64> {
 
 /// The row of a site, which is made if there is none, with as many failures as a site may have.
 #[inline(always)]
-pub fn row(walk: &Walk, scratch: &mut Scratch, counters: &mut Counters) -> Option<&'static mut Site> {
+pub fn row(walk: &Walk, scratch: &mut Scratch, counters: &mut Counters) -> Option<&'static mut SiteRecord> {
     if SITES.get_ptr(walk.signature).is_none() {
         scratch.site.flags = 0;
         scratch.site.allowed = config!(per_site);
@@ -123,13 +123,13 @@ pub fn row(walk: &Walk, scratch: &mut Scratch, counters: &mut Counters) -> Optio
 
 /// Gives a failure back that did not happen.
 #[inline(always)]
-pub fn give_back(site: &mut Site) {
+pub fn give_back(site: &mut SiteRecord) {
     maps::fetch_add(&raw mut site.allowed, 1);
 }
 
 /// Takes one of the site's failures: two CPUs can't both have the last one.
 #[inline(always)]
-pub fn take(site: &mut Site) -> bool {
+pub fn take(site: &mut SiteRecord) -> bool {
     if maps::fetch_add(&raw mut site.allowed, -1) as i64 > 0 {
         return true;
     }

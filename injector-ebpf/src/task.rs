@@ -113,18 +113,6 @@ pub fn is_name_accepted<const N: usize>(which: u32, name: &[u8; N]) -> bool {
     NAMES.get_ptr(which).is_some_and(|automaton| unsafe { (*automaton).accepts(name) })
 }
 
-/// Number of the system call that the task entered last. Whether it is still in it, the stack shows.
-#[inline(always)]
-pub fn syscall() -> u32 {
-    /// Where x86-64 keeps the number: `struct pt_regs` is ABI (arch/x86/include/uapi/asm/ptrace.h, 6.12).
-    const ORIG_AX: usize = 15 * 8;
-    // SAFETY: the task runs, so its registers are there; the verifier checks the load against the kernel's types.
-    unsafe {
-        let registers = generated::bpf_task_pt_regs(generated::bpf_get_current_task_btf()) as *const u8;
-        core::ptr::read_volatile(registers.add(ORIG_AX).cast::<u64>()) as u32
-    }
-}
-
 /// In which context the call is made: `CONTEXT_*`. The preempt count's address is looked up once per CPU. A
 /// function of its own: inlined three times it would be a third of the program.
 #[inline(never)]

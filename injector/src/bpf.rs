@@ -10,6 +10,20 @@ use aya_obj::generated::{
     bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info, bpf_perf_event_type, bpf_prog_info, bpf_stats_type,
 };
 
+use crate::exit::has_exit_code;
+
+// The kernel refuses what was asked of it in the right form.
+has_exit_code!(
+    aya::EbpfError,
+    aya::BtfError,
+    aya::maps::MapError,
+    aya::programs::ProgramError,
+    aya_obj::ParseError,
+    aya_obj::relocation::EbpfRelocationError,
+    aya_log::Error
+    => INTERNAL
+);
+
 /// An attribute of which nothing is set.
 pub(crate) fn attribute() -> bpf_attr {
     // SAFETY: a union of plain numbers; the kernel takes zeros for what is not said.

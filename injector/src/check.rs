@@ -10,12 +10,13 @@ use std::fmt;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use crate::exit::has_exit_code;
 use crate::kernel::gfp::Source;
 use crate::kernel::hooks::{FOR_OVERRIDES, FOR_TRAMPOLINES, Injectable, LIST};
-use crate::kernel::{KernelError, KernelFiles, Survey};
+use crate::kernel::{Facts, KernelError, KernelFiles, Survey};
 use crate::plan::{Backend, Hook, Plan};
 
-/// Version of the JSON that [`Report::to_json`] writes.
+/// Version of the JSON that [`Checklist::to_json`] writes.
 pub const SCHEMA: u32 = 1;
 /// The oldest kernel that the injector is tested with. It has all that the eBPF side uses: the ring buffer came with 5.8.
 pub const OLDEST: (u32, u32) = (6, 1);
@@ -27,47 +28,47 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// What to do where this kernel can't be helped.
 const GUEST: &str = "or boot the guest: cargo xtask run";
 
-/// Whether something is there.
+/// Whether a prerequisite is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It is.
+pub enum Presence {
+    /// It is there.
     Found,
-    /// It is not.
+    /// It is not there.
     Missing,
-    /// Nothing on this machine tells. Not a reason to stop: what it is needed for will fail by itself, and say so.
+    /// This machine does not tell. The run goes on; if the prerequisite is missing, what needs it reports an error.
     Unknown,
 }
 
 /// One prerequisite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What it is about.
+    /// Its name.
     pub name: String,
-    /// Whether it is there.
-    pub state: State,
-    /// Whether the run can't do without.
+    /// Its presence.
+    pub state: Presence,
+    /// Whether the run needs it.
     pub required: bool,
-    /// What was seen.
+    /// What was found.
     pub detail: String,
-    /// What to do, when it is missing.
+    /// What to do if it is missing.
     pub remedy: Option<String>,
 }
 
-/// What a run needs beyond what every run needs.
+/// What a run needs that not every run needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// The hooks that it attaches to.
     pub hooks: Vec<Hook>,
-    /// Hooks that are looked at too, and may be missing.
+    /// Hooks that are checked too, and may be missing.
     pub also: Vec<Hook>,
     /// Whether its target is a cgroup, or a command, which gets one.
     pub cgroup: bool,
-    /// How hooks are to be attached.
+    /// How hooks are attached.
     pub backend: Backend,
 }
 
-/// Who asks.
+/// The process that wants to inject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// Effective user id.
@@ -78,17 +79,24 @@ pub struct Caller {
     pub pid_namespace: Option<String>,
 }
 
-/// The list.
+/// The prerequisites of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct Checklist {
     /// The kernel's release.
     pub kernel: String,
     /// All prerequisites.
     pub checks: Vec<Check>,
 }
 
+/// The kernel or the machine lacks something that is needed: a line for each, with its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct MissingPrerequisites(String);
+
+has_exit_code!(MissingPrerequisites => MISSING);
+
 impl Needs {
-    /// What a run needs where nothing else is said, and the other hooks that it may name.
+    /// What a run with default options needs, and the other hooks that it could name.
     #[must_use]
     pub fn all() -> Self {
         let also = Hook::NAMED.into_iter().filter(|hook| !Hook::MEMORY.contains(hook)).collect();
@@ -120,16 +128,16 @@ impl Caller {
 
 impl Check {
     fn found(name: &str, detail: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), state: State::Found, required: true, detail: detail.into(), remedy: None }
+        Self { name: name.to_owned(), state: Presence::Found, required: true, detail: detail.into(), remedy: None }
     }
 
     fn missing(name: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         let (name, detail, remedy) = (name.to_owned(), detail.into(), Some(remedy.into()));
-        Self { name, state: State::Missing, required: true, detail, remedy }
+        Self { name, state: Presence::Missing, required: true, detail, remedy }
     }
 
     fn unknown(name: &str, detail: impl Into<String>) -> Self {
-        Self { state: State::Unknown, ..Self::found(name, detail) }
+        Self { state: Presence::Unknown, ..Self::found(name, detail) }
     }
 
     fn required_if(self, required: bool) -> Self {
@@ -137,13 +145,13 @@ impl Check {
     }
 
     fn stops(&self) -> bool {
-        self.required && self.state == State::Missing
+        self.required && self.state == Presence::Missing
     }
 }
 
-/// Goes through the list.
+/// Checks all prerequisites.
 #[must_use]
-pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs) -> Report {
+pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs) -> Checklist {
     // Where there is a choice: what can only be attached by a kprobe is refused when that is known.
     let kprobes = match needs.backend {
         Backend::Auto => !survey.ways.fmod_ret,
@@ -177,14 +185,27 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
     }
     checks.push(cgroup(files).required_if(needs.cgroup));
     let kernel = survey.release.as_ref().map_or_else(|_| "unknown".to_owned(), ToString::to_string);
-    Report { kernel, checks }
+    Checklist { kernel, checks }
 }
 
-/// The functions that can be failed here, for who only wants to see them.
+/// Reads the kernel's facts. Every run starts with this.
 ///
 /// # Errors
-/// The list is not there or can't be read: a line for each reason, with its remedy.
-pub fn injectable(files: &KernelFiles, caller: &Caller) -> Result<Injectable, String> {
+/// Something that the plan needs is missing.
+pub fn prerequisites(files: &KernelFiles, plan: &Plan) -> Result<Facts, MissingPrerequisites> {
+    let survey = Survey::quick(files);
+    let report = run(files, &survey, &Caller::this(files), &Needs::of(plan));
+    if !report.is_ok() {
+        return Err(MissingPrerequisites(report.complaint()));
+    }
+    survey.into_facts().map_err(|error| MissingPrerequisites(error.to_string()))
+}
+
+/// The functions that can be made to fail here, for those who only want to see them.
+///
+/// # Errors
+/// The list is not there or can't be read.
+pub fn injectable(files: &KernelFiles, caller: &Caller) -> Result<Injectable, MissingPrerequisites> {
     let injectable = Injectable::read(files);
     let mut checks = vec![root(caller), debugfs(files), error_injection(files, &injectable)];
     match injectable {
@@ -194,7 +215,7 @@ pub fn injectable(files: &KernelFiles, caller: &Caller) -> Result<Injectable, St
             if checks[0].stops() {
                 checks.truncate(1);
             }
-            Err(Report { kernel: String::new(), checks }.complaint())
+            Err(MissingPrerequisites(Checklist { kernel: String::new(), checks }.complaint()))
         }
     }
 }
@@ -399,14 +420,14 @@ fn cgroup(files: &KernelFiles) -> Check {
     }
 }
 
-impl Report {
-    /// Whether everything is there that the run can't do without.
+impl Checklist {
+    /// Whether everything that the run needs is there.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         !self.checks.iter().any(Check::stops)
     }
 
-    /// What the run can't do without and is missing.
+    /// What the run needs and is missing.
     pub fn missing(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| check.stops())
     }
@@ -440,15 +461,15 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Checklist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
         for check in &self.checks {
             let word = match (check.state, check.required) {
-                (State::Found, _) => "ok",
-                (State::Missing, true) => "missing",
-                (State::Missing, false) => "absent",
-                (State::Unknown, _) => "unknown",
+                (Presence::Found, _) => "ok",
+                (Presence::Missing, true) => "missing",
+                (Presence::Missing, false) => "absent",
+                (Presence::Unknown, _) => "unknown",
             };
             writeln!(f, "{word:<7}  {:<width$}  {}", check.name, check.detail)?;
             if let Some(remedy) = &check.remedy {

@@ -29,6 +29,7 @@ use std::{
 use injector_guest::{Accelerator, BootError, GuestSpec, root::RootError};
 
 use crate::{
+    exit::{ExitCode, HasExitCode},
     journal::{self, Incompatible, Journal, ReadError, WriteError},
     plan::{
         StackPattern,
@@ -40,21 +41,6 @@ use contents::Contents;
 use interrupt::Interrupt;
 pub use output::{Line, Show};
 pub use replay::Replays;
-
-/// Exit status (EX_TEMPFAIL) of a sweep in a guest whose kernel is damaged: it can go on in another guest.
-pub const REBOOT_WANTED: i32 = exit::REBOOT;
-
-/// The exit codes that a sweep in a guest and the controller agree on.
-mod exit {
-    pub const OK: i32 = 0;
-    pub const FINDINGS: i32 = 1;
-    pub const USAGE: i32 = 2;
-    pub const MISSING: i32 = 3;
-    pub const INTERRUPTED: i32 = 4;
-    pub const REBOOT: i32 = 75;
-    /// A shell's, for a program that could not be started.
-    pub const NOT_STARTED: i32 = 127;
-}
 
 /// The name of the controller's file with the journal so far.
 const JOURNAL_FILE: &str = "journal.jsonl";
@@ -308,11 +294,9 @@ fn said(line: &str) -> String {
     if line.is_empty() { String::new() } else { format!(": {line}") }
 }
 
-impl VmError {
-    /// The exit code: bad input, something that this machine or the guest lacks, or a sweep that stopped early with its journal
-    /// whole.
-    #[must_use]
-    pub fn exit_code(&self) -> i32 {
+impl HasExitCode for VmError {
+    /// A sweep that began and stopped early, with its journal whole, was interrupted.
+    fn exit_code(&self) -> ExitCode {
         match self {
             Self::Image { .. }
             | Self::Root(RootError::NoSuchFile { .. } | RootError::RelativePath { .. } | RootError::Hidden { .. })
@@ -322,17 +306,19 @@ impl VmError {
             | Self::Apart(_)
             | Self::Journal(WriteError::Exists(_) | WriteError::Locked(_) | WriteError::Changed(_))
             | Self::Handover(_)
-            | Self::Usage(_) => exit::USAGE,
-            Self::Root(_) | Self::Boot(_) | Self::NotBooted(_) | Self::Prerequisites(_) => exit::MISSING,
+            | Self::Usage(_) => ExitCode::USAGE,
+            Self::Root(_) | Self::Boot(_) | Self::NotBooted(_) | Self::Prerequisites(_) => ExitCode::MISSING,
             Self::Journal(_)
             | Self::NotStored(_)
             | Self::Interrupted
             | Self::NoProgress { .. }
-            | Self::TooManyBoots(_) => exit::INTERRUPTED,
-            Self::Damaged => exit::REBOOT,
+            | Self::TooManyBoots(_) => ExitCode::INTERRUPTED,
+            Self::Damaged => ExitCode::REBOOT,
         }
     }
+}
 
+impl VmError {
     /// Whether the other jobs would fail, too.
     fn concerns_all(&self) -> bool {
         !matches!(self, Self::NoProgress { .. } | Self::TooManyBoots(_))

@@ -27,13 +27,15 @@ pub struct BadPattern(String);
 
 /// No function is called so.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("no function that can be failed here matches `{pattern}`{}", suggest::did_you_mean(.close))]
+#[error("no injectable function matches `{pattern}`{}", suggest::did_you_mean(.close))]
 pub struct NothingMatches {
     /// The pattern.
     pub pattern: String,
     /// Names that look like it.
     pub close: Vec<String>,
 }
+
+crate::exit::has_exit_code!(NothingMatches => USAGE);
 
 /// The list: first the hooks with a name of their own, then functions, then system calls.
 #[derive(Debug)]
@@ -149,7 +151,7 @@ impl fmt::Display for HookList<'_> {
             writeln!(f, "{a:<function$}  {b:<error_type$}  {c:<module$}  {d}")?;
         }
         let count = functions.len();
-        writeln!(f, "\n{count} function{} can be failed in kernel {kernel}.", if count == 1 { "" } else { "s" })?;
+        writeln!(f, "\n{count} function{} can be made to fail in kernel {kernel}.", if count == 1 { "" } else { "s" })?;
         for hook in absent {
             writeln!(f, "--hook {hook} can't be used: {} is not in the kernel's list.", hook.function())?;
         }

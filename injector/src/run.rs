@@ -1,4 +1,4 @@
-//! A run: prerequisites, targets, session, then events until something ends it, then the summary.
+//! A run: it checks the prerequisites, attaches the hooks, passes events to the sink until something ends it, and writes the summary.
 
 mod live;
 mod watch;
@@ -12,10 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use injector_common::{
     counters::Counters,
-    record::{OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED, OUTCOME_OUTSIDE, OUTCOME_SIGNAL, Site},
+    record::{OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED, OUTCOME_OUTSIDE, OUTCOME_SIGNAL, SiteRecord},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -25,57 +24,49 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    check::{self, Caller, Needs},
-    control,
+    check, control,
     events::{
         End, Event, HookSummary, Outcomes, Record, Rings, RuleSummary, SiteSummary, Start, Summary, Symbolizer, decode,
     },
-    kernel::{Facts, KernelFiles, Survey, gfp::GfpBits},
+    exit::{Context as _, ExitCode, Result},
+    kernel::{KernelFiles, gfp::GfpBits},
     metrics,
     plan::{Hook, Limits, Plan, Policy},
-    session::{self, Attached, RuleArming, Session, Streams, Wire, monotonic_ns},
+    session::{self, Attached, ProgramConfig, RuleArming, Session, Streams, monotonic_ns},
     sinks::{self, Sink, Status},
-    target::{Command, Outcome, Targets},
+    target::{Command, CommandEnd, Targets},
 };
 
 use watch::{Gone, LateModules, exited, forward_log, watch_process};
 
-use live::{Doors, Live};
-pub use live::{LiveOptions, Place};
+use live::{Listeners, Live};
+pub use live::{LiveOptions, SocketPlace};
 
-/// A prerequisite is missing: exit code 3.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct MissingPrerequisites(pub String);
-
-/// How often the daemon looks after what nobody tells it of: heartbeat, budget, cgroups.
+/// How often the run polls what does not wake it: heartbeat, budget, cgroups.
 const TICK: Duration = Duration::from_millis(200);
-/// How often it looks for modules that came after the start.
+/// How often it looks for modules that were loaded after the start.
 const TICKS_TO_LATE_MODULES: u32 = 10;
-/// How many records of a rule are handled before the heartbeat gets its turn.
+/// How many records of a rule are handled before the next heartbeat.
 const BATCH: usize = 1024;
-/// How long an interrupted command may take to end by itself.
+/// How long a command may take to end after a SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a plan. Returns the exit code: that of the command, if there is one.
 ///
 /// # Errors
-/// See the error types that callers look for: [`MissingPrerequisites`], [`crate::target::TargetError`],
-/// [`crate::session::ResolveError`], [`sinks::OpenError`], [`control::PlaceError`], [`metrics::AddressError`]; anything else
-/// is an error of ours or of the kernel.
-pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32> {
+/// What is wrong, with the exit code.
+pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<ExitCode> {
     let started = Instant::now();
     let status = if live.no_status { None } else { Status::wanted(plan) };
     let stage = |what| status.iter().for_each(|status| status.stage(what));
     stage("looking at the kernel");
-    let files = KernelFiles::default();
-    let facts = prerequisites(&files, plan)?;
+    let facts = check::prerequisites(files, plan)?;
     debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
     stage("resolving the plan: kernel symbols");
-    let (wires, symbols) = Wire::resolve(plan, &facts, &files, &targets)?;
+    let (wires, symbols) = ProgramConfig::resolve(plan, &facts, files, &targets)?;
     debug!("the plan is resolved");
-    let doors = Doors::open(live)?;
+    let listeners = Listeners::open(live)?;
     // Truncates what an earlier run wrote there: only when nothing in the plan can be wrong any more.
     let mut sink = sinks::open(&plan.output, plan.target.command.is_some())?;
     let mut interrupts = Interrupts::new()?;
@@ -97,11 +88,12 @@ pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32>
     // Written at once: an output that can't take it is found out before anything fails.
     sink.start(&start).and_then(|()| sink.flush()).context("can't write the output")?;
 
-    let (clerk, desk) = control::desk();
+    let (sender, receiver) = control::requests();
     let build = metrics::Build { version: start.version, kernel: start.kernel.clone() };
-    let served = doors.serve(build, &clerk)?;
-    let symbolizer = symbols.map_or_else(|| Symbolizer::load(files), Symbolizer::new);
+    let served = listeners.serve(build, &sender)?;
+    let symbolizer = symbols.map_or_else(|| Symbolizer::load(files.clone()), Symbolizer::new);
     let mut run = Run {
+        files,
         plan,
         names: GfpNames { bits: &facts.gfp, known: HashMap::new() },
         rules: plan.rules.iter().map(|rule| rule.name.as_str().into()).collect(),
@@ -118,7 +110,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32>
             .then(|| LateModules::since(&facts.modules)),
         armed: Instant::now(),
         output_error: None,
-        live: Live::new(plan, desk, status),
+        live: Live::new(plan, receiver, status),
     };
     run.arm(started)?;
     let mut rings = Vec::with_capacity(streams.len());
@@ -139,17 +131,7 @@ pub async fn run(plan: &Plan, ebpf_log: bool, live: &LiveOptions) -> Result<i32>
     code
 }
 
-/// Reads the kernel's facts and refuses to go on when something that the plan needs is missing.
-pub(crate) fn prerequisites(files: &KernelFiles, plan: &Plan) -> Result<Facts> {
-    let survey = Survey::quick(files);
-    let report = check::run(files, &survey, &Caller::this(files), &Needs::of(plan));
-    if !report.is_ok() {
-        return Err(MissingPrerequisites(report.complaint()).into());
-    }
-    survey.into_facts().map_err(|error| MissingPrerequisites(error.to_string()).into())
-}
-
-/// Ctrl-C, and what init sends.
+/// SIGINT and SIGTERM.
 struct Interrupts {
     int: Signal,
     term: Signal,
@@ -169,7 +151,7 @@ impl Interrupts {
     }
 }
 
-/// GFP flags by name; runs see few combinations, many times.
+/// Names of GFP flags, cached: a run sees few combinations many times.
 struct GfpNames<'a> {
     bits: &'a GfpBits,
     known: HashMap<u32, Rc<str>>,
@@ -181,9 +163,10 @@ impl GfpNames<'_> {
     }
 }
 
-/// Everything that is undone in the end. The fields are dropped in this order: the command first, so that nothing of it
-/// is left when its cgroup goes; the session before the cgroups that it looks for.
+/// A run in progress. Fields are dropped in this order: first the command, so that none of its processes is left when its cgroup is
+/// removed; the session before the cgroups that it looks for.
 struct Run<'a> {
+    files: &'a KernelFiles,
     plan: &'a Plan,
     names: GfpNames<'a>,
     rules: Vec<Rc<str>>,
@@ -200,7 +183,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Starts the command, arms the hooks, and lets the command go: it is hit from its first instruction on.
+    /// Starts the command, arms the hooks, then lets the command run: failures start with its first instruction.
     fn arm(&mut self, started: Instant) -> Result<()> {
         if let (Some(command), Some(cgroup)) = (&self.plan.target.command, &self.targets.own) {
             self.command = Some(Command::start(command, cgroup, None)?);
@@ -210,7 +193,7 @@ impl Run<'_> {
         self.session.arm(&armings, self.deadline());
         let hooks = by_way(&self.session.hooks(), &self.session.hooks_by_fmod_ret());
         let until = if self.command.is_some() { "the command ends" } else { "Ctrl-C" };
-        let dry = if self.plan.dry_run { " (a dry run: nothing is failed)" } else { "" };
+        let dry = if self.plan.dry_run { " (a dry run: nothing fails)" } else { "" };
         sinks::announce(format_args!("armed: {hooks}, until {until}{dry}"));
         info!("start to armed took {:?}", started.elapsed());
         if let Some(command) = &mut self.command {
@@ -219,14 +202,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Until when the hooks may go on without hearing from us.
+    /// When the hooks stop without a further heartbeat.
     fn deadline(&self) -> u64 {
         let Limits { duration, ttl } = self.plan.limits;
         let left = duration.map_or(ttl, |duration| duration.saturating_sub(self.armed.elapsed()).min(ttl));
         session::deadline_in(left)
     }
 
-    /// Hands over events until something ends the run.
+    /// Passes events to the sink until something ends the run.
     async fn stream(&mut self, rings: &mut Rings, interrupts: &mut Interrupts) -> Result<End> {
         let mut tick = interval(TICK.min(self.plan.limits.ttl / 4));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -282,7 +265,7 @@ impl Run<'_> {
         }
     }
 
-    /// Hands a record of a rule to the sink.
+    /// Passes a record of a rule to the sink.
     fn take(&mut self, rule: usize, record: &[u8]) {
         let decoded = match decode(record, self.session.rules()[rule].numbers()) {
             Ok(Record::NewSite(site)) => {
@@ -341,7 +324,7 @@ impl Run<'_> {
 
     fn say_late_modules(&mut self) {
         if let Some(late) = &mut self.late_modules {
-            late.say(&KernelFiles::default());
+            late.say(self.files);
         }
     }
 
@@ -351,8 +334,8 @@ impl Run<'_> {
         self.plan.target.follow && self.session.rules().iter().any(Attached::has_targets)
     }
 
-    /// Ends the failures first, then sees to the command, then says what was.
-    async fn finish(mut self, end: End, rings: Rings, interrupts: &mut Interrupts) -> Result<i32> {
+    /// Stops failures, then ends the command, then writes the summary.
+    async fn finish(mut self, end: End, rings: Rings, interrupts: &mut Interrupts) -> Result<ExitCode> {
         let elapsed = self.armed.elapsed();
         self.live.end();
         self.session.detach();
@@ -392,7 +375,7 @@ impl Run<'_> {
             self.output_error = self.sink.summary(&summary).and_then(|()| self.sink.flush()).err();
         }
         match self.output_error.take() {
-            None => Ok(command_status.unwrap_or(0)),
+            None => Ok(command_status.map_or(ExitCode::OK, ExitCode)),
             Some(error) => {
                 // What was counted is not lost with the output.
                 sinks::last_resort(&summary, self.plan.output.top);
@@ -401,7 +384,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits for a command that ends, and makes an interrupted one end.
+    /// Waits for the command to end. If the run ends first, it ends the command.
     async fn end_command(&mut self, end: End, interrupts: &mut Interrupts) -> Result<Option<i32>> {
         let Some(command) = &mut self.command else { return Ok(None) };
         if end != End::Command {
@@ -421,12 +404,12 @@ impl Run<'_> {
             }
             exited(Some(&watch)).await;
         }
-        Ok(command.outcome().context("can't wait for the command")?.map(Outcome::code))
+        Ok(command.outcome().context("can't wait for the command")?.map(CommandEnd::code))
     }
 
     /// All sites that were failed, over all rules, most frequent first.
     fn histogram(&mut self) -> Result<Vec<SiteSummary>> {
-        let mut sites: BTreeMap<u64, (Hook, Site)> = BTreeMap::new();
+        let mut sites: BTreeMap<u64, (Hook, SiteRecord)> = BTreeMap::new();
         for rule in self.session.rules() {
             for (signature, site) in rule.sites()? {
                 // A row without a count was made for a failure that the policy did not allow.
@@ -459,7 +442,7 @@ impl Run<'_> {
     }
 }
 
-/// What a policy asks of the hooks.
+/// The live settings that a policy begins with.
 fn arming(policy: &Policy) -> RuleArming {
     RuleArming {
         threshold: policy.probability.threshold(),
@@ -491,8 +474,8 @@ fn rule_summary((name, rule): (&Rc<str>, &Attached)) -> RuleSummary {
     RuleSummary { name: name.clone(), hooks: hooks.collect() }
 }
 
-/// What came of a site's failures.
-fn outcomes(site: &Site) -> Outcomes {
+/// The outcomes of a site's failures.
+fn outcomes(site: &SiteRecord) -> Outcomes {
     let of = |kind: u32| site.outcomes[kind as usize];
     Outcomes {
         enomem: of(OUTCOME_ENOMEM),

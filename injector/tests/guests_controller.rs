@@ -17,6 +17,7 @@ use std::{
 };
 
 use injector::{
+    exit::{ExitCode, HasExitCode as _},
     guests::{self, Show, VmEnd, VmError, VmPlan},
     journal::{
         Record,
@@ -214,7 +215,7 @@ fn a_guest_that_shows_no_sign_of_life_went_down() {
 fn guests_that_get_no_further_end_it() {
     let run = Run::new("repeats");
     let error = error(&run);
-    assert_eq!(error.exit_code(), 4);
+    assert_eq!(error.exit_code(), ExitCode::INTERRUPTED);
     assert!(error.to_string().starts_with("3 guests in a row added nothing"), "{error}");
     // The first one did: it armed something new.
     assert_eq!(crashes(&run.journal()).len(), 4);
@@ -223,9 +224,10 @@ fn guests_that_get_no_further_end_it() {
 #[test]
 #[ignore = "boots guests"]
 fn what_the_sweep_refuses_leaves_no_journal() {
-    for (scenario, code, said) in
-        [("refuses", 2, "the journal is of another kernel"), ("lacks", 3, "no error injection here")]
-    {
+    for (scenario, code, said) in [
+        ("refuses", ExitCode::USAGE, "the journal is of another kernel"),
+        ("lacks", ExitCode::MISSING, "no error injection here"),
+    ] {
         let run = Run::new(scenario);
         let error = error(&run);
         assert_eq!(error.exit_code(), code, "{error}");
@@ -245,7 +247,7 @@ fn an_image_that_does_not_boot_leaves_the_journal_alone() {
     let content = SWEEP.lines().find_map(|line| line.strip_prefix("begin='")?.strip_suffix('\'')).unwrap();
     fs::write(run.journal(), format!("{content}\n")).unwrap();
     let error = error(&run);
-    assert_eq!(error.exit_code(), 3, "{error}");
+    assert_eq!(error.exit_code(), ExitCode::MISSING, "{error}");
     assert!(error.to_string().starts_with("the guest did not boot: "), "{error}");
     assert_eq!(fs::read_to_string(run.journal()).unwrap(), format!("{content}\n"));
 }
@@ -334,7 +336,7 @@ fn the_one_that_is_interrupted() {
     let Some(directory) = env::var_os("INJECTOR_TEST_DIRECTORY") else { return };
     let mut run = Run::new("waits");
     run.plan.journal = Path::new(&directory).join("journal");
-    let code = error(&run).exit_code();
+    let ExitCode(code) = error(&run).exit_code();
     drop(run);
     std::process::exit(code);
 }

@@ -7,7 +7,7 @@ mod fixture;
 
 use std::path::{Path, PathBuf};
 
-use injector::check::{self, Caller, Check, Needs, Report, State};
+use injector::check::{self, Caller, Check, Checklist, Needs, Presence};
 use injector::kernel::caches::{Caches, NoSuchCache};
 use injector::kernel::gfp::Source;
 use injector::kernel::hooks::{HookError, Injectable, resolve};
@@ -32,11 +32,11 @@ fn root() -> Caller {
     Caller { uid: 0, capabilities: Some(u64::MAX), pid_namespace: Some("pid:[4026531836]".to_owned()) }
 }
 
-fn checked(files: &KernelFiles, caller: &Caller) -> Report {
+fn checked(files: &KernelFiles, caller: &Caller) -> Checklist {
     check::run(files, &Survey::take(files), caller, &Needs::all())
 }
 
-fn only_missing(report: &Report) -> &Check {
+fn only_missing(report: &Checklist) -> &Check {
     let missing: Vec<&Check> = report.missing().collect();
     assert_eq!(missing.len(), 1, "{report}");
     missing[0]
@@ -66,7 +66,7 @@ fn every_kernel_has_what_a_run_needs() {
         let report = checked(&files(&kernel), &root());
         assert!(report.is_ok(), "{kernel}:\n{report}");
         // Page pools are there in 6.1, but not listed.
-        let not_found = report.checks.iter().filter(|check| check.state != State::Found);
+        let not_found = report.checks.iter().filter(|check| check.state != Presence::Found);
         let not_found: Vec<(&str, bool)> = not_found.map(|check| (check.name.as_str(), check.required)).collect();
         let expected = if kernel.starts_with("6.1.") { &[("hook page-pool", false)][..] } else { &[] };
         assert_eq!(not_found, expected, "{kernel}:\n{report}");
@@ -171,10 +171,7 @@ fn functions_by_name() {
         // Listed, but the fixture's kallsyms is cut down.
         assert!(matches!(points(&["mount"]), Err(HookError::NoSymbol { .. })), "{kernel}");
         let close = points(&["btrfs_serch_slot"]).map_err(|error| error.to_string()).unwrap_err();
-        assert!(
-            close.contains("`injector hooks` lists those that can be; did you mean btrfs_search_slot, "),
-            "{close}"
-        );
+        assert!(close.contains("`injector hooks` lists those that are; did you mean btrfs_search_slot, "), "{close}");
     }
 }
 
@@ -226,7 +223,7 @@ fn each_missing_thing_has_its_own_line_and_remedy() {
     assert_eq!(only_missing(&checked(&files, &elsewhere)).name, "pid namespace");
 
     // A copy of the kernel in which one thing is changed.
-    let changed = |change: &dyn Fn(&Path)| -> Report {
+    let changed = |change: &dyn Fn(&Path)| -> Checklist {
         let copy = tempfile::tempdir().expect("a directory");
         fixture::cut_down(&data().join(kernel), copy.path());
         change(copy.path());
@@ -283,7 +280,7 @@ fn each_missing_thing_has_its_own_line_and_remedy() {
     // Without the options nothing is known, and that is no reason to stop.
     let report = changed(&|root| std::fs::remove_file(root.join("proc/config.gz")).expect("there"));
     assert!(report.is_ok(), "{report}");
-    let unknown = report.checks.iter().filter(|check| check.state == State::Unknown);
+    let unknown = report.checks.iter().filter(|check| check.state == Presence::Unknown);
     assert_eq!(unknown.count(), 4, "{report}");
 }
 

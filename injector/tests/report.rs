@@ -7,8 +7,8 @@ use std::{
 };
 
 use injector::{
+    journal::{self, Journal},
     report::{self, Report},
-    sweep::journal::{self, Journal},
     symbols::Line,
 };
 

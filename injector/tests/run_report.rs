@@ -141,7 +141,7 @@ fn nothing_failed() {
     let mut run = read("runs/files.jsonl");
     (run.failures, run.lines_of_failures) = (0, 0);
     run.sites.clear();
-    assert!(written(|out| run::text(&run, 0, out)).contains("\nno site was failed\n"));
+    assert!(written(|out| run::text(&run, 0, out)).contains("\nno site failed\n"));
     assert!(written(|out| run::flamegraph(&run, out)).contains("No failures"));
     assert!(written(|out| run::html(&run, out)).contains("No failures"));
     assert_eq!(written(|out| run::folded(&run, out)), "");

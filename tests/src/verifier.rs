@@ -3,7 +3,7 @@
 use injector::cli::{self, Command};
 use injector::kernel::kallsyms::Kallsyms;
 use injector::kernel::{Facts, KernelFiles};
-use injector::session::{Sites, Verified, Wire, verify};
+use injector::session::{ProgramConfig, Sites, Verified, verify};
 use injector::target::Targets;
 
 /// Every hook, nothing but the call looked at.
@@ -122,7 +122,8 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
                 Err(exit) => panic!("{words:?}: {exit:?}"),
             };
             let targets = Targets::open(&plan.target).expect("no target needs no opening");
-            let (mut wires, _) = Wire::resolve(&plan, &facts, &files, &targets).expect("a plan for this kernel");
+            let (mut wires, _) =
+                ProgramConfig::resolve(&plan, &facts, &files, &targets).expect("a plan for this kernel");
             if size == SWEEP {
                 let symbols = Kallsyms::read(&files).expect("the kernel's symbols");
                 let sites = Sites { kthreads: true, persistent: false, shard: None };

@@ -46,7 +46,7 @@ fn the_other_name_hits_both_and_says_so() {
     let (failed, said, report) = run(&[B]);
     assert_eq!(failed, [10, 10, 0], "{}", report.summary);
     let note = format!(
-        "cache {B} is merged with {A}: their allocations are failed too, and all are called {A} in events; boot with slab_nomerge to tell them apart"
+        "cache {B} is merged with {A}: their allocations fail too, and all are called {A} in events; boot with slab_nomerge to tell them apart"
     );
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].ends_with(&note), "{said:?}");
@@ -58,7 +58,7 @@ fn so_does_the_first_name() {
     let (failed, said, report) = run(&[A]);
     assert_eq!(failed, [10, 10, 0], "{}", report.summary);
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains(&format!("cache {A} is merged with {B}: their allocations are failed too;")), "{said:?}");
+    assert!(said[0].contains(&format!("cache {A} is merged with {B}: their allocations fail too;")), "{said:?}");
     assert_eq!(shown(&report), [A]);
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use injector::{
     kernel::KernelFiles,
-    sweep::oracle::{
+    oracle::{
         kmemleak::Kmemleak,
         kmsg::KernelLog,
         rearm,

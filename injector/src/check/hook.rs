@@ -14,24 +14,19 @@ fn listed(survey: &Survey, hook: Hook) -> Check {
     let name = format!("hook {hook}");
     let function = hook.function();
     let version = survey.release.as_ref().ok().and_then(|release| release.version());
-    // Of slab and page, kernels before 6.11 always have the function, and it can still be unlisted.
-    let option = match (hook, version) {
-        (Hook::Slab | Hook::Page, Some(version)) if version < (6, 11) => None,
-        _ => hook.option(),
-    };
+    // In older kernels the function is always there, and can still be unlisted.
+    let needs = hook.needs().filter(|needs| version.is_none_or(|version| version >= needs.since));
     let injection = "CONFIG_FUNCTION_ERROR_INJECTION";
     let remedy = |option: &str| format!("use a kernel with {option}=y, {GUEST}");
     let absent =
         matches!(&survey.addresses, Ok(addresses) if !addresses.are_hidden() && addresses.get(function).is_none());
     if absent {
-        let remedy = remedy(option.unwrap_or(injection));
+        let remedy = remedy(needs.map_or(injection, |needs| needs.option));
         return Check::missing(&name, format!("this kernel has no function {function}"), remedy);
     }
-    let unlisted = match hook {
-        // Its kernel option does not bring it onto the list.
-        Hook::PagePool => format!("use a newer kernel (6.1 does not list it, 6.12 does), {GUEST}"),
-        Hook::Slab | Hook::Page => remedy(option.unwrap_or(injection)),
-        Hook::Filemap | Hook::Bio | Hook::Function(_) => remedy(injection),
+    let unlisted = match hook.row().and_then(|row| row.unlisted) {
+        Some(unlisted) => format!("{unlisted}, {GUEST}"),
+        None => remedy(needs.filter(|needs| needs.lists).map_or(injection, |needs| needs.option)),
     };
     match survey.injectable.as_ref().map(|list: &Injectable| list.error_type(function)) {
         Err(_) => Check::unknown(&name, format!("{function}: can't tell without the error injection list")),
@@ -70,8 +65,8 @@ fn clones(survey: &Survey, hook: Hook) -> Option<Check> {
     Some(Check::missing(
         &format!("hook {hook}: clone"),
         format!("the compiler made {clone}; the kernel calls that instead of {}", hook.function()),
-        match hook.option() {
-            Some(option) => format!("use a kernel with {option}=y, {GUEST}"),
+        match hook.needs() {
+            Some(needs) => format!("use a kernel with {}=y, {GUEST}", needs.option),
             None => format!("leave this hook out (--hook), {GUEST}"),
         },
     ))

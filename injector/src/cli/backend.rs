@@ -1,4 +1,4 @@
-//! `--backend`, which all have that attach something.
+//! `--backend`, for all verbs that attach programs.
 
 use clap::Args;
 
@@ -8,9 +8,9 @@ use crate::plan::Backend;
 pub(super) struct BackendArg {
     /// How hooks are attached: auto, fmod-ret, kprobe [default: auto]
     ///
-    /// fmod-ret costs half of what a kprobe does and needs no CONFIG_BPF_KPROBE_OVERRIDE, but can't return 0 or NULL, nor be
-    /// attached to functions of modules, and on a preemptible kernel it misses calls, which the summary counts. auto takes it
-    /// on kernels that are not preemptible or have no other way.
+    /// fmod-ret costs half as much as kprobe and needs no CONFIG_BPF_KPROBE_OVERRIDE. But it can't return 0 or NULL, can't be
+    /// attached to functions of modules, and misses calls on a preemptible kernel; the summary counts those. auto chooses fmod-ret
+    /// on kernels that are not preemptible, and where kprobe is not possible.
     #[arg(long, value_name = "BACKEND", env = "INJECTOR_BACKEND", hide_env_values = true, help_heading = "Backend")]
     pub(super) backend: Option<Backend>,
 }

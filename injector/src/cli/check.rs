@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// Say what the injector needs, whether it is there, and what to do where it is not
+/// List what the injector needs, whether it is there, and what to do if it is not
 #[derive(Args)]
 #[command(after_help = "Exit codes: 0 everything is there, 3 something is missing")]
 pub(super) struct CheckArgs {

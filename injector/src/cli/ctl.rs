@@ -7,16 +7,16 @@ use clap::{Args, Subcommand};
 use super::Command;
 use crate::control::{Change, Request, Which};
 
-/// Pause, change, ask or stop a run that was started with --control
+/// Pause, change, query or stop a run that was started with --control
 #[derive(Args)]
 #[command(
     arg_required_else_help = false,
-    after_help = "Exit codes: 0 it was done, 2 bad input: no such run, several to choose from, not root, or the run refused"
+    after_help = "Exit codes: 0 success, 2 wrong input: no such run, several runs to choose from, not root, or the run refused"
 )]
 pub(super) struct CtlArgs {
-    /// The run's socket, as it said at its start
+    /// The socket that the run printed when it started
     ///
-    /// Without this and --pid, it is the only run that has one in /run/injector.
+    /// Without --socket and --pid, the only run with a socket in /run/injector is meant.
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
     socket: Option<PathBuf>,
 
@@ -31,27 +31,26 @@ pub(super) struct CtlArgs {
 #[derive(Subcommand)]
 #[command(disable_help_subcommand = true)]
 enum Wish {
-    /// Fail and count nothing until `resume`; the run's time goes on
+    /// Fail and count nothing until `resume`; the run's --duration goes on
     Pause,
-    /// Go on
+    /// Continue after `pause`
     Resume,
-    /// Change knobs, all or none: prob=0.05 rate=100/s times=10
+    /// Change settings, all or none: prob=0.05 rate=100/s times=10
     ///
-    /// prob: how likely a match fails. rate: failures per second, of a run that was started with --rate. times: so many
-    /// more failures from now on; when they are used up, it is as with --times. RULE.prob=0.05 names the rule, if there are
-    /// several.
+    /// prob is the probability that a match fails. rate is the number of failures per second; the run must have been started
+    /// with --rate. times allows this many more failures, counted from now. With several rules, RULE.prob=0.05 names the rule.
     Set {
-        /// KNOB=VALUE or RULE.KNOB=VALUE
+        /// SETTING=VALUE or RULE.SETTING=VALUE
         #[arg(required = true, value_name = "CHANGE")]
         changes: Vec<Change>,
     },
-    /// Say how it stands
+    /// Show the state of the run
     Status {
         /// One JSON object instead of text
         #[arg(long)]
         json: bool,
     },
-    /// End it in order, as Ctrl-C does, and wait for its end
+    /// End the run as Ctrl-C does, and wait until it has ended
     Stop,
 }
 

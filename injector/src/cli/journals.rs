@@ -15,7 +15,9 @@ use crate::sweep::replay::ReplayPlan;
 
 /// Show the allocation sites that a workload reaches, by module
 #[derive(Args)]
-#[command(after_help = "Give either a journal or a command. The command runs a few times, and nothing fails.")]
+#[command(
+    after_help = "The sites are those of a journal, or those that a command reaches: it is run a few times, and nothing fails."
+)]
 pub(super) struct SitesArgs {
     /// A sweep's journal
     #[arg(value_name = "JOURNAL", required_unless_present = "command", conflicts_with = "command")]
@@ -25,11 +27,11 @@ pub(super) struct SitesArgs {
     #[arg(short, long)]
     pub(super) verbose: bool,
 
-    /// The kernel with debug information, for source lines in stacks
+    /// The vmlinux with debug information, for source lines in stacks
     #[arg(long, value_name = "FILE", requires = "verbose")]
     pub(super) vmlinux: Option<PathBuf>,
 
-    /// Leave kernel threads and softirqs alone
+    /// Exclude kernel threads and softirqs
     #[arg(long, conflicts_with = "journal")]
     pub(super) no_kthreads: bool,
 
@@ -40,24 +42,24 @@ pub(super) struct SitesArgs {
 
 /// Try to reproduce a finding of a sweep
 #[derive(Args)]
-#[command(after_help = "Exit codes: 0 the finding was reproduced, 1 it was not, 2 bad input, 3 something is missing, \
+#[command(after_help = "Exit codes: 0 reproduced, 1 not reproduced, 2 wrong input, 3 something is missing, \
 4 interrupted, 75 the kernel was damaged before all tries were made")]
 pub(super) struct ReplayArgs {
     /// The sweep's journal
     journal: PathBuf,
 
-    /// The finding: its id, or the beginning of its title
+    /// The finding: its id, or the start of its title
     finding: String,
 
-    /// How many tries
+    /// How many tries to make
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     tries: u32,
 
-    /// A task hangs that does not return from the kernel for this long
+    /// A task that has not returned from the kernel for this long hangs
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
     hang: Duration,
 
-    /// Go on after the kernel has crashed a task
+    /// Continue after the kernel has killed a task
     #[arg(long)]
     keep_going: bool,
 
@@ -81,18 +83,18 @@ impl ReplayArgs {
 /// Merge the journals of several machines
 #[derive(Args)]
 pub(super) struct MergeArgs {
-    /// Journals, of the same kernel and workload
+    /// Journals of the same kernel and workload
     #[arg(required = true, value_name = "JOURNAL")]
     pub(super) journals: Vec<PathBuf>,
 
-    /// The merged journal [default: standard output]
+    /// Write to this file; default: standard output
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
 }
 
 /// Show what a sweep found, or what a run did
 #[derive(Args)]
-#[command(after_help = "Exit codes: 0 no findings, or a run; 1 findings; 2 bad input")]
+#[command(after_help = "Exit codes: 0 no findings, or the file is of a run; 1 findings; 2 wrong input")]
 pub(super) struct ReportArgs {
     /// A sweep's journal, or a run's JSON lines (--format json --output FILE)
     #[arg(value_name = "FILE")]
@@ -105,17 +107,17 @@ pub(super) struct ReportArgs {
     pub(super) runs: RunReports,
 }
 
-/// Compare two runs: sites that are new or gone, or failed another number of times
+/// Compare two runs: sites that are new, gone, or failed a different number of times
 #[derive(Args)]
 #[command(
-    after_help = "Sites of the same kernel are compared by signature; sites of different kernels by hook and the functions in \
-their stacks. Exit codes: 0 the same sites; 1 some are new or gone; 2 bad input"
+    after_help = "If both runs are of the same kernel, sites are compared by signature; otherwise by hook and the \
+functions of their stacks. Exit codes: 0 the same sites; 1 some are new or gone; 2 wrong input"
 )]
 pub(super) struct DiffArgs {
-    /// JSON lines of the earlier run
+    /// JSON lines of the first run
     pub(super) a: PathBuf,
 
-    /// JSON lines of the later run
+    /// JSON lines of the second run
     pub(super) b: PathBuf,
 
     /// Print one JSON object instead of text
@@ -123,10 +125,10 @@ pub(super) struct DiffArgs {
     pub(super) json: bool,
 }
 
-/// Run a command of a script, which a sweep retries as a whole
+/// Run a command of a script that a sweep retries as a whole
 ///
-/// For commands in which no single system call can be retried. The command has at most one failure each time it runs, and runs
-/// again until it has none. Outside of a sweep, it just runs.
+/// Use it where a sweep can't retry a single system call. The sweep injects at most one failure each time the command runs, and
+/// reruns it until nothing fails. Without a sweep, the command just runs.
 #[derive(Args)]
 #[command(after_help = "Exit code: the command's own")]
 pub(super) struct StepArgs {

@@ -5,29 +5,30 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::run::{LiveOptions, Place};
+use crate::run::{LiveOptions, SocketPlace};
 
 const LIVE: &str = "While it runs";
 
 #[derive(Args)]
 pub(super) struct LiveArgs {
-    /// Listen to `injector ctl`, at a socket for root only
+    /// Let `injector ctl` control the run, through a socket for root only
     ///
-    /// It is /run/injector/PID.sock, where `injector ctl` looks, or PATH. One JSON object a line: {"do":"pause"}, resume,
-    /// status, stop, {"do":"set","changes":["prob=0.05"]}.
+    /// The socket is /run/injector/PID.sock, where `injector ctl` looks, or PATH. The protocol is one JSON object per line:
+    /// {"do":"pause"}, resume, status, stop, {"do":"set","changes":["prob=0.05"]}.
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, help_heading = LIVE)]
     control: Option<Option<PathBuf>>,
 
     /// Serve the counters as OpenMetrics: 127.0.0.1:9099
     ///
-    /// GET /metrics over HTTP. Port 0 is any free one; it is said which. Everybody who can connect can read them.
+    /// GET /metrics over HTTP. With port 0 the kernel chooses a free port, which the injector prints. Everybody who can
+    /// connect can read the counters.
     #[arg(long, value_name = "ADDR:PORT", value_parser = address, help_heading = LIVE)]
     metrics: Option<SocketAddr>,
 
-    /// No status on a terminal
+    /// Show no status on a terminal
     ///
-    /// Without it, standard error shows rates, what is lost, the sites that fail most and the time that is left, if it
-    /// is a terminal and there is no command that writes there too.
+    /// The status shows rates, lost events, the most frequent sites and the time left. It is shown on standard error if that
+    /// is a terminal and no command writes there too.
     #[arg(long, help_heading = LIVE)]
     no_status: bool,
 }
@@ -44,7 +45,7 @@ fn address(text: &str) -> Result<SocketAddr, NoAddress> {
 impl LiveArgs {
     pub(super) fn options(&self) -> LiveOptions {
         let Self { control, metrics, no_status } = self;
-        let place = |path: &Option<PathBuf>| path.clone().map_or(Place::Default, Place::Path);
+        let place = |path: &Option<PathBuf>| path.clone().map_or(SocketPlace::Default, SocketPlace::Path);
         LiveOptions { control: control.as_ref().map(place), metrics: *metrics, no_status: *no_status }
     }
 }

@@ -23,6 +23,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::control::{Request, Which};
+use crate::exit::ExitCode;
 use crate::hook_list::NamePattern;
 use crate::plan::Plan;
 use crate::plan::sweep::{Guests, Journal, SweepPlan};
@@ -31,134 +32,119 @@ use crate::sweep::replay::ReplayPlan;
 
 pub use reports::{Reports, RunReports};
 
-/// Exit code: everything went as it should.
-pub const EXIT_OK: i32 = 0;
-/// Exit code: an error of ours, or of the kernel.
-pub const EXIT_INTERNAL: i32 = 1;
-/// Exit code: bad input.
-pub const EXIT_USAGE: i32 = 2;
-/// Exit code: this machine lacks something.
-pub const EXIT_MISSING: i32 = 3;
-/// Exit code of a sweep: there are findings.
-pub const EXIT_FINDINGS: i32 = 1;
-/// Exit code of a sweep: interrupted, the journal is whole.
-pub const EXIT_INTERRUPTED: i32 = 4;
-/// Exit code of a sweep: the kernel is damaged; after a boot it can go on (EX_TEMPFAIL of sysexits.h).
-pub const EXIT_REBOOT: i32 = crate::sweep::vm::REBOOT_WANTED;
-
-/// What is to be done.
+/// A command line that makes sense.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Inject.
     Run(Box<Plan>, RunOptions, LiveOptions),
-    /// Have a run that goes on do something.
+    /// Send a request to a run.
     Control {
-        /// Which.
+        /// The run.
         run: Which,
-        /// What.
+        /// The request.
         request: Request,
-        /// How it stands, as JSON.
+        /// Print the state as JSON.
         json: bool,
     },
-    /// Print this plan file.
+    /// Print this text, a plan file.
     Plan(String),
     /// Fail every site that a workload reaches.
     Sweep {
-        /// How.
+        /// The plan of the sweep.
         plan: Box<SweepPlan>,
-        /// In guests.
+        /// The guests to run in; none: this machine.
         guests: Option<Guests>,
-        /// What is wanted in the end.
+        /// The forms of the report.
         reports: Reports,
-        /// Beside that.
+        /// The options of the log.
         options: RunOptions,
     },
-    /// Show sites: of a journal, or of a workload.
+    /// Show the sites of a journal, or those that a workload reaches.
     Sites {
-        /// Where they are written down.
+        /// Whose sites.
         source: SitesOf,
-        /// With stacks.
+        /// Show stacks.
         stacks: bool,
-        /// The kernel with debug information, where one was named.
+        /// The vmlinux that was named.
         vmlinux: Option<PathBuf>,
     },
-    /// Try a finding again.
+    /// Try to reproduce a finding.
     Replay(ReplayPlan, Option<Guests>),
-    /// Find the fewest failures that do it.
+    /// Find the fewest failures that lead to a finding.
     Minimize(ReplayPlan, Option<Guests>),
-    /// Put journals together.
+    /// Merge journals.
     Merge {
-        /// Of several machines.
+        /// The journals.
         journals: Vec<PathBuf>,
-        /// None: standard output.
+        /// The file to write; none: standard output.
         output: Option<PathBuf>,
     },
     /// Show what a sweep found, or what a run did.
     Report {
-        /// Of either.
+        /// The journal or the run's output.
         file: PathBuf,
-        /// What is wanted.
+        /// The forms of the report.
         reports: Reports,
-        /// What only runs have.
+        /// The forms that only runs have.
         runs: RunReports,
     },
-    /// Show what two runs differ in.
+    /// Compare two runs.
     Diff {
-        /// Before.
+        /// The first run.
         a: PathBuf,
-        /// After.
+        /// The second run.
         b: PathBuf,
-        /// As JSON.
+        /// Print JSON.
         json: bool,
     },
     /// Show what a kernel complained about in its logs.
     Log {
-        /// None: standard input.
+        /// The logs; none: standard input.
         files: Vec<PathBuf>,
-        /// As JSON.
+        /// Print JSON.
         json: bool,
     },
-    /// Run a command of a script, which a sweep repeats.
+    /// Run a step of a script that a sweep retries.
     Step(Vec<OsString>),
-    /// Say what is there and what is missing.
+    /// List what the injector needs and what is missing.
     Check {
-        /// As JSON.
+        /// Print JSON.
         json: bool,
     },
-    /// List what can be failed.
+    /// List the injectable functions.
     Hooks {
-        /// Which functions; none: all.
+        /// Which functions to list; none: all.
         pattern: Option<NamePattern>,
-        /// As JSON.
+        /// Print JSON.
         json: bool,
     },
 }
 
-/// Where sites are looked up.
+/// Whose sites are shown.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SitesOf {
     /// A journal.
     Journal(PathBuf),
-    /// A workload, which is run.
+    /// Those of a workload, which is run.
     Workload(Box<SweepPlan>),
 }
 
-/// How to run, beside the plan.
+/// What diagnostics to print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunOptions {
-    /// Forward the diagnostics of the eBPF side.
+    /// The diagnostics of the eBPF programs.
     pub ebpf_log: bool,
-    /// More of our own diagnostics.
+    /// More diagnostics of the injector itself.
     pub verbose: bool,
 }
 
-/// The command line asks for nothing that could be done: print the text and leave.
+/// There is nothing to do but to print a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// Help, version, or one line that says what is wrong.
     pub text: String,
-    /// [`EXIT_OK`] for help and version, which go to standard output; [`EXIT_USAGE`] for errors.
-    pub code: i32,
+    /// [`ExitCode::OK`] for help and version, which go to standard output; [`ExitCode::USAGE`] for errors.
+    pub code: ExitCode,
 }
 
 impl fmt::Display for Exit {
@@ -271,12 +257,14 @@ fn command() -> clap::Command {
 
 /// The one line for bad input.
 fn refuse(what: &str) -> Exit {
-    Exit { text: format!("injector: {what}\n"), code: EXIT_USAGE }
+    Exit { text: format!("injector: {what}\n"), code: ExitCode::USAGE }
 }
 
 fn exit(error: &clap::Error) -> Exit {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit { text: error.render().to_string(), code: EXIT_OK },
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Exit { text: error.render().to_string(), code: ExitCode::OK }
+        }
         _ => refuse(&one_line(error)),
     }
 }

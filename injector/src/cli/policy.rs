@@ -6,82 +6,82 @@ use clap::Args;
 
 use crate::plan::{ErrorNumber, NthPer, Policy, Probability, policy, size};
 
-pub(super) const POLICY: &str = "Policy (which matches fail; asked in this order, all must agree)";
+pub(super) const POLICY: &str = "Policy (which matches fail; checked in this order, all must agree)";
 
 #[derive(Args)]
 pub(super) struct PolicyArgs {
     /// Let the first N matches pass
     ///
-    /// What an option lets pass does not count for those below it.
+    /// A match that one option lets pass does not count for the options below it.
     #[arg(long, value_name = "N", value_parser = policy::parse_skip, allow_negative_numbers = true, help_heading = POLICY)]
     skip: Option<u64>,
 
-    /// Let the first so many bytes of matches pass: 64K, 1M
+    /// Let matches pass until they add up to this many bytes: 64K, 1M
     ///
-    /// Of hooks whose calls have a size: slab and page. K, M and G are units of 1024.
+    /// It applies to hooks whose calls have a size: slab and page. K, M and G are powers of 1024.
     #[arg(long, value_name = "BYTES", value_parser = size::parse_bytes, allow_negative_numbers = true, help_heading = POLICY)]
     space: Option<u64>,
 
     /// Fail every N-th match: N, 2N, 3N…
     ///
-    /// --skip 100 --every 10 fails the matches 110, 120, 130…
+    /// --skip 100 --every 10 fails matches 110, 120, 130…
     #[arg(long, value_name = "N", value_parser = policy::parse_every, allow_negative_numbers = true, help_heading = POLICY)]
     every: Option<NonZeroU64>,
 
     /// Fail the N-th match, counted from 1: 7 or 1,3,5
     ///
-    /// At most 16 numbers. A loop over --nth 1, 2, 3… fails one allocation of a command after the other:
+    /// At most 16 numbers. A loop over --nth fails the allocations of a command one by one:
     /// for n in $(seq 50); do injector --nth $n -- ./test.sh; done
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = policy::parse_nth, allow_negative_numbers = true, help_heading = POLICY)]
     nth: Vec<NonZeroU64>,
 
-    /// Whose matches --nth counts: run (all together) or task (each task's)
+    /// What --nth counts: all matches of the run (run) or those of each task (task)
     ///
     /// --nth 3 --nth-per task fails the third match of each thread, like 3 in the kernel's /proc/PID/task/TID/fail-nth.
     #[arg(long, value_name = "WHOSE", default_value = "run", help_heading = POLICY)]
     nth_per: NthPer,
 
-    /// How likely a match fails: 0.01, 1% or 1/1000
+    /// Probability that a match fails: 0.01, 1% or 1/1000
     ///
-    /// 0 is never, 1 is always; the resolution is 2^-32. The default is 1 where there is a target, or --times, --rate,
-    /// --nth, --every, --per-site or --once-per-site; without any of them, the option is required.
+    /// 0 is never, 1 is always; the resolution is 2^-32. The default is 1 if there is a target, --times, --rate, --nth, --every,
+    /// --per-site or --once-per-site. Without any of them, the option is required.
     #[arg(long = "prob", value_name = "P", allow_negative_numbers = true, help_heading = POLICY)]
     probability: Option<Probability>,
 
-    /// Choose by this number instead of by chance: 1, 0x5eed
+    /// Make --prob repeatable with this number: 1, 0x5eed
     ///
-    /// Whether a match fails then depends on the seed, on the stack that it comes from, and on how often that was there
-    /// before: the same workload fails at the same places again, after a reboot too.
+    /// Whether a match fails then depends on the seed, its site, and how often the site was hit before. The same workload fails
+    /// at the same places again, even after a reboot.
     #[arg(long, value_name = "S", value_parser = policy::parse_seed, allow_negative_numbers = true, help_heading = POLICY)]
     seed: Option<u64>,
 
-    /// Fail each site (hook and stack) N times at most
+    /// Fail each site (hook and stack) at most N times
     ///
-    /// Code that tries again until it has what it wants gets it at last: --per-site 3 -- ./test.sh
+    /// Code that retries until it succeeds then succeeds in the end: --per-site 3 -- ./test.sh
     #[arg(long, value_name = "N", value_parser = policy::parse_per_site, allow_negative_numbers = true, help_heading = POLICY)]
     per_site: Option<NonZeroU64>,
 
-    /// Fail each site once: --per-site 1
+    /// Fail each site once, like --per-site 1
     ///
-    /// The quickest way to many different failures: --once-per-site --stack '[nfs]' -- ./test.sh
+    /// This is the quickest way to many different failures: --once-per-site --stack '[nfs]' -- ./test.sh
     #[arg(long, help_heading = POLICY)]
     once_per_site: bool,
 
-    /// At most so many failures a second: 100/s
+    /// Fail at most this many matches per second: 100/s
     ///
-    /// What a whole machine survives for a while: --rate 10/s --gfp NOFS. Matches beyond it pass.
+    /// Further matches pass. A whole machine survives --rate 10/s --gfp NOFS for a while.
     #[arg(long, value_name = "N/s", value_parser = policy::parse_rate, allow_negative_numbers = true, help_heading = POLICY)]
     rate: Option<NonZeroU64>,
 
-    /// Fail N matches, not more
+    /// Fail at most N matches in all
     ///
-    /// Exact on any number of CPUs. The run ends when they are used up, unless it has a command.
+    /// The count is exact on any number of CPUs. The run ends after N failures, unless it has a command.
     #[arg(long, value_name = "N", value_parser = policy::parse_times, allow_negative_numbers = true, help_heading = POLICY)]
     times: Option<u64>,
 
-    /// What fails with an error fails with this one: EIO or 5 [default: ENOMEM]
+    /// The error that failed calls return: EIO or 5 [default: ENOMEM]
     ///
-    /// Of slab, filemap, bio and functions that return errors. page and page-pool have none to return.
+    /// It applies to slab, filemap, bio and to functions that return errors. page and page-pool return no error number.
     #[arg(long, value_name = "ERROR", allow_hyphen_values = true, help_heading = POLICY)]
     errno: Option<ErrorNumber>,
 }

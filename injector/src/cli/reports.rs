@@ -1,4 +1,4 @@
-//! In which forms the outcome of a sweep or a run is wanted.
+//! The options that choose the forms of a report.
 
 use std::path::PathBuf;
 
@@ -17,18 +17,18 @@ pub struct Reports {
     #[arg(long, help_heading = REPORTS)]
     pub json: bool,
 
-    /// JUnit XML into this file
+    /// Write JUnit XML to this file
     #[arg(long, value_name = "FILE", help_heading = REPORTS)]
     pub junit: Option<PathBuf>,
 
-    /// A page for browsers into this file
+    /// Write an HTML page to this file
     #[arg(long, value_name = "FILE", help_heading = REPORTS)]
     pub html: Option<PathBuf>,
 
-    /// The kernel with debug information, for source lines
+    /// The vmlinux with debug information, for source lines
     ///
-    /// It must have the build id of the kernel under test. Without it they come from a vmlinux beside the image of --vm, or
-    /// where distributions have them, if that is the same kernel's; else there are none.
+    /// It must have the build id of the kernel under test. The default is a vmlinux beside the image of --vm, or in the places
+    /// where distributions install it, if the build id is the same. Otherwise the report has no source lines.
     #[arg(long, value_name = "FILE", help_heading = REPORTS)]
     pub vmlinux: Option<PathBuf>,
 }
@@ -38,7 +38,7 @@ const RUNS: &str = "Reports of runs";
 /// The forms that only the report of a run has.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunReports {
-    /// Text on standard output, which is what there is without any of these
+    /// Text on standard output (the default)
     #[arg(long, conflicts_with_all = ["folded", "csv", "json", "ktap"], help_heading = REPORTS)]
     pub text: bool,
 
@@ -50,11 +50,11 @@ pub struct RunReports {
     #[arg(long, conflicts_with_all = ["json", "ktap"], help_heading = RUNS)]
     pub csv: bool,
 
-    /// A flame graph of the failures' stacks into this file
+    /// Write a flame graph of the failures' stacks to this file
     #[arg(long, value_name = "FILE", help_heading = RUNS)]
     pub flamegraph: Option<PathBuf>,
 
-    /// How many sites the text shows, most frequent first; 0: all [default: 10]
+    /// Show this many sites in the text, most frequent first; 0: all [default: 10]
     #[arg(long, value_name = "N", value_parser = sites, conflicts_with_all = ["folded", "csv", "json", "ktap"], help_heading = RUNS)]
     pub top: Option<usize>,
 }

@@ -8,13 +8,11 @@ use clap::Args;
 
 use super::RunOptions;
 use super::backend::BackendArg;
-use super::filter::{FILTERS, FilterArgs, HOOKS};
+use super::filter::{FILTERS, FilterArgs, FilterError, HOOKS};
 use super::live::LiveArgs;
 use super::policy::{POLICY, PolicyArgs};
 use crate::plan::file::{FileError, NotText};
-use crate::plan::gfp::GfpError;
 use crate::plan::number::{self, NotANumber};
-use crate::plan::order::OrderError;
 use crate::plan::{Format, Limits, Output, Plan, PlanError, PlanFile, RuleDraft, Target, duration, file, task};
 use crate::run::LiveOptions;
 
@@ -42,17 +40,17 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE", help_heading = RUN)]
     plan: Option<PathBuf>,
 
-    /// Do everything but fail: count what would fail, and show where
+    /// Fail nothing; count what would fail, and show where
     ///
-    /// The summary says how many failures a second there would be, and lists their sites. A look before the leap:
+    /// The summary says how many failures per second there would be, and lists their sites. Try this first:
     /// --dry-run --duration 10s
     #[arg(long, help_heading = RUN)]
     dry_run: bool,
 
-    /// Say what came of each failure: what its system call returned
+    /// Report the outcome of each failure: what its system call returned
     ///
-    /// ENOMEM, another error, success (the failure was masked), or a signal for the task. A failure that was not inside of a
-    /// system call is marked so.
+    /// The outcome is ENOMEM, another error, success (the failure was masked), or a signal that killed the task. A failure
+    /// outside of a system call is marked as such.
     #[arg(long, help_heading = RUN)]
     outcome: bool,
 
@@ -61,20 +59,20 @@ pub(super) struct RunArgs {
 
     /// End after this time: 10s, 500ms, 2m
     ///
-    /// Failures stop and the summary is written. A command is ended too: by SIGTERM, and by SIGKILL 5 s later.
+    /// Failures stop and the summary is written. The command gets a SIGTERM, and a SIGKILL 5 s later.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_negative_numbers = true, help_heading = RUN)]
     duration: Option<Duration>,
 
-    /// Stop failing when the injector has not been heard of for this long [default: 5s]
+    /// Stop failures if the injector has shown no sign of life for this long [default: 5s]
     ///
-    /// From 100ms to 1h. An injector that hangs or is stopped must not keep the machine without memory.
+    /// From 100ms to 1h. Failures must not go on when the injector hangs or is stopped.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_negative_numbers = true, help_heading = RUN)]
     ttl: Option<Duration>,
 
     #[command(flatten)]
     live: LiveArgs,
 
-    /// text or json (one object a line)
+    /// text, or json (one object per line)
     #[arg(long, value_name = "FORMAT", default_value = "text", help_heading = OUTPUT)]
     format: Format,
 
@@ -88,15 +86,15 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = count, default_value = "10", allow_negative_numbers = true, help_heading = OUTPUT)]
     top: usize,
 
-    /// No line per failure, the summary only
+    /// Print no line per failure, only the summary
     #[arg(short, long, help_heading = OUTPUT)]
     quiet: bool,
 
-    /// Show diagnostics of the eBPF side
+    /// Show the diagnostics of the eBPF programs
     #[arg(long, help_heading = OUTPUT)]
     ebpf_log: bool,
 
-    /// Say more of what is being done
+    /// Print more diagnostics
     #[arg(short, long, help_heading = OUTPUT)]
     verbose: bool,
 }
@@ -105,27 +103,27 @@ pub(super) struct RunArgs {
 struct TargetArgs {
     /// A process with all its threads; repeatable
     ///
-    /// Not its children, unless --follow says so: --pid "$(pidof -s nginx)" --follow
+    /// Its children are targets only with --follow: --pid "$(pidof -s nginx)" --follow
     #[arg(long = "pid", value_name = "PID", value_parser = task::parse_pid, allow_negative_numbers = true, help_heading = TARGET)]
     pids: Vec<u32>,
 
-    /// Of each --pid the children too, and theirs, from their fork on
+    /// Make children of each --pid targets too, and their children, from fork on
     ///
-    /// Children that are there already are not. A command and a --cgroup need no such option: what is started there is in
-    /// the cgroup as well.
+    /// Children that exist already are no targets. A command and a --cgroup do not need this option: their children are in the
+    /// same cgroup.
     #[arg(long, help_heading = TARGET)]
     follow: bool,
 
-    /// A cgroup (v2) by its directory, descendants included; repeatable
+    /// The directory of a cgroup (v2), descendants included; repeatable
     ///
-    /// A service is one: --cgroup /sys/fs/cgroup/system.slice/nginx.service
+    /// For example a service: --cgroup /sys/fs/cgroup/system.slice/nginx.service
     #[arg(long = "cgroup", value_name = "PATH", help_heading = TARGET)]
     cgroups: Vec<PathBuf>,
 
-    /// A command: runs in a cgroup of its own, its exit status is passed on
+    /// A command: it runs in a cgroup of its own, and the injector exits with its status
     ///
-    /// Failures start with its first instruction (its own execve is not hit) and end with it. It owns standard output;
-    /// the injector writes to standard error, or to --output.
+    /// Failures start with the command's first instruction (its execve does not fail) and stop when it ends. Standard output is
+    /// the command's; the injector writes to standard error, or to --output.
     #[arg(last = true, value_name = "CMD", help_heading = TARGET)]
     command: Vec<OsString>,
 }
@@ -139,10 +137,8 @@ pub(super) fn plan_excludes_rules(command: clap::Command) -> clap::Command {
 /// Why the options make no plan.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ArgsError {
-    #[error("--gfp: {0}")]
-    Gfp(#[from] GfpError),
-    #[error("--order, --order-lt, --order-gt: {0}")]
-    Order(#[from] OrderError),
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]

@@ -6,7 +6,7 @@ use super::*;
 use crate::guests::handover::Handover;
 use crate::plan::sweep::{Leaks, Shard};
 use crate::plan::{Backend, Hook, Probability};
-use crate::run::Place;
+use crate::run::SocketPlace;
 
 fn words(line: &str) -> Vec<&str> {
     std::iter::once("injector").chain(line.split_ascii_whitespace()).collect()
@@ -21,7 +21,7 @@ fn plan(line: &str) -> Plan {
 
 fn refused(line: &str) -> String {
     match parse(words(line)) {
-        Err(Exit { text, code: EXIT_USAGE }) => {
+        Err(Exit { text, code: ExitCode::USAGE }) => {
             assert_eq!(text.lines().count(), 1, "{text}");
             text.trim_end().to_owned()
         }
@@ -69,7 +69,7 @@ fn verbs() {
         Ok(Command::Run(_, RunOptions { verbose: true, ebpf_log: false }, _))
     ));
     for help in ["--help", "-h", "--version", "check --help", "plan --help"] {
-        assert!(matches!(parse(words(help)), Err(Exit { code: EXIT_OK, .. })), "{help}");
+        assert!(matches!(parse(words(help)), Err(Exit { code: ExitCode::OK, .. })), "{help}");
     }
 }
 
@@ -154,7 +154,7 @@ fn a_plan_file_is_carried_out() {
     let (reports, options) = (Reports::default(), RunOptions::default());
     assert_eq!(execute(), Ok(Command::Sweep { plan: Box::new(plan), guests: None, reports, options }));
     std::fs::write(&file, r#"{"schema":99}"#).expect("a file");
-    let Err(Exit { text, code: EXIT_USAGE }) = execute() else { panic!("another schema is refused") };
+    let Err(Exit { text, code: ExitCode::USAGE }) = execute() else { panic!("another schema is refused") };
     assert!(text.contains("has schema 99"), "{text}");
 }
 
@@ -345,7 +345,7 @@ fn options_of_a_rule_belong_into_the_file() {
         assert_eq!(
             (exit.code, exit.text),
             (
-                EXIT_USAGE,
+                ExitCode::USAGE,
                 format!(
                     "injector: --plan takes hooks, filters and policy from its file: {name} belongs into a [[rule]] of it\n"
                 )
@@ -380,8 +380,8 @@ fn while_it_runs() {
         other => panic!("{line}: {other:?}"),
     };
     assert_eq!(live("--times 1"), LiveOptions::default());
-    assert_eq!(live("--times 1 --control --no-status").control, Some(Place::Default));
-    assert_eq!(live("--control=/tmp/x --times 1").control, Some(Place::Path("/tmp/x".into())));
+    assert_eq!(live("--times 1 --control --no-status").control, Some(SocketPlace::Default));
+    assert_eq!(live("--control=/tmp/x --times 1").control, Some(SocketPlace::Path("/tmp/x".into())));
     assert_eq!(live("--metrics [::1]:0 --times 1").metrics, Some("[::1]:0".parse().unwrap()));
     for address in ["9099", "localhost:9099", "127.0.0.1", "127.0.0.1:70000"] {
         let text = refused(&format!("--times 1 --metrics {address}"));

@@ -44,23 +44,25 @@ pub enum ClientError {
     /// Not there, or nobody listens.
     #[error("no run listens at {}: {error}", .path.display())]
     Nobody {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
     /// It broke off.
     #[error("the run at {} does not answer: {why}", .path.display())]
     NoAnswer {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// The run did not do it.
     #[error("{0}")]
     Refused(String),
 }
+
+crate::exit::has_exit_code!(ClientError => USAGE);
 
 /// Has a run do something, and returns how it stands then. After [`Request::Stop`] it waits until the run is over.
 ///

@@ -3,15 +3,15 @@
 
 mod change;
 mod client;
-mod desk;
 mod place;
 mod protocol;
+mod requests;
 mod server;
 mod text;
 
 pub use change::{Change, ChangeError, Knob, NoKnob};
 pub use client::{ClientError, Which, ask};
-pub use desk::{Ask, Clerk, Desk, RuleState, Snapshot, desk};
 pub use place::{PlaceError, Socket};
 pub use protocol::{Answer, Counts, HookStatus, LINE_LIMIT, Malformed, Request, RuleStatus, RunState, Status};
+pub use requests::{Ask, RequestReceiver, RequestSender, RuleState, Snapshot, requests};
 pub use server::Server;

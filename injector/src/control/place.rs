@@ -30,7 +30,7 @@ pub enum PlaceError {
     #[error("{DIRECTORY} is not a directory that only root can write to; name another place with --control=PATH")]
     Unsafe,
     /// In use.
-    #[error("the control socket {} belongs to a run that goes on; choose another with --control=PATH", .0.display())]
+    #[error("the control socket {} belongs to a run that is still going on; choose another with --control=PATH", .0.display())]
     Live(PathBuf),
     /// A file of somebody's.
     #[error("{} is there and is no socket; choose another with --control=PATH", .0.display())]
@@ -38,12 +38,14 @@ pub enum PlaceError {
     /// Anything else.
     #[error("can't make the control socket {}: {error}", .path.display())]
     Bind {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
 }
+
+crate::exit::has_exit_code!(PlaceError => USAGE);
 
 /// A listening control socket. It goes when this is dropped.
 #[derive(Debug)]

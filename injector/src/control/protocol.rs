@@ -83,7 +83,7 @@ pub struct RuleStatus {
     pub rate: Option<u64>,
     /// How many failures there may still be.
     pub times_left: Option<u64>,
-    /// Per hook.
+    /// The counters of each hook.
     pub hooks: Vec<HookStatus>,
 }
 

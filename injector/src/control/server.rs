@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Answer, Clerk, LINE_LIMIT, PlaceError, Request, Socket};
+use super::{Answer, LINE_LIMIT, PlaceError, Request, RequestSender, Socket};
 
 /// How many clients are listened to at a time.
 const CONNECTIONS: usize = 8;
@@ -39,12 +39,12 @@ impl Server {
     ///
     /// # Errors
     /// When tokio can't watch it.
-    pub fn start(socket: Socket, clerk: Clerk) -> Result<Self, PlaceError> {
+    pub fn start(socket: Socket, sender: RequestSender) -> Result<Self, PlaceError> {
         let failed = |error| PlaceError::Bind { path: socket.path().to_owned(), error };
         let listener = socket.listener.try_clone().and_then(UnixListener::from_std).map_err(failed)?;
         let free = Arc::new(Semaphore::new(CONNECTIONS));
         let (closing, closed) = watch::channel(false);
-        let listening = spawn_local(listen(listener, clerk, Arc::clone(&free), closed));
+        let listening = spawn_local(listen(listener, sender, Arc::clone(&free), closed));
         Ok(Self { listening, free, closing, socket })
     }
 
@@ -59,7 +59,7 @@ impl Server {
     }
 }
 
-async fn listen(listener: UnixListener, clerk: Clerk, free: Arc<Semaphore>, closed: watch::Receiver<bool>) {
+async fn listen(listener: UnixListener, sender: RequestSender, free: Arc<Semaphore>, closed: watch::Receiver<bool>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -69,13 +69,13 @@ async fn listen(listener: UnixListener, clerk: Clerk, free: Arc<Semaphore>, clos
                 continue;
             }
         };
-        let (clerk, closed) = (clerk.clone(), closed.clone());
+        let (sender, closed) = (sender.clone(), closed.clone());
         let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
             refuse(&stream, &format!("there are {CONNECTIONS} connections already"));
             continue;
         };
         spawn_local(async move {
-            if let Err(error) = talk(stream, &clerk, closed).await {
+            if let Err(error) = talk(stream, &sender, closed).await {
                 debug!("control: a client is gone: {error}");
             }
             drop(permit);
@@ -90,7 +90,7 @@ fn refuse(stream: &UnixStream, why: &str) {
     }
 }
 
-async fn talk(mut stream: UnixStream, clerk: &Clerk, mut closed: watch::Receiver<bool>) -> io::Result<()> {
+async fn talk(mut stream: UnixStream, sender: &RequestSender, mut closed: watch::Receiver<bool>) -> io::Result<()> {
     if stream.peer_cred()?.uid() != 0 {
         refuse(&stream, "only root may control a run");
         return Ok(());
@@ -116,7 +116,7 @@ async fn talk(mut stream: UnixStream, clerk: &Clerk, mut closed: watch::Receiver
         } else {
             match Request::from_line(&String::from_utf8_lossy(&line)) {
                 Ok(request) => {
-                    clerk.request(request).await.unwrap_or_else(|| Answer::Refused("the run is ending".into()))
+                    sender.request(request).await.unwrap_or_else(|| Answer::Refused("the run is ending".into()))
                 }
                 Err(error) => Answer::Refused(error.to_string()),
             }
@@ -135,7 +135,7 @@ mod tests {
 
     use tokio::{io::AsyncBufReadExt as _, runtime, task::LocalSet};
 
-    use super::super::{Ask, Desk, Status, desk};
+    use super::super::{Ask, RequestReceiver, Status, requests};
     use super::*;
     use crate::control::RunState;
 
@@ -149,9 +149,9 @@ mod tests {
     };
 
     /// A run that agrees to everything.
-    async fn agree(mut desk: Desk) {
+    async fn agree(mut receiver: RequestReceiver) {
         loop {
-            if let Ask::Request(_, reply) = desk.next().await {
+            if let Ask::Request(_, reply) = receiver.next().await {
                 let _ = reply.send(Answer::Done(STATUS));
             }
         }
@@ -167,9 +167,9 @@ mod tests {
         let path = directory.path().join("control.sock");
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let (clerk, desk) = desk();
-            spawn_local(agree(desk));
-            let server = Server::start(Socket::bind(Some(&path)).unwrap(), clerk).unwrap();
+            let (sender, receiver) = requests();
+            spawn_local(agree(receiver));
+            let server = Server::start(Socket::bind(Some(&path)).unwrap(), sender).unwrap();
             test(&path, server).await;
         });
         assert!(!path.exists());

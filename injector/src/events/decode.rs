@@ -2,7 +2,7 @@
 
 use injector_common::record::{
     self, CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK, CONTEXT_UNKNOWN, Failure, NO_SYSCALL,
-    OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED, OUTCOME_OUTSIDE, OUTCOME_SIGNAL, Site,
+    OUTCOME_ENOMEM, OUTCOME_ERROR, OUTCOME_MASKED, OUTCOME_OUTSIDE, OUTCOME_SIGNAL, SiteRecord,
 };
 use syscalls::Sysno;
 
@@ -32,7 +32,7 @@ pub enum Record {
     /// A call was failed.
     Failure(Decoded),
     /// And that was the first time at this site.
-    NewSite(Box<Site>),
+    NewSite(Box<SiteRecord>),
     /// What came of failures.
     Outcome(Outcome),
 }
@@ -57,21 +57,21 @@ pub struct Decoded {
 /// # Errors
 /// When it isn't one.
 pub fn decode(bytes: &[u8], hooks: &Hooks) -> Result<Record, DecodeError> {
-    if bytes.len() == size_of::<Site>() {
+    if bytes.len() == size_of::<SiteRecord>() {
         // SAFETY: as many bytes as the structure has, which holds integers only; any alignment will do.
-        let site = unsafe { bytes.as_ptr().cast::<Site>().read_unaligned() };
+        let site = unsafe { bytes.as_ptr().cast::<SiteRecord>().read_unaligned() };
         hooks.get(site.hook).ok_or(DecodeError::Hook(site.hook))?;
         return Ok(Record::NewSite(Box::new(site)));
     }
-    if bytes.len() == size_of::<record::Outcome>() {
+    if bytes.len() == size_of::<record::OutcomeRecord>() {
         // SAFETY: as above.
-        let outcome = unsafe { bytes.as_ptr().cast::<record::Outcome>().read_unaligned() };
+        let outcome = unsafe { bytes.as_ptr().cast::<record::OutcomeRecord>().read_unaligned() };
         return self::outcome(&outcome);
     }
     failure(bytes, hooks).map(Record::Failure)
 }
 
-fn outcome(record: &record::Outcome) -> Result<Record, DecodeError> {
+fn outcome(record: &record::OutcomeRecord) -> Result<Record, DecodeError> {
     let is = match record.kind {
         OUTCOME_ENOMEM => OutcomeKind::Enomem,
         OUTCOME_ERROR => OutcomeKind::Error,
@@ -137,7 +137,7 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use injector_common::{HOOK_PAGE, HOOK_SLAB};
+    use injector_common::hooks;
     use proptest::prelude::*;
 
     fn bytes(record: &Failure) -> Vec<u8> {
@@ -147,8 +147,14 @@ mod tests {
 
     #[test]
     fn a_record_comes_back() {
-        let mut record =
-            Failure { hook: HOOK_SLAB, gfp: 0xcc0, size: 256, pid: 7, context: CONTEXT_SOFTIRQ, ..Failure::default() };
+        let mut record = Failure {
+            hook: hooks::SLAB,
+            gfp: 0xcc0,
+            size: 256,
+            pid: 7,
+            context: CONTEXT_SOFTIRQ,
+            ..Failure::default()
+        };
         record.comm[..5].copy_from_slice(b"mount");
         record.cache[..11].copy_from_slice(b"kmalloc-256");
         let decoded = failure(&bytes(&record), &Hooks::default()).unwrap();
@@ -159,16 +165,16 @@ mod tests {
 
     #[test]
     fn a_comm_without_end_is_cut() {
-        let record = Failure { hook: HOOK_PAGE, comm: [b'x'; 16], ..Failure::default() };
+        let record = Failure { hook: hooks::PAGE, comm: [b'x'; 16], ..Failure::default() };
         let decoded = failure(&bytes(&record), &Hooks::default()).unwrap();
         assert_eq!((decoded.comm.len(), decoded.cache), (16, None));
     }
 
     #[test]
     fn a_new_site_comes_back() {
-        let site = Site { signature: 5, count: 1, frames_len: 2, ..Site::ZERO };
+        let site = SiteRecord { signature: 5, count: 1, frames_len: 2, ..SiteRecord::ZERO };
         // SAFETY: a structure of integers without padding.
-        let bytes = unsafe { std::slice::from_raw_parts((&raw const site).cast::<u8>(), size_of::<Site>()) };
+        let bytes = unsafe { std::slice::from_raw_parts((&raw const site).cast::<u8>(), size_of::<SiteRecord>()) };
         assert_eq!(decode(bytes, &Hooks::default()), Ok(Record::NewSite(Box::new(site))));
     }
 

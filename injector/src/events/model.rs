@@ -67,17 +67,17 @@ pub struct Event {
     pub time_ns: u64,
     /// Name of the rule that wanted it.
     pub rule: Rc<str>,
-    /// Where.
+    /// The hook.
     pub hook: Hook,
     /// What the caller got: a negated errno, or 1 for `true`.
     pub error: i32,
     /// The flags asked for, by name.
     pub gfp: Rc<str>,
-    /// The same as bits.
+    /// The bits of `gfp`.
     pub gfp_bits: u32,
     /// The flags less what the task's scope takes away.
     pub effective_gfp: Rc<str>,
-    /// The same as bits.
+    /// The bits of `effective_gfp`.
     pub effective_gfp_bits: u32,
     /// Order asked for, or that the object's size needs.
     pub order: u32,
@@ -185,7 +185,7 @@ impl End {
 /// The counters of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookSummary {
-    /// Which.
+    /// The hook.
     pub hook: Hook,
     /// What was counted.
     pub counters: Counters,
@@ -196,7 +196,7 @@ pub struct HookSummary {
 pub struct RuleSummary {
     /// Its name.
     pub name: Rc<str>,
-    /// Per hook.
+    /// The counters of each hook.
     #[serde(serialize_with = "hooks")]
     pub hooks: Vec<HookSummary>,
 }
@@ -278,7 +278,7 @@ pub struct SiteSummary {
     /// Its signature.
     #[serde(serialize_with = "hex")]
     pub site: u64,
-    /// Where.
+    /// The hook.
     pub hook: Hook,
     /// How often.
     pub count: u64,
@@ -295,7 +295,7 @@ pub struct Summary {
     /// From armed to disarmed.
     #[serde(rename = "elapsed_ns", serialize_with = "nanoseconds")]
     pub elapsed: Duration,
-    /// Why.
+    /// Why the run ended.
     pub end: End,
     /// Exit status of the command, or 128 plus the signal that killed it.
     pub command_status: Option<i32>,

@@ -7,7 +7,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use injector_common::record::Site;
+use injector_common::record::SiteRecord;
 use tracing::warn;
 
 use crate::kernel::{KernelError, KernelFiles, kallsyms::Kallsyms};
@@ -17,7 +17,7 @@ use crate::kernel::{KernelError, KernelFiles, kallsyms::Kallsyms};
 pub struct Symbolizer {
     symbols: Symbols,
     /// Sites that were heard of and not asked for yet.
-    sites: HashMap<u64, Box<Site>>,
+    sites: HashMap<u64, Box<SiteRecord>>,
     stacks: HashMap<u64, Rc<[String]>>,
 }
 
@@ -52,13 +52,13 @@ impl Symbolizer {
     }
 
     /// Takes note of a new site.
-    pub fn remember(&mut self, site: Box<Site>) {
+    pub fn remember(&mut self, site: Box<SiteRecord>) {
         self.sites.insert(site.signature, site);
     }
 
     /// The site's stack by names: `symbol+0x1f`, and `symbol+0x1f [module]` in modules. `site` is only asked when nothing was
     /// heard of it.
-    pub fn stack(&mut self, signature: u64, site: impl FnOnce() -> Option<Site>) -> Rc<[String]> {
+    pub fn stack(&mut self, signature: u64, site: impl FnOnce() -> Option<SiteRecord>) -> Rc<[String]> {
         if let Some(stack) = self.stacks.get(&signature) {
             return stack.clone();
         }

@@ -137,6 +137,7 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
+    use crate::exit::{ExitCode, HasExitCode as _};
 
     fn placed(words: &[&str], root: &mut Initramfs) -> Result<Vec<String>, VmError> {
         place(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), root)
@@ -150,7 +151,10 @@ mod tests {
         assert_eq!(placed(&["ldd", "x"], &mut root).unwrap(), ["ldd", "x"]);
         assert!(root.contains("/usr/bin/ldd"));
         let error = placed(&["no-such-program"], &mut root).unwrap_err();
-        assert_eq!((error.exit_code(), error.to_string().contains("no program no-such-program")), (2, true));
+        assert_eq!(
+            (error.exit_code(), error.to_string().contains("no program no-such-program")),
+            (ExitCode::USAGE, true)
+        );
     }
 
     #[test]

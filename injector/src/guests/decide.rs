@@ -1,16 +1,18 @@
 //! What to do when a guest has ended: a function of how it ended, of its progress, and of the guests before it.
 
-use super::exit;
-use crate::journal::record::CrashKind;
+use crate::{exit::ExitCode, journal::record::CrashKind};
 
 /// After this many guests in a row without progress the sweep stops.
 pub const FRUITLESS_MAX: u32 = 3;
+
+/// The status of a program that could not be started, as shells report it.
+const NOT_STARTED: ExitCode = ExitCode(127);
 
 /// How a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The sweep in it ended with this status.
-    Exited(i32),
+    Exited(ExitCode),
     /// The guest went down.
     Down(CrashKind),
     /// It did not boot.
@@ -89,11 +91,11 @@ impl History {
         self.fruitless = if progress.fruitful { 0 } else { self.fruitless + 1 };
         match ending {
             // The status alone is not enough: other errors have it, too.
-            Ending::Exited(exit::OK | exit::FINDINGS) if progress.ended => return Step::Done,
-            Ending::Exited(exit::USAGE) => return Step::Stop(Reason::Usage),
-            Ending::Exited(exit::MISSING) => return Step::Stop(Reason::Prerequisites),
-            Ending::Exited(exit::INTERRUPTED) | Ending::Stopped => return Step::Stop(Reason::Interrupted),
-            Ending::Exited(exit::REBOOT) if !limits.can_boot => return Step::Stop(Reason::Damaged),
+            Ending::Exited(ExitCode::OK | ExitCode::FINDINGS) if progress.ended => return Step::Done,
+            Ending::Exited(ExitCode::USAGE) => return Step::Stop(Reason::Usage),
+            Ending::Exited(ExitCode::MISSING) => return Step::Stop(Reason::Prerequisites),
+            Ending::Exited(ExitCode::INTERRUPTED) | Ending::Stopped => return Step::Stop(Reason::Interrupted),
+            Ending::Exited(ExitCode::REBOOT) if !limits.can_boot => return Step::Stop(Reason::Damaged),
             Ending::Exited(_) | Ending::Down(_) | Ending::NotUp => {}
         }
         if self.fruitless >= FRUITLESS_MAX {
@@ -109,9 +111,9 @@ impl History {
 /// A guest's end in words that fit after "because".
 pub fn account(ending: &Ending) -> String {
     match ending {
-        Ending::Exited(exit::REBOOT) => "its kernel is damaged".to_owned(),
-        Ending::Exited(exit::NOT_STARTED) => "the sweep in it could not be started".to_owned(),
-        Ending::Exited(status) => format!("the sweep in it ended early, with status {status}"),
+        Ending::Exited(ExitCode::REBOOT) => "its kernel is damaged".to_owned(),
+        Ending::Exited(NOT_STARTED) => "the sweep in it could not be started".to_owned(),
+        Ending::Exited(ExitCode(status)) => format!("the sweep in it ended early, with status {status}"),
         Ending::Down(CrashKind::Panic) => "its kernel panicked".to_owned(),
         Ending::Down(CrashKind::Reset) => "it was gone without an exit status or a panic".to_owned(),
         Ending::Down(CrashKind::Stall) => "it showed no sign of life".to_owned(),
@@ -137,25 +139,25 @@ mod tests {
 
     #[test]
     fn statuses_mean_what_a_sweep_means_by_them() {
-        assert_eq!(only(Ending::Exited(0), END), Step::Done);
-        assert_eq!(only(Ending::Exited(1), END), Step::Done);
-        assert_eq!(only(Ending::Exited(2), NOTHING), Step::Stop(Reason::Usage));
-        assert_eq!(only(Ending::Exited(3), NOTHING), Step::Stop(Reason::Prerequisites));
-        assert_eq!(only(Ending::Exited(4), NEWS), Step::Stop(Reason::Interrupted));
-        assert_eq!(only(Ending::Exited(exit::REBOOT), NEWS), Step::Again);
-        assert_eq!(only(Ending::Exited(137), NEWS), Step::Again);
+        assert_eq!(only(Ending::Exited(ExitCode::OK), END), Step::Done);
+        assert_eq!(only(Ending::Exited(ExitCode::FINDINGS), END), Step::Done);
+        assert_eq!(only(Ending::Exited(ExitCode::USAGE), NOTHING), Step::Stop(Reason::Usage));
+        assert_eq!(only(Ending::Exited(ExitCode::MISSING), NOTHING), Step::Stop(Reason::Prerequisites));
+        assert_eq!(only(Ending::Exited(ExitCode::INTERRUPTED), NEWS), Step::Stop(Reason::Interrupted));
+        assert_eq!(only(Ending::Exited(ExitCode::REBOOT), NEWS), Step::Again);
+        assert_eq!(only(Ending::Exited(ExitCode(137)), NEWS), Step::Again);
         // An error of the injector's own has status 1 too.
-        assert_eq!(only(Ending::Exited(1), NEWS), Step::Again);
-        assert_eq!(only(Ending::Exited(0), NOTHING), Step::Again);
+        assert_eq!(only(Ending::Exited(ExitCode::INTERNAL), NEWS), Step::Again);
+        assert_eq!(only(Ending::Exited(ExitCode::OK), NOTHING), Step::Again);
     }
 
     #[test]
     fn an_engine_that_boots_nothing_cannot_replace_a_damaged_kernel() {
         let limits = Limits { can_boot: false, ..LIMITS };
-        let step = History::default().step(&Ending::Exited(exit::REBOOT), NEWS, limits);
+        let step = History::default().step(&Ending::Exited(ExitCode::REBOOT), NEWS, limits);
         assert_eq!(step, Step::Stop(Reason::Damaged));
         // A sweep whose process was killed starts again.
-        assert_eq!(History::default().step(&Ending::Exited(137), NEWS, limits), Step::Again);
+        assert_eq!(History::default().step(&Ending::Exited(ExitCode(137)), NEWS, limits), Step::Again);
     }
 
     #[test]
@@ -186,7 +188,7 @@ mod tests {
         for progress in [NOTHING, NOTHING, NEWS, NOTHING, NOTHING] {
             assert_eq!(history.step(&PANIC, progress, LIMITS), Step::Again);
         }
-        assert_eq!(history.step(&Ending::Exited(exit::REBOOT), NOTHING, LIMITS), Step::Stop(Reason::NoProgress));
+        assert_eq!(history.step(&Ending::Exited(ExitCode::REBOOT), NOTHING, LIMITS), Step::Stop(Reason::NoProgress));
         assert_eq!((history.boots, history.crashes), (6, 5));
     }
 

@@ -18,7 +18,7 @@ use super::{
     interrupt::Interrupt,
     output::Output,
 };
-use crate::journal::record::CrashKind;
+use crate::{exit::ExitCode, journal::record::CrashKind};
 
 /// A job and its guests so far.
 pub struct Job<'a> {
@@ -183,7 +183,7 @@ impl<'a> Job<'a> {
 
 fn ending_of(end: &GuestEnd) -> Ending {
     match end {
-        GuestEnd::Exited(status) => Ending::Exited(*status),
+        GuestEnd::Exited(status) => Ending::Exited(ExitCode(*status)),
         GuestEnd::Panic(_) => Ending::Down(CrashKind::Panic),
         GuestEnd::Reset(_) => Ending::Down(CrashKind::Reset),
         GuestEnd::Stall(_) | GuestEnd::Timeout(_) => Ending::Down(CrashKind::Stall),

@@ -9,10 +9,11 @@ use std::{
 use injector_guest::{Command, GuestEnd, Streams};
 
 use super::{
-    JOURNAL_FILE, PLAN_FILE, Show, VmError, VmPlan, contents::Contents, exit, handover::Handover, interrupt::Interrupt,
+    JOURNAL_FILE, PLAN_FILE, Show, VmError, VmPlan, contents::Contents, handover::Handover, interrupt::Interrupt,
     output::Output,
 };
 use crate::{
+    exit::ExitCode,
     journal::{Finding, Record, WriteError, parse_line},
     oracle::splat,
     sweep::{
@@ -113,10 +114,12 @@ impl<'a> Replays<'a> {
         let mut tally = kept.tally();
         let last = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match run.end {
-            GuestEnd::Exited(exit::USAGE) => return Err(VmError::Usage(last)),
-            GuestEnd::Exited(exit::MISSING) => return Err(VmError::Prerequisites(last)),
-            GuestEnd::Exited(exit::REBOOT) => tally.stopped = Some(Stopped::Damaged),
-            GuestEnd::Exited(_) => {}
+            GuestEnd::Exited(status) => match ExitCode(status) {
+                ExitCode::USAGE => return Err(VmError::Usage(last)),
+                ExitCode::MISSING => return Err(VmError::Prerequisites(last)),
+                ExitCode::REBOOT => tally.stopped = Some(Stopped::Damaged),
+                _ => {}
+            },
             GuestEnd::Stopped => tally.stopped = Some(Stopped::Interrupted),
             // The guest could not record the try in which it went down.
             GuestEnd::Panic(_) | GuestEnd::Reset(_) | GuestEnd::Stall(_) | GuestEnd::Timeout(_) => {

@@ -84,7 +84,7 @@ fn parts_of_another_number_of_jobs_are_refused() {
     assert!(other_jobs(&journal, 2).is_ok());
     for jobs in [1, 4] {
         let error = other_jobs(&journal, jobs).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.exit_code(), ExitCode::USAGE);
         assert!(error.to_string().contains("j.jsonl.1-of-2"), "{error}");
     }
 }
@@ -97,7 +97,7 @@ fn an_image_that_is_not_there_is_named_before_anything_is_made() {
     plan.journal = directory.path().join("j");
     let show: Show = Arc::new(|_| {});
     let error = run(&plan, &show).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.exit_code(), ExitCode::USAGE);
     assert!(error.to_string().contains("bzImage: No such file"), "{error}");
     plan.guests.image = Some(directory.path().to_owned());
     assert!(run(&plan, &show).unwrap_err().to_string().contains("it is no file"));
@@ -167,7 +167,7 @@ fn this_machine_is_an_engine_of_the_controller_too() {
 fn a_damaged_kernel_of_this_machine_cannot_be_replaced() {
     let end = run_here("exit 75").0.unwrap();
     assert!(matches!(end.error(), Some(VmError::Damaged)));
-    assert_eq!(end.error().unwrap().exit_code(), REBOOT_WANTED);
+    assert_eq!(end.error().unwrap().exit_code(), ExitCode::REBOOT);
     // One that does not get anywhere is not started for ever.
     let (end, shown, _) = run_here("kill -9 $$");
     assert!(matches!(end.unwrap().error(), Some(VmError::NoProgress { boots: 3, .. })), "{shown:#?}");

@@ -20,6 +20,8 @@ pub struct Incompatible {
     pub differences: Vec<Difference>,
 }
 
+crate::exit::has_exit_code!(Incompatible => USAGE);
+
 impl fmt::Display for Incompatible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { a, b, differences } = self;

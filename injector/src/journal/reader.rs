@@ -60,6 +60,8 @@ pub enum ReadError {
     },
 }
 
+crate::exit::has_exit_code!(ReadError => USAGE);
+
 /// Reads a file.
 ///
 /// # Errors

@@ -66,6 +66,8 @@ pub enum WriteError {
     Broken,
 }
 
+crate::exit::has_exit_code!(WriteError => USAGE);
+
 /// A record as its line, newline included.
 ///
 /// # Errors

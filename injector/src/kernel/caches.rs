@@ -190,7 +190,7 @@ impl CacheChoice {
             let called = first.as_ref().filter(|first| *first != asked);
             let called = called.map(|first| format!(", and all are called {first} in events")).unwrap_or_default();
             format!(
-                "cache {asked} is merged with {shown}{more}: their allocations are failed too{called}; boot with slab_nomerge to tell them apart"
+                "cache {asked} is merged with {shown}{more}: their allocations fail too{called}; boot with slab_nomerge to tell them apart"
             )
         });
         let unchecked = unchecked.then(|| {
@@ -255,14 +255,14 @@ mod tests {
         assert_eq!(
             choice.notes(),
             [
-                "cache nfs_page is merged with fsnotify_mark: their allocations are failed too, and all are called fsnotify_mark in events; boot with slab_nomerge to tell them apart"
+                "cache nfs_page is merged with fsnotify_mark: their allocations fail too, and all are called fsnotify_mark in events; boot with slab_nomerge to tell them apart"
             ]
         );
         let choice = choose(&root, &["fsnotify_mark"]).expect("there");
         assert_eq!(
             choice.notes(),
             [
-                "cache fsnotify_mark is merged with nfs_page: their allocations are failed too; boot with slab_nomerge to tell them apart"
+                "cache fsnotify_mark is merged with nfs_page: their allocations fail too; boot with slab_nomerge to tell them apart"
             ]
         );
     }

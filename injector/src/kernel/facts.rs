@@ -7,11 +7,12 @@ use super::kallsyms::Addresses;
 use super::modules::Modules;
 use super::options::Options;
 use super::{KernelError, KernelFiles, Release};
+use crate::arch::{PREEMPT_COUNT, PREEMPT_COUNT_STRUCT};
 use crate::plan::Hook;
 
 const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
-/// All addresses that a run may need.
-const SYMBOLS: [&str; 14] = [
+/// The addresses that a run may need, beside those of the hooks' functions.
+const SYMBOLS: [&str; 9] = [
     "_stext",
     "_etext",
     "__irqentry_text_start",
@@ -19,13 +20,8 @@ const SYMBOLS: [&str; 14] = [
     "__softirqentry_text_start",
     "__softirqentry_text_end",
     PER_CPU_OFFSETS,
-    "pcpu_hot",
-    "__preempt_count",
-    "should_failslab",
-    "should_fail_alloc_page",
-    "__filemap_add_folio",
-    "should_fail_bio",
-    "page_pool_alloc_pages",
+    PREEMPT_COUNT_STRUCT,
+    PREEMPT_COUNT,
 ];
 
 /// Everything that could be found out about the kernel; what could not, says why.
@@ -83,7 +79,7 @@ pub struct Offsets {
 /// and the per-CPU offsets lie has changed, so those are waited for.
 fn enough(found: &Addresses) -> bool {
     let has = |name| found.get(name).is_some();
-    has("_etext") && has(PER_CPU_OFFSETS) && (has("pcpu_hot") || has("__preempt_count"))
+    has("_etext") && has(PER_CPU_OFFSETS) && (has(PREEMPT_COUNT_STRUCT) || has(PREEMPT_COUNT))
 }
 
 /// How addresses are had: names, functions whose copies are wanted too, and when it is enough.
@@ -98,7 +94,7 @@ impl Types {
             task_pid: btf.member_offset("task_struct", "pid"),
             task_tgid: btf.member_offset("task_struct", "tgid"),
             task_exit_code: btf.member_offset("task_struct", "exit_code"),
-            pcpu_hot_preempt_count: btf.member_offset("pcpu_hot", "preempt_count"),
+            pcpu_hot_preempt_count: btf.member_offset(PREEMPT_COUNT_STRUCT, "preempt_count"),
         };
         let prototypes =
             Hook::NAMED.into_iter().filter_map(|hook| Some((hook, btf.prototype(hook.function())?))).collect();
@@ -131,17 +127,18 @@ impl Survey {
         let btf = Btf::read(
             files,
             Wanted {
-                structs: &["task_struct", "kmem_cache", "pcpu_hot"],
+                structs: &["task_struct", "kmem_cache", PREEMPT_COUNT_STRUCT],
                 functions: &functions,
                 enumerators: &[gfp::FIRST_ENUMERATOR],
             },
         );
         let options = Options::read(files);
+        let symbols: Vec<&str> = SYMBOLS.into_iter().chain(functions).collect();
         Self {
             release: files.release(),
             gfp: GfpBits::read(files, btf.as_ref().ok()),
             types: btf.map(|btf| Types::of(&btf)),
-            addresses: addresses(files, &SYMBOLS, &functions, enough),
+            addresses: addresses(files, &symbols, &functions, enough),
             injectable: Injectable::read(files),
             modules: Modules::read(files),
             ways: Ways::read(files, options.as_ref().ok()),
@@ -161,7 +158,7 @@ impl Survey {
         }
         let symbol = |name: &'static str| addresses.get(name).ok_or(KernelError::Missing(name));
         let range = |start, end| -> Result<_, KernelError> { Ok((symbol(start)?, symbol(end)?)) };
-        let in_hot = || Some(addresses.get("pcpu_hot")? + u64::from(offsets.pcpu_hot_preempt_count?));
+        let in_hot = || Some(addresses.get(PREEMPT_COUNT_STRUCT)? + u64::from(offsets.pcpu_hot_preempt_count?));
         Ok(Facts {
             release: release?,
             gfp: gfp?,
@@ -171,7 +168,7 @@ impl Survey {
                 range("__softirqentry_text_start", "__softirqentry_text_end")?,
             ],
             per_cpu_offsets: addresses.get(PER_CPU_OFFSETS),
-            preempt_count: in_hot().or_else(|| addresses.get("__preempt_count")),
+            preempt_count: in_hot().or_else(|| addresses.get(PREEMPT_COUNT)),
             offsets,
             ids,
             ways,

@@ -3,6 +3,7 @@
 
 use super::btf::Btf;
 use super::{KernelError, KernelFiles};
+use crate::plan::gfp::KernelFlags;
 
 /// GFP flags and their combinations, by name and value.
 #[derive(Clone, Debug)]
@@ -304,6 +305,20 @@ impl<'a> Expression<'a> {
         let suffix = rest.iter().position(|b| !matches!(b, b'u' | b'U' | b'l' | b'L')).unwrap_or(rest.len());
         self.rest = &rest[suffix..];
         Some(value)
+    }
+}
+
+impl KernelFlags for GfpBits {
+    fn bit(&self, name: &str) -> Option<u32> {
+        self.bit(name)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.flags().map(|(name, _)| name).collect()
+    }
+
+    fn source(&self) -> &'static str {
+        self.source.name()
     }
 }
 

@@ -6,6 +6,7 @@ mod resolve;
 use std::fmt;
 
 use super::{KernelError, KernelFiles};
+use crate::arch::{NOT_64_BIT, RENAMED_SYSCALLS, SYSCALL_FUNCTIONS};
 use crate::plan::hook::FunctionError;
 use crate::plan::{ErrorNumber, Hook};
 
@@ -21,7 +22,7 @@ pub enum ErrorType {
     Errno,
     /// Either.
     ErrnoNull,
-    /// 1.
+    /// The value 1.
     True,
     /// A word that this program does not know.
     Other(String),
@@ -45,48 +46,6 @@ pub struct Injectable(Vec<Listed>);
 /// The file, from the root.
 pub const LIST: &str = "sys/kernel/debug/error_injection/list";
 
-/// How the functions of system calls are called, for programs of 64 bits. Calls without arguments have two names for one
-/// function, and the kernel lists the second. (`__ia32_sys_*` and `__ia32_compat_sys_*` are the calls of programs of 32
-/// bits.)
-const SYSCALL: [&str; 2] = ["__x64_sys_", "__do_sys_"];
-/// The system calls whose function is called otherwise (arch/x86/entry/syscalls/syscall_64.tbl, 6.12).
-const RENAMED: [(&str, &str); 6] = [
-    ("stat", "newstat"),
-    ("fstat", "newfstat"),
-    ("lstat", "newlstat"),
-    ("sendfile", "sendfile64"),
-    ("uname", "newuname"),
-    ("umount2", "umount"),
-];
-/// Functions of system calls that programs of 64 bits have not.
-const NOT_64_BIT: [&str; 25] = [
-    "fadvise64_64",
-    "fstatfs64",
-    "gethostname",
-    "mmap_pgoff",
-    "ni_syscall",
-    "nice",
-    "old_getrlimit",
-    "old_readdir",
-    "oldumount",
-    "olduname",
-    "recv",
-    "send",
-    "sgetmask",
-    "signal",
-    "sigpending",
-    "sigprocmask",
-    "sigsuspend",
-    "socketcall",
-    "ssetmask",
-    "statfs64",
-    "stime",
-    "sync_file_range2",
-    "truncate64",
-    "ftruncate64",
-    "waitpid",
-];
-
 impl Listed {
     /// The hook that has it, if one has.
     #[must_use]
@@ -98,11 +57,11 @@ impl Listed {
     #[must_use]
     pub fn syscall(&self) -> Option<&str> {
         let bare = bare_syscall(&self.name)?;
-        if let Some((name, _)) = RENAMED.iter().find(|(_, function)| *function == bare) {
+        if let Some((name, _)) = RENAMED_SYSCALLS.iter().find(|(_, function)| *function == bare) {
             return Some(name);
         }
         // The old forms of those above: there, but no number leads to them.
-        let dead = RENAMED.iter().any(|(name, _)| *name == bare) || NOT_64_BIT.contains(&bare);
+        let dead = RENAMED_SYSCALLS.iter().any(|(name, _)| *name == bare) || NOT_64_BIT.contains(&bare);
         (!dead).then_some(bare)
     }
 
@@ -114,7 +73,7 @@ impl Listed {
 }
 
 fn bare_syscall(function: &str) -> Option<&str> {
-    SYSCALL.iter().find_map(|prefix| function.strip_prefix(prefix))
+    SYSCALL_FUNCTIONS.iter().find_map(|prefix| function.strip_prefix(prefix))
 }
 
 impl Injectable {
@@ -154,8 +113,8 @@ impl Injectable {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Listed> {
         let bare = bare_syscall(name).or_else(|| name.strip_prefix("sys_")).unwrap_or(name);
-        let renamed = RENAMED.iter().find(|(call, _)| *call == bare).map(|(_, function)| *function);
-        let syscall = |call: &str| SYSCALL.iter().find_map(|prefix| self.get(&format!("{prefix}{call}")));
+        let renamed = RENAMED_SYSCALLS.iter().find(|(call, _)| *call == bare).map(|(_, function)| *function);
+        let syscall = |call: &str| SYSCALL_FUNCTIONS.iter().find_map(|prefix| self.get(&format!("{prefix}{call}")));
         self.get(name).or_else(|| syscall(renamed?)).or_else(|| syscall(bare))
     }
 
@@ -239,14 +198,10 @@ impl fmt::Display for ErrorType {
 }
 
 impl Hook {
-    /// How the kernel must say that the function may fail, for what the eBPF side returns to be safe.
+    /// The type that the kernel's list must have for the function, or what the eBPF side returns is not safe.
     #[must_use]
     pub fn error_type(self) -> ErrorType {
-        match self {
-            Self::Slab | Self::Filemap | Self::Bio | Self::Function(_) => ErrorType::Errno,
-            Self::Page => ErrorType::True,
-            Self::PagePool => ErrorType::Null,
-        }
+        self.row().map_or(ErrorType::Errno, |row| row.error_type.into())
     }
 }
 

@@ -56,3 +56,5 @@ pub enum KernelError {
     #[error("this kernel has no {0}")]
     Missing(&'static str),
 }
+
+crate::exit::has_exit_code!(KernelError => INTERNAL);

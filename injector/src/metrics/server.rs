@@ -18,7 +18,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{Build, CONTENT_TYPE, text};
-use crate::control::Clerk;
+use crate::control::RequestSender;
 
 /// How many are served at a time; others wait to be accepted.
 const CONNECTIONS: usize = 8;
@@ -38,6 +38,8 @@ pub struct AddressError {
     address: SocketAddr,
     error: io::Error,
 }
+
+crate::exit::has_exit_code!(AddressError => USAGE);
 
 /// An address that is listened at, before anybody is served.
 #[derive(Debug)]
@@ -75,10 +77,10 @@ impl Server {
     ///
     /// # Errors
     /// When tokio can't watch the listener.
-    pub fn start(listener: Listener, build: Build, clerk: Clerk) -> Result<Self, AddressError> {
+    pub fn start(listener: Listener, build: Build, sender: RequestSender) -> Result<Self, AddressError> {
         let Listener { listener, address } = listener;
         let listener = TcpListener::from_std(listener).map_err(|error| AddressError { address, error })?;
-        Ok(Self(spawn_local(listen(listener, Rc::new(build), clerk))))
+        Ok(Self(spawn_local(listen(listener, Rc::new(build), sender))))
     }
 }
 
@@ -88,7 +90,7 @@ impl Drop for Server {
     }
 }
 
-async fn listen(listener: TcpListener, build: Rc<Build>, clerk: Clerk) {
+async fn listen(listener: TcpListener, build: Rc<Build>, sender: RequestSender) {
     let free = Arc::new(Semaphore::new(CONNECTIONS));
     // The semaphore is never closed.
     while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
@@ -100,9 +102,9 @@ async fn listen(listener: TcpListener, build: Rc<Build>, clerk: Clerk) {
                 continue;
             }
         };
-        let (build, clerk) = (Rc::clone(&build), clerk.clone());
+        let (build, sender) = (Rc::clone(&build), sender.clone());
         spawn_local(async move {
-            match timeout(LIMIT, serve(stream, &build, &clerk)).await {
+            match timeout(LIMIT, serve(stream, &build, &sender)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => debug!("metrics: a reader is gone: {error}"),
                 Err(_) => debug!("metrics: a reader was too slow"),
@@ -123,7 +125,7 @@ enum Wanted {
     Nothing(&'static str),
 }
 
-async fn serve(mut stream: TcpStream, build: &Build, clerk: &Clerk) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, build: &Build, sender: &RequestSender) -> io::Result<()> {
     let mut head = Vec::new();
     let wanted = loop {
         if head.len() >= HEAD_LIMIT {
@@ -140,7 +142,7 @@ async fn serve(mut stream: TcpStream, build: &Build, clerk: &Clerk) -> io::Resul
     };
     let (status, content_type, body) = match wanted {
         Wanted::Nothing(status) => (status, "text/plain; charset=utf-8", format!("{status}; try GET /metrics\n")),
-        Wanted::Metrics | Wanted::Head => match clerk.counts().await {
+        Wanted::Metrics | Wanted::Head => match sender.counts().await {
             Some(counts) => ("200 OK", CONTENT_TYPE, text(build, &counts).map_err(io::Error::other)?),
             None => return Ok(()),
         },

@@ -36,6 +36,8 @@ pub enum KmemleakError {
     Off,
 }
 
+crate::exit::has_exit_code!(KmemleakError => INTERNAL);
+
 /// The kernel's detector.
 #[derive(Clone, Debug)]
 pub struct Kmemleak {

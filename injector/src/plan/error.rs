@@ -150,13 +150,7 @@ pub enum PlanError {
     EmptyCommand,
 }
 
-impl PlanError {
-    /// A filter on a fact that only those hooks' calls have which `has` it.
-    pub(super) fn no_such_fact(option: &'static str, fact: &'static str, has: fn(Hook) -> bool) -> Self {
-        let hooks: Vec<&str> = Hook::NAMED.into_iter().filter(|hook| has(*hook)).map(Hook::name).collect();
-        Self::NoSuchFact { option, fact, hooks: hooks.join(", ") }
-    }
-}
+crate::exit::has_exit_code!(PlanError => USAGE);
 
 /// How many of them are paths of several patterns.
 pub(super) fn long_paths(paths: &[StackPath]) -> usize {

@@ -10,20 +10,22 @@ use std::time::Duration;
 use std::{fmt, fs, io};
 
 use super::{
-    Backend, Filter, GfpFilter, Hook, Limits, Output, Plan, PlanError, Policy, Probability, Rule, RuleDraft,
-    StackFilter, Target, TaskFilter, duration, policy, size, stack, task,
+    Backend, Filter, Hook, Limits, Output, Plan, PlanError, Policy, Probability, Rule, RuleDraft, Target, duration,
+    policy, size, task,
 };
-use keys::{Keys, Source};
+pub(super) use keys::Keys;
+use keys::Source;
 pub use print::{NotText, to_toml};
+pub(super) use print::{Printer, differs};
 
 /// A plan as a file has it. A command and the output are not in it: they belong to the command line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanFile {
     name: String,
     rules: Vec<(Position, RuleDraft)>,
-    /// Whose calls.
+    /// Whose calls can fail.
     pub target: Target,
-    /// Until when.
+    /// How long the run lasts.
     pub duration: Option<Duration>,
     /// How long failures go on without the daemon.
     pub ttl: Option<Duration>,
@@ -56,7 +58,7 @@ pub enum FileError {
     Read {
         /// The file.
         name: String,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
     /// Something in it is wrong.
@@ -64,9 +66,9 @@ pub enum FileError {
     At {
         /// The file.
         name: String,
-        /// Where.
+        /// The place in the file.
         position: Position,
-        /// What.
+        /// The message.
         message: String,
     },
     /// Something in it contradicts something else.
@@ -74,7 +76,7 @@ pub enum FileError {
     Plan {
         /// The file.
         name: String,
-        /// What.
+        /// The error.
         error: PlanError,
     },
 }
@@ -159,33 +161,12 @@ fn draft(mut keys: Keys<'_>) -> Result<RuleDraft, FileError> {
     let name = keys.one("name", |name| Ok::<_, Infallible>(name.to_owned()))?;
     let hooks = keys.list("hook", str::parse::<Hook>)?;
     let functions = keys.any("function", str::parse)?;
-    let gfp = keys.any("gfp", str::parse)?;
-    let gfp = GfpFilter::any_of(gfp).map_err(|error| keys.error(error))?;
+    let filter = Filter::read(&mut keys)?;
     let draft = RuleDraft {
         name,
         hooks,
         functions,
-        filter: Filter {
-            gfp,
-            gfp_scope: keys.one("gfp-scope", str::parse)?.unwrap_or_default(),
-            order: keys.one("order", str::parse)?.unwrap_or_default(),
-            size: keys.one("size", str::parse)?.unwrap_or_default(),
-            caches: keys.any("cache", str::parse)?,
-            stack: StackFilter {
-                any_of: keys.any("stack", str::parse)?,
-                none_of: keys.any("not-stack", str::parse)?,
-                caller: keys.any("caller", str::parse)?,
-                depth: keys.one("stack-depth", stack::parse_depth)?,
-            },
-            syscalls: keys.list("syscall", str::parse)?,
-            task: TaskFilter {
-                comms: keys.any("comm", str::parse)?,
-                uids: keys.list("uid", task::parse_uid)?,
-                not_pids: keys.list("not-pid", task::parse_pid)?,
-            },
-            kthreads: keys.one("kthreads", str::parse)?.unwrap_or_default(),
-            contexts: keys.joined("context", str::parse)?,
-        },
+        filter,
         policy: Policy {
             skip: keys.one("skip", policy::parse_skip)?.unwrap_or_default(),
             space: keys.one("space", size::parse_bytes)?.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! GFP filters: symbolic here, resolved with the bits of the running kernel ([`GfpFilter::resolve`]).
+//! GFP filters: names here; [`GfpFilter::resolve`] makes bits of them when the kernel is known.
 //!
 //! | name | matches flags with |
 //! |---|---|
@@ -21,7 +21,6 @@ use injector_common::config::{GfpAlternative, GfpTest, MAX_GFP_ALTERNATIVES, MAX
 use serde::{Serialize, Serializer};
 
 use super::suggest;
-use crate::kernel::gfp::GfpBits;
 
 /// The single flags of every kernel since 4.17; which of them the running kernel has is known when the filter is resolved.
 const FLAGS: [&str; 31] = [
@@ -78,6 +77,16 @@ const COMPOSITES: [Composite; 7] = [
 
 /// `__GFP_RECLAIM` is the one flag of the kernel that is two bits.
 const RECLAIM: Composite = Composite { name: "RECLAIM", set: &["DIRECT_RECLAIM", "KSWAPD_RECLAIM"], clear: &[] };
+
+/// The GFP flags of a kernel.
+pub trait KernelFlags {
+    /// The bit of a flag, by its name without prefix.
+    fn bit(&self, name: &str) -> Option<u32>;
+    /// The names of all flags, without prefix.
+    fn names(&self) -> Vec<&str>;
+    /// Where they were read, for messages.
+    fn source(&self) -> &'static str;
+}
 
 /// Which GFP flags the filters look at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -299,7 +308,7 @@ impl GfpValue {
         })
     }
 
-    fn resolve(&self, bits: &GfpBits) -> Result<GfpAlternative, GfpError> {
+    fn resolve(&self, bits: &impl KernelFlags) -> Result<GfpAlternative, GfpError> {
         let Demands { set, clear } = self.demands();
         let mut alternative = GfpAlternative { test: test(&set, &clear, bits)?, ..GfpAlternative::default() };
         for (slot, composite) in alternative.negated.iter_mut().zip(self.negated_composites()) {
@@ -311,13 +320,13 @@ impl GfpValue {
 }
 
 /// The test for `set` and `clear`. A flag that this kernel lacks is always clear there, but can't be asked to be set.
-fn test(set: &[&str], clear: &[&str], bits: &GfpBits) -> Result<GfpTest, GfpError> {
+fn test(set: &[&str], clear: &[&str], bits: &impl KernelFlags) -> Result<GfpTest, GfpError> {
     let mut value = 0;
     for flag in set {
         value |= bits.bit(flag).ok_or_else(|| GfpError::NotInKernel {
             flag: format!("__GFP_{flag}"),
-            source_name: bits.source().name(),
-            have: bits.flags().map(|(name, _)| name).collect::<Vec<_>>().join(", "),
+            source_name: bits.source(),
+            have: bits.names().join(", "),
         })?;
     }
     let cleared = clear.iter().filter_map(|flag| bits.bit(flag)).fold(0, |all, bit| all | bit);
@@ -393,7 +402,7 @@ impl GfpFilter {
     ///
     /// # Errors
     /// The kernel has no such flag.
-    pub fn resolve(&self, bits: &GfpBits) -> Result<Vec<GfpAlternative>, GfpError> {
+    pub fn resolve(&self, bits: &impl KernelFlags) -> Result<Vec<GfpAlternative>, GfpError> {
         self.any_of.iter().map(|value| value.resolve(bits)).collect()
     }
 }

@@ -5,27 +5,41 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
+use injector_common::{
+    hooks::{self, Needs, Row},
+    named_hooks,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::errno::UnknownError;
 use super::{ErrorNumber, suggest};
 
-/// An error-injectable kernel function that the injector attaches to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Hook {
-    /// `should_failslab()`: every allocation of the slab allocator (kmalloc, kmem_cache_alloc).
-    Slab,
-    /// `should_fail_alloc_page()`: every allocation of the page allocator.
-    Page,
-    /// `__filemap_add_folio()`: every folio that comes into a page cache.
-    Filemap,
-    /// `should_fail_bio()`: every bio that is submitted to a block device.
-    Bio,
-    /// `page_pool_alloc_pages()`: every allocation of a network driver's page pool.
-    PagePool,
-    /// Any other that the kernel lists, by the name of its symbol.
-    Function(FunctionName),
+macro_rules! hook {
+    ($($(#[$doc:meta])* $variant:ident $program:ident { $($row:tt)* })*) => {
+        /// An error-injectable kernel function that the injector attaches to.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Hook {
+            $($(#[$doc])* $variant,)*
+            /// Any other function that the kernel lists, by its symbol.
+            Function(FunctionName),
+        }
+
+        impl Hook {
+            /// Those with a name of their own, by number.
+            pub const NAMED: [Self; hooks::NAMED.len()] = [$(Self::$variant),*];
+
+            /// The number on the eBPF side; none of functions, which are numbered in each run.
+            #[must_use]
+            pub fn number(self) -> Option<u32> {
+                match self {
+                    $(Self::$variant => Some(hooks::Number::$variant as u32),)*
+                    Self::Function(_) => None,
+                }
+            }
+        }
+    };
 }
+named_hooks!(hook);
 
 /// The symbol of a kernel function. It lives as long as the process: a run names few, and each once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,7 +81,7 @@ pub enum FunctionError {
     Errno(ErrorNumber),
     /// NULL.
     Null,
-    /// 1.
+    /// The value 1.
     True,
 }
 
@@ -161,7 +175,7 @@ pub struct UnknownHook {
 fn hint(name: &str) -> String {
     match suggest::close(name, Hook::NAMED.map(Hook::name), 1) {
         close if close.is_empty() && !name.is_empty() => {
-            "; any other function that may be failed: --function".to_owned()
+            "; for any other injectable function, use --function".to_owned()
         }
         close => suggest::did_you_mean(&close),
     }
@@ -170,48 +184,48 @@ fn hint(name: &str) -> String {
 impl Hook {
     /// Those of the allocators: what a run attaches to where nothing else is said.
     pub const MEMORY: [Self; 2] = [Self::Slab, Self::Page];
-    /// Those with a name of their own.
-    pub const NAMED: [Self; 5] = [Self::Slab, Self::Page, Self::Filemap, Self::Bio, Self::PagePool];
 
     /// The names of [`Hook::NAMED`], as messages list them.
     pub(crate) fn names() -> String {
         Self::NAMED.map(Self::name).join(", ")
     }
 
+    /// Its row in the table of hooks; none of functions.
+    #[must_use]
+    pub fn row(self) -> Option<&'static Row> {
+        hooks::NAMED.get(self.number()? as usize)
+    }
+
     /// Whether its calls have GFP flags.
     #[must_use]
     pub fn has_gfp(self) -> bool {
-        matches!(self, Self::Slab | Self::Page | Self::Filemap | Self::PagePool)
+        self.row().is_some_and(|row| row.arguments.gfp.is_some())
     }
 
     /// Whether its calls have an order and a size.
     #[must_use]
     pub fn has_size(self) -> bool {
-        matches!(self, Self::Slab | Self::Page)
+        self.row().is_some_and(|row| row.arguments.order.is_some() || row.arguments.cache.is_some())
     }
 
     /// Whether its calls have a slab cache.
     #[must_use]
     pub fn has_cache(self) -> bool {
-        self == Self::Slab
+        self.row().is_some_and(|row| row.arguments.cache.is_some())
     }
 
-    /// Whether it can return one error or another; of functions by name, the kernel says.
+    /// Whether the error can be chosen. Of functions by name, the kernel says.
     #[must_use]
     pub fn has_errno(self) -> bool {
-        matches!(self, Self::Slab | Self::Filemap | Self::Bio | Self::Function(_))
+        self.row().is_none_or(|row| row.error_type == "ERRNO")
     }
 
     /// Its name on the command line and in outputs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Slab => "slab",
-            Self::Page => "page",
-            Self::Filemap => "filemap",
-            Self::Bio => "bio",
-            Self::PagePool => "page-pool",
             Self::Function(name) => name.as_str(),
+            named => named.row().map_or("", |row| row.name),
         }
     }
 
@@ -219,44 +233,21 @@ impl Hook {
     #[must_use]
     pub fn function(self) -> &'static str {
         match self {
-            Self::Slab => "should_failslab",
-            Self::Page => "should_fail_alloc_page",
-            Self::Filemap => "__filemap_add_folio",
-            Self::Bio => "should_fail_bio",
-            Self::PagePool => "page_pool_alloc_pages",
             Self::Function(name) => name.as_str(),
+            named => named.row().map_or("", |row| row.function),
         }
     }
 
-    /// The prototype that the eBPF side relies on, as [`crate::kernel::btf`] writes prototypes; `None`: on none.
+    /// The prototype that the eBPF side relies on, as BTF has it; none of functions.
     #[must_use]
     pub fn prototype(self) -> Option<&'static str> {
-        match self {
-            Self::Slab => Some("int should_failslab(struct kmem_cache *, gfp_t)"),
-            Self::Page => Some("bool should_fail_alloc_page(gfp_t, unsigned int)"),
-            Self::Filemap => {
-                // pgoff_t is a macro.
-                Some(
-                    "int __filemap_add_folio(struct address_space *, struct folio *, long unsigned int, gfp_t, void **)",
-                )
-            }
-            Self::Bio => Some("int should_fail_bio(struct bio *)"),
-            Self::PagePool => Some("struct page *page_pool_alloc_pages(struct page_pool *, gfp_t)"),
-            Self::Function(_) => None,
-        }
+        self.row().map(|row| row.prototype)
     }
 
-    /// The kernel option without which it is not there: of slab and page, in kernels from 6.11 on.
+    /// What this kernel must have been built with.
     #[must_use]
-    pub fn option(self) -> Option<&'static str> {
-        match self {
-            Self::Slab => Some("CONFIG_FAILSLAB"),
-            Self::Page => Some("CONFIG_FAIL_PAGE_ALLOC"),
-            Self::Filemap => None,
-            Self::Bio => Some("CONFIG_BLOCK"),
-            Self::PagePool => Some("CONFIG_PAGE_POOL"),
-            Self::Function(_) => None,
-        }
+    pub fn needs(self) -> Option<Needs> {
+        self.row()?.option
     }
 }
 
@@ -308,7 +299,7 @@ mod tests {
         );
         assert_eq!(
             error("open_ctree"),
-            "there is no hook `open_ctree` (hooks are: slab, page, filemap, bio, page-pool); any other function that may be failed: --function"
+            "there is no hook `open_ctree` (hooks are: slab, page, filemap, bio, page-pool); for any other injectable function, use --function"
         );
         assert!(error("").ends_with("page-pool)"));
     }

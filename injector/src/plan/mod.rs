@@ -10,6 +10,7 @@ pub mod duration;
 pub mod errno;
 mod error;
 pub mod file;
+mod filter;
 pub mod gfp;
 pub mod glob;
 pub mod hook;
@@ -38,13 +39,14 @@ pub use context::{Contexts, Kthreads};
 pub use errno::ErrorNumber;
 pub use error::PlanError;
 pub use file::PlanFile;
+pub use filter::Filter;
 pub use gfp::{GfpFilter, GfpScope, GfpValue};
 pub use glob::Glob;
 pub use hook::{Function, FunctionError, FunctionName, Hook};
 pub use order::OrderRange;
 pub use policy::{NthPer, Policy};
 pub use probability::Probability;
-pub use rule::{Filter, Rule, RuleDraft};
+pub use rule::{Rule, RuleDraft};
 pub use size::SizeRange;
 pub use stack::{StackFilter, StackPath, StackPattern, StackPatternKind};
 pub use syscall::Syscall;
@@ -63,7 +65,7 @@ pub struct Plan {
     pub backend: Backend,
     /// Whose calls, for all rules.
     pub target: Target,
-    /// Until when.
+    /// When the run ends.
     pub limits: Limits,
     /// Everything but the failing: what would be failed is counted and reported.
     pub dry_run: bool,

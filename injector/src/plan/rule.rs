@@ -4,11 +4,8 @@ use std::num::NonZeroU64;
 
 use serde::Serialize;
 
-use super::error::long_paths;
-use super::{
-    CachePattern, Contexts, ErrorNumber, Function, GfpFilter, GfpScope, Hook, Kthreads, NthPer, OrderRange, PlanError,
-    Policy, Probability, SizeRange, StackFilter, Syscall, Target, TaskFilter,
-};
+use super::filter::Fact;
+use super::{Contexts, ErrorNumber, Filter, Function, Hook, Kthreads, NthPer, PlanError, Policy, Probability, Target};
 
 /// Which calls of which hooks are failed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,7 +16,7 @@ pub struct Rule {
     pub hooks: Vec<Hook>,
     /// Functions by name that are attached to as well; which they are, the kernel says.
     pub functions: Vec<Function>,
-    /// Which calls match.
+    /// The conditions on calls.
     pub filter: Filter,
     /// Which matches are failed.
     pub policy: Policy,
@@ -34,7 +31,7 @@ pub struct RuleDraft {
     pub hooks: Vec<Hook>,
     /// Functions by name.
     pub functions: Vec<Function>,
-    /// Which calls match.
+    /// The conditions on calls.
     pub filter: Filter,
     /// Which matches are failed, but for the probability.
     pub policy: Policy,
@@ -76,39 +73,13 @@ impl RuleDraft {
     }
 }
 
-/// Conditions on a call's facts and stack. A call that has no such fact (a bio has no size) is not matched by a condition on
-/// it, whatever the condition says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Filter {
-    /// Its GFP flags.
-    pub gfp: GfpFilter,
-    /// Which GFP flags.
-    pub gfp_scope: GfpScope,
-    /// Its order.
-    pub order: OrderRange,
-    /// Its size in bytes.
-    pub size: SizeRange,
-    /// Its slab cache: any of these; empty: no such condition.
-    pub caches: Vec<CachePattern>,
-    /// Its stack.
-    pub stack: StackFilter,
-    /// The system call that it is made in: any of these; empty: no such condition.
-    pub syscalls: Vec<Syscall>,
-    /// The task that makes it.
-    pub task: TaskFilter,
-    /// Whether kernel threads make it.
-    pub kthreads: Kthreads,
-    /// In what context it is made; `None`: in any without a target or a condition on the task, else in task context.
-    pub contexts: Option<Contexts>,
-}
-
 impl Rule {
     /// What the only rule is called.
     pub const DEFAULT_NAME: &str = "default";
     /// How many characters a name can have.
     pub const MAX_NAME: usize = 64;
     /// How many functions by name a rule can have: each is a hook of its own.
-    pub const MAX_FUNCTIONS: usize = injector_common::MAX_FUNCTIONS;
+    pub const MAX_FUNCTIONS: usize = injector_common::hooks::MAX_FUNCTIONS;
 
     /// A rule without a name, on these hooks.
     #[must_use]
@@ -150,15 +121,12 @@ impl Rule {
     /// Whether the hooks' calls have what the rule looks at. One hook that has it is enough: calls of the others don't match.
     fn validate_facts(&self) -> Result<(), PlanError> {
         let Self { name: _, hooks, functions, filter, policy } = self;
-        let there = |is_looked_at: bool, option, fact, has: fn(Hook) -> bool| {
-            let never = is_looked_at && !hooks.iter().copied().any(has);
-            if never { Err(PlanError::no_such_fact(option, fact, has)) } else { Ok(()) }
-        };
-        there(!filter.gfp.is_all(), "--gfp", "GFP flags", Hook::has_gfp)?;
-        there(!filter.order.is_all(), "--order", "an order", Hook::has_size)?;
-        there(!filter.size.is_all(), "--size", "a size", Hook::has_size)?;
-        there(!filter.caches.is_empty(), "--cache", "a slab cache", Hook::has_cache)?;
-        there(policy.space > 0, "--space", "a size", Hook::has_size)?;
+        let space = (policy.space > 0).then_some(Fact { option: "--space", name: "a size", has: Hook::has_size });
+        for fact in filter.facts().chain(space) {
+            if !hooks.iter().copied().any(fact.has) {
+                return Err(fact.is_missing());
+            }
+        }
         let free =
             hooks.iter().any(|hook| hook.has_errno()) || functions.iter().any(|function| function.error.is_none());
         if policy.errno.is_some() && !free {
@@ -181,16 +149,9 @@ impl Rule {
         if let Some(contexts) = filter.contexts
             && contexts != Contexts::TASK
         {
-            let about_the_task = [
-                (!target.is_everybody(), "a target"),
-                (!filter.task.comms.is_empty(), "--comm"),
-                (!filter.task.uids.is_empty(), "--uid"),
-                (!filter.task.not_pids.is_empty(), "--not-pid"),
-                (filter.kthreads != Kthreads::Any, "--kthreads"),
-                (!filter.syscalls.is_empty(), "--syscall"),
-                (policy.nth_per == NthPer::Task, "--nth-per task"),
-            ];
-            if let Some((_, condition)) = about_the_task.into_iter().find(|(is_asked, _)| *is_asked) {
+            let of_target = (!target.is_everybody()).then_some("a target");
+            let of_policy = (policy.nth_per == NthPer::Task).then_some("--nth-per task");
+            if let Some(condition) = of_target.or(filter.condition_on_task()).or(of_policy) {
                 return Err(PlanError::Bystander { contexts, condition });
             }
         }
@@ -206,36 +167,6 @@ impl Rule {
             && pids.iter().all(|pid| filter.task.not_pids.contains(pid))
         {
             return Err(PlanError::PidContradiction(*first));
-        }
-        Ok(())
-    }
-}
-
-impl Filter {
-    fn validate(&self) -> Result<(), PlanError> {
-        let Self { gfp: _, gfp_scope: _, order: _, size: _, caches: _, stack, syscalls, task, kthreads, contexts: _ } =
-            self;
-        if let Some(pattern) = stack.contradiction() {
-            return Err(PlanError::StackContradiction(pattern.clone()));
-        }
-        let paths = long_paths(&stack.any_of);
-        if paths > StackFilter::MAX_PATHS {
-            return Err(PlanError::TooManyPaths(paths));
-        }
-        if stack.depth.is_some() && stack.any_of.is_empty() && stack.none_of.is_empty() {
-            return Err(PlanError::DepthAlone);
-        }
-        if *kthreads == Kthreads::Only && !syscalls.is_empty() {
-            return Err(PlanError::KthreadsInSyscall);
-        }
-        let TaskFilter { comms: _, uids, not_pids } = task;
-        for (option, ids) in [("--uid", uids), ("--not-pid", not_pids)] {
-            if ids.len() > TaskFilter::MAX_IDS {
-                return Err(PlanError::TooManyIds { option, count: ids.len() });
-            }
-        }
-        if not_pids.contains(&0) {
-            return Err(PlanError::NotPidZero);
         }
         Ok(())
     }

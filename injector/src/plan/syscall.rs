@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use syscalls::Sysno;
 
 use super::suggest;
+use crate::arch::SYSCALL_PREFIX;
 
 /// A system call of this architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,7 +47,7 @@ impl FromStr for Syscall {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let name = text.trim();
         // As kernel code and stacks have it.
-        let bare = name.strip_prefix("__x64_").unwrap_or(name);
+        let bare = name.strip_prefix(SYSCALL_PREFIX).unwrap_or(name);
         let bare = bare.strip_prefix("sys_").unwrap_or(bare);
         bare.parse().map(Self).map_err(|_| UnknownSyscall { name: name.to_owned() })
     }

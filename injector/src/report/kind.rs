@@ -29,11 +29,13 @@ pub enum Opened {
 pub struct WrongKind {
     /// The file.
     pub file: String,
-    /// It is a run's.
+    /// Whether the file is of a run; else it is a journal.
     pub run: bool,
     /// The option that does not fit.
     pub option: &'static str,
 }
+
+crate::exit::has_exit_code!(WrongKind => USAGE);
 
 /// Opens a file, and looks at its first whole lines. It is read once only: a pipe will do.
 ///
@@ -103,7 +105,7 @@ fn kind_of(line: &[u8]) -> Result<Kind, String> {
         schema: Option<u64>,
     }
     let head: Head<'_> = serde_json::from_slice(line)
-        .map_err(|error| crate::sweep::journal::what_is_wrong(line.strip_suffix(b"\n").unwrap_or(line), &error))?;
+        .map_err(|error| crate::journal::what_is_wrong(line.strip_suffix(b"\n").unwrap_or(line), &error))?;
     match (head.kind.as_deref(), head.schema) {
         (Some("begin"), _) | (Some(_), None) => Ok(Kind::Journal),
         (Some(_), Some(_)) => Ok(Kind::Run),

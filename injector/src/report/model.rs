@@ -6,14 +6,11 @@ use serde::Serialize;
 
 use crate::{
     events::{Context, frames},
-    plan::Hook,
-    sweep::{
-        Verdict,
-        journal::{
-            Counts, Finding, Journal, SiteState, State,
-            record::{Call, Failed, Kernel, Level, Options, Outcome, Place, Shard, Signature, Syscall, Workload},
-        },
+    journal::{
+        Counts, Finding, Journal, SiteState, State, Verdict,
+        record::{Call, Failed, Kernel, Level, Options, Outcome, Place, Shard, Signature, Syscall, Workload},
     },
+    plan::Hook,
     symbols::Lines,
 };
 
@@ -122,7 +119,7 @@ pub struct Times {
 /// Sites that came and went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Unsteady {
-    /// How many.
+    /// The number of sites.
     pub sites: usize,
     /// In so many runs without failures.
     pub runs: u32,
@@ -145,13 +142,13 @@ pub struct Odd {
     pub error: String,
     /// With this one the call failed again when it was repeated without a failure; none: it went well.
     pub then: Option<String>,
-    /// Where.
+    /// The site.
     pub site: Signature,
     /// With this failure before it.
     pub after: Option<Signature>,
     /// At which hit.
     pub hit: u32,
-    /// How.
+    /// The level of the run.
     pub level: Level,
     /// What was asked for.
     pub call: Option<Call>,
@@ -214,7 +211,7 @@ impl Kept {
 /// A reason with its sites.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// Why.
+    /// The reason.
     pub why: String,
     /// How many sites.
     pub sites: usize,

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use nix::errno::Errno;
 
 use super::model::{Config, Odd, Report, SiteRow, Times};
-use crate::sweep::journal::{
+use crate::journal::{
     Counts, FindingFailure, Signature,
     record::{Call, Kernel, Level, Outcome, Syscall},
 };
@@ -201,7 +201,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
         Outcome::Masked => "user space did not notice".to_owned(),
         Outcome::Misreported { error } => format!("user space got {error}"),
         Outcome::NotRepeatable { error, then } => {
-            format!("user space got {error}, and {then} when the call was made again")
+            format!("user space got {error}, and {then} when the call was retried")
         }
         Outcome::ProgramFailed { status } => format!("the program ended with status {status}"),
         Outcome::Wedged { error } => format!("from there on {error} came back again and again"),
@@ -227,7 +227,7 @@ pub(super) fn manner(failure: &FindingFailure) -> String {
 /// `22 of 24 tries`.
 pub(super) fn tries(reproduced: u32, tries: u32) -> String {
     if tries == 0 {
-        return "not tried by itself yet".to_owned();
+        return "not tried alone yet".to_owned();
     }
     format!("{reproduced} of {tries} {}", if tries == 1 { "try" } else { "tries" })
 }
@@ -239,7 +239,7 @@ pub(super) fn odd(odd: &Odd) -> String {
         text += &format!(" from {}()", call.name);
     }
     if let Some(then) = &odd.then {
-        text += &format!(", {then} when made again");
+        text += &format!(", {then} when retried");
     }
     one_line(&text).into_owned()
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     events::frames,
-    sweep::journal::{Finding, FindingFailure, Signature},
+    journal::{Finding, FindingFailure, Signature},
 };
 
 /// Frames of a stack that are shown.
@@ -161,7 +161,7 @@ fn suspects(report: &Report, finding: &Finding, out: &mut dyn Write) -> io::Resu
     } else {
         writeln!(
             out,
-            "  not narrowed down: those that could be failed by themselves did not do it; one of {sites}, or several:"
+            "  not narrowed down: the sites that could be failed alone did not cause it; it is one of {sites}, or several of them:"
         )?;
     }
     for site in suspects.iter().take(SITES) {

@@ -1,55 +1,56 @@
-//! What can be asked of a run, and what is shown of it, while it goes on. All of it is answered between two batches of
-//! events, so nothing but the run touches its session.
+//! Control, metrics and status of a run. The run answers requests between two batches of events, so only the run uses its session.
 
 use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
-use anyhow::Result;
-
 use super::{Run, interval_of, rule_summary};
 use crate::{
-    control::{self, Answer, Ask, Change, Clerk, Desk, Knob, NoKnob, Request, RuleState, RunState, Snapshot, Socket},
+    control::{
+        self, Answer, Ask, Change, Knob, NoKnob, Request, RequestReceiver, RequestSender, RuleState, RunState,
+        Snapshot, Socket,
+    },
     events::End,
+    exit::Result,
     metrics,
     plan::{Plan, Probability},
     sinks::{self, Figures, Status},
 };
 
-/// What is wanted while a run goes on.
+/// How a run can be watched and controlled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveOptions {
-    /// A control socket.
-    pub control: Option<Place>,
-    /// Metrics at this address.
+    /// Where to open a control socket.
+    pub control: Option<SocketPlace>,
+    /// Serve metrics at this address.
     pub metrics: Option<SocketAddr>,
-    /// No status, even on a terminal.
+    /// Show no status, even on a terminal.
     pub no_status: bool,
 }
 
-/// Where a control socket is to be.
+/// Where a control socket is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SocketPlace {
     /// Where `injector ctl` looks.
     Default,
     /// Here.
     Path(PathBuf),
 }
 
-/// What others can connect to, taken before anything is attached and served by nobody yet.
+/// Sockets that are bound before anything is attached, and not served yet.
 #[derive(Debug)]
-pub(super) struct Doors {
+pub(super) struct Listeners {
     control: Option<Socket>,
     metrics: Option<metrics::Listener>,
 }
 
-/// The same, served.
+/// The sockets, served.
 #[derive(Debug)]
 pub(super) struct Served {
     control: Option<control::Server>,
     _metrics: Option<metrics::Server>,
 }
 
-impl Doors {
-    /// Takes them.
+impl Listeners {
+    /// Binds the sockets.
     ///
     /// # Errors
     /// [`control::PlaceError`], [`metrics::AddressError`]: bad input.
@@ -57,17 +58,17 @@ impl Doors {
         let LiveOptions { control, metrics, no_status: _ } = options;
         let control = match control {
             None => None,
-            Some(Place::Default) => Some(Socket::bind(None)?),
-            Some(Place::Path(path)) => Some(Socket::bind(Some(path))?),
+            Some(SocketPlace::Default) => Some(Socket::bind(None)?),
+            Some(SocketPlace::Path(path)) => Some(Socket::bind(Some(path))?),
         };
         Ok(Self { control, metrics: metrics.map(metrics::Listener::bind).transpose()? })
     }
 
-    /// Serves them, and says where they are.
+    /// Serves them, and prints where they are.
     ///
     /// # Errors
     /// When tokio can't watch them.
-    pub(super) fn serve(self, build: metrics::Build, clerk: &Clerk) -> Result<Served> {
+    pub(super) fn serve(self, build: metrics::Build, sender: &RequestSender) -> Result<Served> {
         let Self { control, metrics } = self;
         if let Some(socket) = &control {
             sinks::announce(format_args!("control: {}", socket.path().display()));
@@ -75,14 +76,14 @@ impl Doors {
         if let Some(listener) = &metrics {
             sinks::announce(format_args!("metrics: http://{}/metrics", listener.address()));
         }
-        let control = control.map(|socket| control::Server::start(socket, clerk.clone())).transpose()?;
-        let metrics = metrics.map(|listener| metrics::Server::start(listener, build, clerk.clone())).transpose()?;
+        let control = control.map(|socket| control::Server::start(socket, sender.clone())).transpose()?;
+        let metrics = metrics.map(|listener| metrics::Server::start(listener, build, sender.clone())).transpose()?;
         Ok(Served { control, _metrics: metrics })
     }
 }
 
 impl Served {
-    /// Ends it; what was answered arrives.
+    /// Ends it after the last answer was sent.
     pub(super) async fn close(self) {
         if let Some(control) = self.control {
             control.close().await;
@@ -90,17 +91,17 @@ impl Served {
     }
 }
 
-/// How the knobs of a rule stand, as they were given.
+/// The present settings of a rule.
 #[derive(Clone, Copy, Debug)]
 struct Knobs {
     probability: Probability,
     rate: Option<NonZeroU64>,
 }
 
-/// What a run needs for it.
+/// The run's side of control and status.
 #[derive(Debug)]
 pub(super) struct Live {
-    desk: Desk,
+    receiver: RequestReceiver,
     paused: bool,
     /// In the plan's order.
     knobs: Vec<Knobs>,
@@ -111,14 +112,14 @@ impl Live {
     /// How often the status is drawn.
     pub(super) const DRAW: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(plan: &Plan, desk: Desk, status: Option<Status>) -> Self {
+    pub(super) fn new(plan: &Plan, receiver: RequestReceiver, status: Option<Status>) -> Self {
         let knobs = |rule: &crate::plan::Rule| Knobs { probability: rule.policy.probability, rate: rule.policy.rate };
-        Self { desk, paused: false, knobs: plan.rules.iter().map(knobs).collect(), status }
+        Self { receiver, paused: false, knobs: plan.rules.iter().map(knobs).collect(), status }
     }
 
-    /// The next question.
+    /// The next request.
     pub(super) async fn asked(&mut self) -> Ask {
-        self.desk.next().await
+        self.receiver.next().await
     }
 
     /// Whether a status is shown.
@@ -134,13 +135,13 @@ impl Live {
     /// Nothing is answered and shown any more: the run is ending.
     pub(super) fn end(&mut self) {
         self.status = None;
-        // Who asks from now on, and who waits, learns that nobody answers.
-        self.desk = control::desk().1;
+        // Clients that wait, or ask from now on, get an error.
+        self.receiver = control::requests().1;
     }
 }
 
 impl Run<'_> {
-    /// Answers a question; some when it was to end the run.
+    /// Answers a request. Some: the run ends.
     pub(super) fn answer(&mut self, ask: Ask) -> Option<End> {
         match ask {
             Ask::Counts(reply) => {
@@ -157,7 +158,7 @@ impl Run<'_> {
         }
     }
 
-    /// Does what a client wants.
+    /// Carries out a client's request.
     fn obey(&mut self, request: Request) -> Result<control::Status, NoKnob> {
         let mut stopping = false;
         match request {
@@ -180,7 +181,7 @@ impl Run<'_> {
         Ok(status)
     }
 
-    /// Changes knobs: all, or none when one can't be.
+    /// Changes settings: all, or none if one can't be changed.
     fn set(&mut self, changes: &[Change]) -> Result<(), NoKnob> {
         let names: Vec<&str> = self.plan.rules.iter().map(|rule| rule.name.as_str()).collect();
         let mut places = Vec::with_capacity(changes.len());
@@ -209,7 +210,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// How the run stands.
+    /// The state of the run.
     fn snapshot(&self) -> Snapshot {
         let rules = self.rules.iter().zip(self.session.rules()).zip(&self.live.knobs);
         let elapsed = self.armed.elapsed();

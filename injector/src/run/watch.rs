@@ -6,7 +6,6 @@ use std::{
     os::fd::{AsFd as _, AsRawFd, OwnedFd},
 };
 
-use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -15,6 +14,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
+    exit::{Context as _, Result},
     kernel::{KernelFiles, modules::Modules},
     sinks,
     target::{Command, Targets},

@@ -2,25 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData, RingBuf};
 use aya_log::EbpfLogger;
 use injector_common::{
-    HOOKS,
     config::{
         Config, LIVE_ALLOWED, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_HIT, LIVE_INTERVAL, LIVE_KNOBS, LIVE_LEVEL,
         LIVE_THRESHOLD, ON, STATE_DUE, STATE_SPENT, STATES,
     },
     counters::{Counters, DESCRIPTIONS},
-    record::{SITE_AGAIN, Site},
+    hooks::HOOKS,
+    record::{SITE_AGAIN, SiteRecord},
 };
 
 use super::{
-    Attempts, Hooks, Streams, Wire, hooks, maps, monotonic_ns, object,
+    Attempts, Hooks, ProgramConfig, Streams, hooks, maps, monotonic_ns, object,
     programs::{Kind, Program},
     shared::Shared,
 };
-use crate::{bpf, kernel::hooks::Attach, plan::Hook};
+use crate::{
+    bpf,
+    exit::{Context as _, Result},
+    kernel::hooks::Attach,
+    plan::Hook,
+};
 
 /// Programs on tracepoints, for what hooks on allocations don't see.
 const OF_OUTCOMES: [(&str, &str); 2] = [("syscall_exit", "sys_exit"), ("task_exit", "sched_process_exit")];
@@ -49,7 +53,7 @@ pub struct Attached {
 }
 
 /// The names of a rule's programs and what they are: one for each of its hooks in their order, then those on tracepoints.
-pub(super) fn programs_of(wire: &Wire) -> Result<Vec<(String, Kind)>> {
+pub(super) fn programs_of(wire: &ProgramConfig) -> Result<Vec<(String, Kind)>> {
     let numbers = Hooks::new(wire.hooks.iter().map(|(point, _)| point.hook));
     let mut programs = Vec::with_capacity(wire.hooks.len());
     for (point, attach) in &wire.hooks {
@@ -94,7 +98,7 @@ pub struct Arming {
 
 impl Attached {
     /// Has the kernel verify the programs. `rules`: how many rules the run has.
-    pub(super) fn load(wire: &Wire, rules: usize, ebpf_log: bool) -> Result<(Self, Streams)> {
+    pub(super) fn load(wire: &ProgramConfig, rules: usize, ebpf_log: bool) -> Result<(Self, Streams)> {
         let config = &wire.config;
         let all = programs_of(wire)?;
         let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
@@ -214,10 +218,10 @@ impl Attached {
     /// # Errors
     /// When the table of sites is full.
     pub fn allow(&mut self, signature: u64, allowed: u64, again: bool) -> Result<()> {
-        let mut sites: HashMap<_, u64, Site> = HashMap::try_from(&mut self.sites)?;
-        let known = sites.get(&signature, 0).unwrap_or(Site { signature, ..Site::ZERO });
+        let mut sites: HashMap<_, u64, SiteRecord> = HashMap::try_from(&mut self.sites)?;
+        let known = sites.get(&signature, 0).unwrap_or(SiteRecord { signature, ..SiteRecord::ZERO });
         let flags = if again { known.flags | SITE_AGAIN } else { known.flags & !SITE_AGAIN };
-        let site = Site { allowed, flags, attempt_hits: 0, ..known };
+        let site = SiteRecord { allowed, flags, attempt_hits: 0, ..known };
         sites.insert(signature, site, 0).context("the table of sites is full")
     }
 
@@ -300,15 +304,15 @@ impl Attached {
 
     /// The site with this signature, if it was recorded.
     #[must_use]
-    pub fn site(&self, signature: u64) -> Option<Site> {
-        HashMap::<_, u64, Site>::try_from(&self.sites).ok()?.get(&signature, 0).ok()
+    pub fn site(&self, signature: u64) -> Option<SiteRecord> {
+        HashMap::<_, u64, SiteRecord>::try_from(&self.sites).ok()?.get(&signature, 0).ok()
     }
 
     /// All sites with their signatures, in no order.
     ///
     /// # Errors
     /// When the map can't be read.
-    pub fn sites(&self) -> Result<Vec<(u64, Site)>> {
+    pub fn sites(&self) -> Result<Vec<(u64, SiteRecord)>> {
         let sites = maps::fd(&self.sites).context("the histogram is no map: a defect of the injector")?;
         bpf::entries(sites).context("can't read the histogram")
     }

@@ -2,12 +2,12 @@
 
 use std::ptr::NonNull;
 
-use anyhow::Result;
 use aya::maps::Map;
 use injector_common::attempt::{AFTER_CALL, Attempt, IN_CALL, MAX_ATTEMPTS, MAX_NAMED, NO_CALL, NOWHERE, PHASES, Slot};
 use nix::sys::mman::munmap;
 
 use super::shared;
+use crate::exit::Result;
 
 const BYTES: usize = size_of::<Slot>() * MAX_ATTEMPTS as usize;
 
@@ -17,7 +17,7 @@ pub struct Admission {
     /// At most so many failures in an attempt.
     pub limit: u32,
     /// Whatever may be failed is; else only what a failure leads to is failed after it.
-    pub crowd: bool,
+    pub multi: bool,
     /// In execve(), too.
     pub exec: bool,
     /// It stops after calls that its tracer must see, by a signal; else it is expected to stop at every call.
@@ -26,8 +26,8 @@ pub struct Admission {
 
 /// What a task has to tell that has stopped, or is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// What came between the last two calls, or after the last: see [`Report::in_order`].
+pub struct AttemptReport {
+    /// What came between the last two calls, or after the last: see [`AttemptReport::in_order`].
     pub between: Attempt,
     /// The last call.
     pub call: Attempt,
@@ -35,7 +35,7 @@ pub struct Report {
     pub result: i64,
 }
 
-impl Report {
+impl AttemptReport {
     /// Both attempts, the earlier one first.
     #[must_use]
     pub fn in_order(&self) -> [Attempt; 2] {
@@ -63,9 +63,9 @@ impl Attempts {
         if old.tid != tid && old.tid != 0 {
             return false;
         }
-        let Admission { limit, crowd, exec, signals } = admission;
-        let (crowd, exec, signals) = (crowd.into(), exec.into(), signals.into());
-        self.write(tid, Slot { tid, limit, crowd, exec, signals, opened: old.opened, ..Slot::NONE });
+        let Admission { limit, multi, exec, signals } = admission;
+        let (multi, exec, signals) = (multi.into(), exec.into(), signals.into());
+        self.write(tid, Slot { tid, limit, multi, exec, signals, opened: old.opened, ..Slot::NONE });
         true
     }
 
@@ -87,15 +87,15 @@ impl Attempts {
 
     /// Ends the attempts of a task that is stopped or gone, and says how they went; nothing more is failed in it until it makes
     /// its next call, or [goes on](Self::go_on).
-    pub fn take(&mut self, tid: u32) -> Report {
+    pub fn take(&mut self, tid: u32) -> AttemptReport {
         let slot = self.read(tid);
         if slot.tid != tid {
-            return Report { between: Attempt::NONE, call: Attempt::NONE, result: 0 };
+            return AttemptReport { between: Attempt::NONE, call: Attempt::NONE, result: 0 };
         }
         // What was told once is not told again.
         let attempts = [Attempt { tid, ..Attempt::NONE }; PHASES];
         self.write(tid, Slot { phase: NOWHERE, stopping: 0, awaited: 0, attempts, ..slot });
-        Report { between: of(&slot, AFTER_CALL), call: of(&slot, IN_CALL), result: slot.result }
+        AttemptReport { between: of(&slot, AFTER_CALL), call: of(&slot, IN_CALL), result: slot.result }
     }
 
     /// Begins the attempt of a stopped task that comes after the call `call`.
@@ -104,8 +104,8 @@ impl Attempts {
         if slot.tid != tid {
             return;
         }
-        let (number, limit, crowd) = (slot.next_number(), slot.limit, slot.crowd);
-        slot.attempts[AFTER_CALL as usize] = Attempt { tid, limit, number, call, crowd, ..Attempt::NONE };
+        let (number, limit, multi) = (slot.next_number(), slot.limit, slot.multi);
+        slot.attempts[AFTER_CALL as usize] = Attempt { tid, limit, number, call, multi, ..Attempt::NONE };
         slot.phase = AFTER_CALL;
         self.write(tid, slot);
     }
@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    const ADMISSION: Admission = Admission { limit: 2, crowd: false, exec: false, signals: true };
+    const ADMISSION: Admission = Admission { limit: 2, multi: false, exec: false, signals: true };
 
     /// In memory that no program sees.
     fn attempts() -> Attempts {

@@ -3,12 +3,11 @@
 
 use std::{fs::File, num::NonZeroUsize};
 
-use anyhow::Result;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use tracing::warn;
 
 use super::Attached;
-use crate::{bpf, plan::Hook};
+use crate::{bpf, exit::Result, plan::Hook};
 
 /// A hook that is attached and never called.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +19,8 @@ pub struct CanaryError {
     function: &'static str,
     option: &'static str,
 }
+
+crate::exit::has_exit_code!(CanaryError => MISSING);
 
 /// How many allocations of each kind are made: one would do, if all went to this CPU's program.
 const ALLOCATIONS: usize = 16;
@@ -46,12 +47,12 @@ fn prove_rule(rule: &Attached) -> Result<()> {
             Hook::Slab => allocate_from_slab()?,
             Hook::Page => allocate_pages()?,
             // Nothing that is always there calls them: whether they work, the first failure shows.
-            Hook::Filemap | Hook::Bio | Hook::PagePool | Hook::Function(_) => continue,
+            _ => continue,
         }
         if rule.runs(hook)? == before {
             return Err(CanaryError {
                 function: hook.function(),
-                option: hook.option().unwrap_or("CONFIG_FUNCTION_ERROR_INJECTION"),
+                option: hook.needs().map_or("CONFIG_FUNCTION_ERROR_INJECTION", |needs| needs.option),
             }
             .into());
         }

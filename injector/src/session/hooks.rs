@@ -1,6 +1,6 @@
 //! Hooks by the numbers that the eBPF side has for them.
 
-use injector_common::{HOOK_BIO, HOOK_FILEMAP, HOOK_FUNCTION, HOOK_PAGE, HOOK_PAGE_POOL, HOOK_SLAB, config::Whose};
+use injector_common::{config::Whose, hooks};
 
 use crate::kernel::hooks::Attach;
 use crate::plan::{FunctionName, Hook};
@@ -26,32 +26,22 @@ impl Hooks {
     /// The hook with this number.
     #[must_use]
     pub fn get(&self, number: u32) -> Option<Hook> {
-        match number {
-            HOOK_SLAB => Some(Hook::Slab),
-            HOOK_PAGE => Some(Hook::Page),
-            HOOK_FILEMAP => Some(Hook::Filemap),
-            HOOK_BIO => Some(Hook::Bio),
-            HOOK_PAGE_POOL => Some(Hook::PagePool),
-            _ => {
-                let place = usize::try_from(number.checked_sub(HOOK_FUNCTION)?).ok()?;
-                self.functions.get(place).copied().map(Hook::Function)
-            }
-        }
+        let named = usize::try_from(number).ok().and_then(|number| Hook::NAMED.get(number));
+        named.copied().or_else(|| {
+            let place = usize::try_from(number.checked_sub(hooks::FUNCTION)?).ok()?;
+            self.functions.get(place).copied().map(Hook::Function)
+        })
     }
 
     /// The number of a hook; `None`: a function that the rule does not name.
     #[must_use]
     pub fn number(&self, hook: Hook) -> Option<u32> {
         match hook {
-            Hook::Slab => Some(HOOK_SLAB),
-            Hook::Page => Some(HOOK_PAGE),
-            Hook::Filemap => Some(HOOK_FILEMAP),
-            Hook::Bio => Some(HOOK_BIO),
-            Hook::PagePool => Some(HOOK_PAGE_POOL),
             Hook::Function(name) => {
                 let place = self.functions.iter().position(|known| *known == name)?;
-                Some(HOOK_FUNCTION + u32::try_from(place).ok()?)
+                Some(hooks::FUNCTION + u32::try_from(place).ok()?)
             }
+            named => named.number(),
         }
     }
 }
@@ -67,20 +57,16 @@ pub fn id(hook: Hook) -> u32 {
                 .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
             hash | 1 << 31
         }
-        named => Hooks::default().number(named).unwrap_or_default(),
+        named => named.number().unwrap_or_default(),
     }
 }
 
 /// The name of a hook's program in the eBPF object, which has one for each way to attach, and for whose calls are looked at.
 #[must_use]
 pub fn program(number: u32, attach: Attach, whose: Whose) -> String {
-    let hook = match number {
-        HOOK_SLAB => "slab".to_owned(),
-        HOOK_PAGE => "page".to_owned(),
-        HOOK_FILEMAP => "filemap".to_owned(),
-        HOOK_BIO => "bio".to_owned(),
-        HOOK_PAGE_POOL => "page_pool".to_owned(),
-        function => format!("function{}", function - HOOK_FUNCTION),
+    let hook = match hooks::NAMED.get(number as usize) {
+        Some(row) => row.program.to_owned(),
+        None => format!("function{}", number - hooks::FUNCTION),
     };
     let whose = match whose {
         Whose::Anyones => "",

@@ -6,11 +6,11 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
-use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Map, MapData};
 use aya_obj::{EbpfSectionKind, generated::bpf_cmd};
 
 use crate::bpf;
+use crate::exit::{Context as _, Result};
 
 /// Maps by name.
 #[derive(Debug, Default)]
@@ -35,12 +35,12 @@ impl Maps {
 
     /// One of them.
     pub(super) fn get(&mut self, name: &str) -> Result<&mut Map> {
-        self.0.get_mut(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
+        self.0.get_mut(name).with_context(|| format!("the eBPF object has no map {name}"))
     }
 
     /// One of them, which is then no longer among them.
     pub(super) fn take(&mut self, name: &str) -> Result<Map> {
-        self.0.remove(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
+        self.0.remove(name).with_context(|| format!("the eBPF object has no map {name}"))
     }
 
     /// All of them, with their file descriptors.

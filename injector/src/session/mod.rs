@@ -8,28 +8,28 @@ mod hooks;
 mod maps;
 mod names;
 mod object;
+mod program_config;
 mod programs;
 mod shared;
 mod verify;
-mod wire;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use nix::time::{ClockId, clock_gettime};
 use tracing::debug;
 
+use crate::exit::{Context as _, Result};
 use crate::plan::Hook;
 
 pub use attached::{Arming, Attached, RuleArming};
-pub use attempts::{Admission, Attempts, Report};
+pub use attempts::{Admission, AttemptReport, Attempts};
 pub use canary::CanaryError;
 pub use hooks::Hooks;
 pub use names::TooIntricate;
+pub use program_config::{ProgramConfig, ResolveError, Sites};
 pub use verify::{Verified, verify};
-pub use wire::{ResolveError, Sites, Wire};
 
 /// All rules of a run, each with programs of its own on its hooks. Dropping it detaches them.
 pub struct Session {
@@ -65,7 +65,7 @@ impl Session {
     ///
     /// # Errors
     /// When the kernel refuses a program, or a hook is attached and never called.
-    pub fn attach(wires: &[Wire], ebpf_log: bool) -> Result<(Self, Vec<Streams>)> {
+    pub fn attach(wires: &[ProgramConfig], ebpf_log: bool) -> Result<(Self, Vec<Streams>)> {
         let mut rules = Vec::with_capacity(wires.len());
         let mut streams = Vec::with_capacity(wires.len());
         for wire in wires {

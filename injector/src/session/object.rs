@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap};
 use aya_obj::Object;
 use injector_common::{
@@ -13,10 +12,11 @@ use injector_common::{
 use tracing::debug;
 
 use super::{
-    Wire,
+    ProgramConfig,
     maps::Maps,
     programs::{Programs, Types},
 };
+use crate::exit::{Context as _, Result};
 
 /// The eBPF object, compiled by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("INJECTOR_EBPF_OBJECT"));
@@ -30,7 +30,7 @@ const MAX_SITES: u32 = 16384;
 const MAX_TASKS: u32 = 16384;
 
 /// Makes a rule's maps, and those of its programs that are `wanted` ready for the verifier. `rules`: how many rules the run has.
-pub(super) fn prepare(wire: &Wire, rules: usize, ebpf_log: bool, wanted: &[&str]) -> Result<(Programs, Maps)> {
+pub(super) fn prepare(wire: &ProgramConfig, rules: usize, ebpf_log: bool, wanted: &[&str]) -> Result<(Programs, Maps)> {
     let mut object = Object::parse(OBJECT)?;
     // What is said to all programs is said to those that are loaded: the object has eight for each hook.
     let others: Vec<_> =
@@ -56,7 +56,7 @@ pub(super) fn prepare(wire: &Wire, rules: usize, ebpf_log: bool, wanted: &[&str]
 }
 
 /// How many entries the maps have where a plan says it.
-fn sizes(wire: &Wire, rules: usize) -> Result<[(&'static str, u32); 8]> {
+fn sizes(wire: &ProgramConfig, rules: usize) -> Result<[(&'static str, u32); 8]> {
     let config = &wire.config;
     let ranges = u32::try_from(wire.stack_ranges.len()).context("too many address ranges")?.max(1);
     let share = u32::try_from(rules.next_power_of_two()).context("too many rules")?;
@@ -79,7 +79,7 @@ fn bytes(config: &Config) -> &[u8] {
 }
 
 /// Puts into the maps what the programs look up.
-fn fill(maps: &mut Maps, wire: &Wire) -> Result<()> {
+fn fill(maps: &mut Maps, wire: &ProgramConfig) -> Result<()> {
     let mut pids: HashMap<_, u32, u32> = HashMap::try_from(maps.get("PIDS")?)?;
     for pid in &wire.pids {
         pids.insert(pid, 0, 0).with_context(|| format!("can't make process {pid} a target"))?;
@@ -103,7 +103,7 @@ fn fill(maps: &mut Maps, wire: &Wire) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use injector_common::{HOOKS, config::Whose};
+    use injector_common::{config::Whose, hooks::HOOKS};
 
     use super::*;
     use crate::{kernel::hooks::Attach, session::hooks};

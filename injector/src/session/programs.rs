@@ -9,7 +9,6 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use anyhow::{Context as _, Result, anyhow};
 use aya_obj::{
     Object,
     generated::{PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_cmd, bpf_prog_type, perf_event_attr},
@@ -18,6 +17,7 @@ use tracing::debug;
 
 use super::maps::Maps;
 use crate::bpf;
+use crate::exit::{Context as _, Error, ExitCode, Result};
 
 /// As much of the verifier's log as is of use: the reason is at its end.
 const LOG_BYTES: usize = 16 << 20;
@@ -97,7 +97,7 @@ impl Programs {
                 let lines: Vec<&str> = log.lines().collect();
                 let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
                 // The verifier gives up when a signal comes.
-                again.map_err(|_| anyhow!("{error}: {end}"))
+                again.map_err(|_| Error::new(ExitCode::INTERNAL, format!("{error}: {end}")))
             }
         };
         let hint = if matches!(kind, Kind::FmodRet(_)) { "; --backend kprobe may do" } else { "" };

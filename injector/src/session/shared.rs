@@ -1,5 +1,6 @@
 //! Numbers that this process and the eBPF programs both see: array maps, mapped into memory.
 
+use crate::exit::{Context as _, Error, ExitCode, Result};
 use std::{
     ffi::c_void,
     num::NonZeroUsize,
@@ -7,7 +8,6 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use anyhow::{Context as _, Result, bail};
 use aya::maps::Map;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -16,7 +16,9 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 /// # Errors
 /// When it is no such array, or can't be mapped.
 pub(super) fn in_memory(map: &Map, bytes: usize) -> Result<NonNull<c_void>> {
-    let Map::Array(data) = map else { bail!("only arrays can be mapped into memory") };
+    let Map::Array(data) = map else {
+        return Err(Error::new(ExitCode::INTERNAL, "only arrays can be mapped into memory"));
+    };
     let bytes = NonZeroUsize::new(bytes).context("an array without entries")?;
     let (access, shared) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
     // SAFETY: a fresh mapping at an address of the kernel's choice; the kernel keeps the map as long as the mapping.

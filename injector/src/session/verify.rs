@@ -2,10 +2,9 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context as _, Result};
-
-use super::{Wire, attached, object, programs::Kind};
+use super::{ProgramConfig, attached, object, programs::Kind};
 use crate::bpf;
+use crate::exit::{Context as _, Result};
 
 /// What one program took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +23,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// The kernel refuses one.
-pub fn verify(wire: &Wire) -> Result<Vec<Verified>> {
+pub fn verify(wire: &ProgramConfig) -> Result<Vec<Verified>> {
     let all = attached::programs_of(wire)?;
     let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
     let (programs, _maps) = object::prepare(wire, 1, false, &names)?;

@@ -35,7 +35,7 @@ struct Line<'a, T> {
 
 /// Where failures are made; written before the first of them.
 #[derive(Serialize)]
-struct Site<'a> {
+struct SiteLine<'a> {
     #[serde(serialize_with = "hex")]
     site: u64,
     hook: Hook,
@@ -61,7 +61,7 @@ impl<W: Write> Sink for Json<W> {
 
     fn failure(&mut self, event: &Event) -> io::Result<()> {
         if self.sites.insert(event.site) {
-            self.line("site", &Site { site: event.site, hook: event.hook, stack: &event.stack })?;
+            self.line("site", &SiteLine { site: event.site, hook: event.hook, stack: &event.stack })?;
         }
         self.line("failure", event)
     }

@@ -14,8 +14,6 @@ use std::{
     path::Path,
 };
 
-use anyhow::Result;
-
 pub use json::{Json, SCHEMA};
 pub use progress::Progress;
 pub use status::{Figures, Status};
@@ -25,6 +23,7 @@ pub use waiting::Waiting;
 
 use crate::{
     events::{Event, Outcome, Start, Summary},
+    exit::Result,
     plan::{Format, Output},
 };
 
@@ -64,6 +63,8 @@ pub struct OpenError {
     path: String,
     error: io::Error,
 }
+
+crate::exit::has_exit_code!(OpenError => USAGE);
 
 /// Opens the output that the plan asks for.
 ///

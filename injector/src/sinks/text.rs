@@ -101,7 +101,7 @@ impl<W: Write> Sink for Text<W> {
             let rate = failures as f64 / seconds.max(1e-9);
             writeln!(
                 out,
-                "\n{end}: nothing was failed; {failures} calls would have been, {rate:.1} a second, in {seconds:.1} s"
+                "\n{end}: nothing failed; {failures} calls would have failed, {rate:.1} per second, in {seconds:.1} s"
             )?;
         } else {
             writeln!(out, "\n{end}: {failures} failures in {seconds:.1} s")?;

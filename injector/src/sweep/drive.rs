@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
-
 use super::{
     Stopped,
     schedule::{Came, Next, Notice, RunResult, RunSpec, Scheduler},
 };
 use crate::{
+    exit::Result,
     journal::{Record, Signature, State},
     oracle::kmemleak::Leak,
 };

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use injector_guest::port::DataPort;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +17,7 @@ use super::{
     schedule::{RunResult, RunSpec, alone_spec, copy_spec, growth_spec, together_spec, whole_spec},
 };
 use crate::{
+    exit::{Context as _, Result},
     journal::{
         self, Begin, Finding, Journal, Level, Record, Recorder, Signature, State, Verdict, Writer,
         record::{Replayed, RunEnd, Site},

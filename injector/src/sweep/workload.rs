@@ -8,17 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
-
 use crate::{
+    exit::{Context as _, Result},
     plan::sweep::SweepPlan,
-    target::{Command, Outcome, OwnCgroup},
+    target::{Command, CommandEnd, OwnCgroup},
 };
 
 /// A workload that does not do by itself what it should: bad input.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct WorkloadError(pub String);
+
+crate::exit::has_exit_code!(WorkloadError => USAGE);
 
 /// The exit status of a workload that works.
 pub const STATUS: i32 = 0;
@@ -134,9 +135,9 @@ impl Workload {
         let mut command = self.start(cgroup)?;
         let watched = watch(&mut command, cgroup, limit, || Ok(interrupted()))?;
         let why = match watched.outcome {
-            Some(Outcome::Exited(STATUS)) => return Ok(watched.elapsed),
-            Some(Outcome::Exited(status)) => format!("fails (status {status})"),
-            Some(Outcome::Killed(signal)) => format!("is killed by {signal}"),
+            Some(CommandEnd::Exited(STATUS)) => return Ok(watched.elapsed),
+            Some(CommandEnd::Exited(status)) => format!("fails (status {status})"),
+            Some(CommandEnd::Killed(signal)) => format!("is killed by {signal}"),
             None if interrupted() => "was interrupted".to_owned(),
             None => format!("does not end within {} s", limit.as_secs()),
         };
@@ -148,7 +149,7 @@ impl Workload {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Watched {
     /// None: it did not end in time and was killed.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<CommandEnd>,
     /// It could not even be killed.
     pub unkillable: bool,
     /// From its first instruction on.

@@ -19,8 +19,7 @@ use object::{
     },
 };
 
-/// The longest call instruction, bytes.
-const LONGEST_CALL: usize = 7;
+use crate::arch::{LONGEST_CALL, ends_in_call};
 
 /// What lines and inlined functions are made from.
 const SECTIONS: [SectionId; 10] = [
@@ -216,40 +215,4 @@ impl<'data> Image<'data> {
 
 fn flags(section: &ElfSection64<'_, '_, LittleEndian>) -> u64 {
     section.elf_section_header().sh_flags(LittleEndian)
-}
-
-/// Whether code ends with a call, of a place (`E8`) or through a register or memory (`FF /2`), or within one: when it boots, the
-/// kernel writes shorter calls over those of retpolines and of paravirtualization.
-fn ends_in_call(code: &[u8]) -> bool {
-    let at = |back: usize| code.len().checked_sub(back).and_then(|i| code.get(i)).copied();
-    let direct = |back| at(back) == Some(0xe8);
-    let indirect = |back| at(back) == Some(0xff) && at(back - 1).is_some_and(|modrm| modrm >> 3 & 7 == 2);
-    (2..=5).any(direct) || (2..=LONGEST_CALL).any(indirect)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls() {
-        let call: [&[u8]; 8] = [
-            &[0x90, 0xe8, 1, 2, 3, 4],
-            &[0xff, 0xd0],
-            &[0x41, 0xff, 0xd3],
-            &[0xff, 0x50, 0x18],
-            &[0xff, 0x15, 1, 2, 3, 4],
-            &[0xff, 0x94, 0xc8, 1, 2, 3, 4],
-            // Where `call *%rax` was written over a call of its thunk, and a direct call over one through pv_ops.
-            &[0xe8, 1],
-            &[0xff, 0x15, 1, 2, 3],
-        ];
-        for code in call {
-            assert!(ends_in_call(code), "{code:x?}");
-        }
-        // A jump, a push, one byte, nothing.
-        for code in [&[0xe9, 1, 2, 3, 4][..], &[0xff, 0xf0], &[0xff], &[]] {
-            assert!(!ends_in_call(code), "{code:x?}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //! inlined there.
 //!
 //! [`lines`] takes any set of frames as text, of a journal or of a run, looks for the debug information of their kernel
-//! ([`Search`]), and answers for those frames that it is sure of. A wrong line is worse than none: the file's build id must
+//! ([`LineSources`]), and answers for those frames that it is sure of. A wrong line is worse than none: the file's build id must
 //! be that of the kernel, and what can mean several functions is left out.
 
 mod dwarf;
@@ -52,7 +52,7 @@ pub struct Kernel<'a> {
 
 /// Where debug information is looked for.
 #[derive(Clone, Debug, Default)]
-pub struct Search {
+pub struct LineSources {
     /// This file and no other: it was named by the user, so it must be right.
     pub vmlinux: Option<PathBuf>,
     /// A kernel image (bzImage): a `vmlinux` beside it comes first.
@@ -69,23 +69,23 @@ pub enum LinesError {
     /// It can't be read.
     #[error("can't read {}: {error}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
     /// It is no ELF file, or a damaged one.
     #[error("{}: not a vmlinux: {error}", path.display())]
     Elf {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: read::Error,
     },
     /// It is of another kernel.
     #[error("{} is of another kernel: its build id is {}, that of the kernel under test {kernel}", path.display(), found.as_deref().unwrap_or("not known"))]
     OtherKernel {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Its build id.
         found: Option<String>,
@@ -95,20 +95,22 @@ pub enum LinesError {
     /// It was stripped, or the kernel was built without.
     #[error("{} has no debug information (CONFIG_DEBUG_INFO; not stripped)", path.display())]
     NoDebugInformation {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
     /// Its debug information is damaged, or of an unknown kind.
     #[error("can't read the debug information of {}: {error}", path.display())]
     Dwarf {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: addr2line::gimli::Error,
     },
 }
 
-impl Search {
+crate::exit::has_exit_code!(LinesError => USAGE);
+
+impl LineSources {
     /// Whether the file that the user named, if one was, has debug information, and of this kernel if that is known. Reads
     /// no more than that.
     ///
@@ -141,7 +143,7 @@ fn verify(path: &Path, image: &Image<'_>, build_id: Option<&str>) -> Result<(), 
 ///
 /// # Errors
 /// The file that the user named can't be used.
-pub fn lines(frames: &BTreeSet<&str>, kernel: Kernel<'_>, search: &Search) -> Result<Lines, LinesError> {
+pub fn lines(frames: &BTreeSet<&str>, kernel: Kernel<'_>, search: &LineSources) -> Result<Lines, LinesError> {
     search.check(Some(kernel))?;
     let mut by_module: BTreeMap<Option<&str>, Vec<Frame<'_>>> = BTreeMap::new();
     for frame in frames.iter().filter_map(|text| Frame::parse(text)) {
@@ -174,7 +176,7 @@ fn of_kernel(
     path: &Path,
     kernel: Kernel<'_>,
     by_module: &BTreeMap<Option<&str>, Vec<Frame<'_>>>,
-    search: &Search,
+    search: &LineSources,
 ) -> Result<Lines, LinesError> {
     debug!("source lines from {}", path.display());
     let file = open(path)?;

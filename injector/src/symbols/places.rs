@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Search;
+use super::LineSources;
 
 /// Directories below that of a `vmlinux` in which modules are looked for.
 const DEPTH: u32 = 2;
@@ -14,7 +14,7 @@ const DEPTH: u32 = 2;
 const DEPTH_OF_RELEASE: u32 = 8;
 
 /// The files that may be the kernel's, the likeliest first.
-pub(super) fn vmlinux(search: &Search, release: &str) -> Vec<PathBuf> {
+pub(super) fn vmlinux(search: &LineSources, release: &str) -> Vec<PathBuf> {
     // In the tree that it was built in, the image lies in arch/x86/boot.
     let directories = search.image.iter().flat_map(|image| [image.ancestors().nth(1), image.ancestors().nth(4)]);
     let beside = directories.flatten().map(|directory| directory.join("vmlinux"));
@@ -37,7 +37,7 @@ fn is_name(release: &str) -> bool {
 /// release that this machine has.
 pub(super) fn modules<'a>(
     vmlinux: &Path,
-    search: &Search,
+    search: &LineSources,
     release: &str,
     names: &BTreeSet<&'a str>,
 ) -> BTreeMap<&'a str, Vec<PathBuf>> {
@@ -144,11 +144,13 @@ mod tests {
         ];
         files(root, &all);
         let image = Some(root.join("tree/arch/x86/boot/bzImage"));
-        let search = Search { image, files: KernelFiles::new(root), ..Search::default() };
+        let search = LineSources { image, files: KernelFiles::new(root), ..LineSources::default() };
         assert_eq!(below(root, &vmlinux(&search, "6.12")), all);
         assert_eq!(below(root, &vmlinux(&search, "6.1")), all[..2]);
         assert_eq!(below(root, &vmlinux(&search, "../6.12")), all[..2]);
-        assert!(vmlinux(&Search { image: Some("bzImage".into()), ..Search::default() }, "no-such").is_empty());
+        assert!(
+            vmlinux(&LineSources { image: Some("bzImage".into()), ..LineSources::default() }, "no-such").is_empty()
+        );
     }
 
     #[test]
@@ -158,14 +160,14 @@ mod tests {
         files(root, &["cache/vmlinux", "cache/module-1/nfs.ko", "cache/module-1/deep/nfs.ko", "cache/nfs.c"]);
         files(root, &["lib/modules/6.12/kernel/nfs-v4.ko.xz", "usr/lib/debug/lib/modules/6.12/kernel/nfs-v4.ko.debug"]);
         fs::write(root.join("lib/modules/6.12/modules.dep"), "kernel/nfs-v4.ko.xz: kernel/nfs.ko.xz\n").unwrap();
-        let search = Search { files: KernelFiles::new(root), ..Search::default() };
+        let search = LineSources { files: KernelFiles::new(root), ..LineSources::default() };
         let find = |vmlinux: &str| modules(&root.join(vmlinux), &search, "6.12", &BTreeSet::from(["nfs", "nfs_v4"]));
         let found = find("cache/vmlinux");
         assert_eq!(below(root, &found["nfs"]), ["cache/module-1/nfs.ko"]);
         assert_eq!(below(root, &found["nfs_v4"]), ["usr/lib/debug/lib/modules/6.12/kernel/nfs-v4.ko.debug"]);
 
         let known =
-            Search { modules: vec![root.join("lib"), root.join("cache/module-1/deep/nfs.ko")], ..search.clone() };
+            LineSources { modules: vec![root.join("lib"), root.join("cache/module-1/deep/nfs.ko")], ..search.clone() };
         let found = modules(&root.join("cache/vmlinux"), &known, "6.12", &BTreeSet::from(["nfs"]));
         assert_eq!(below(root, &found["nfs"]), ["cache/module-1/deep/nfs.ko"]);
 

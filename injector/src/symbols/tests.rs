@@ -107,11 +107,11 @@ impl Tree {
         Image::parse(&file).unwrap().build_id().unwrap()
     }
 
-    fn search(&self) -> Search {
-        Search {
+    fn search(&self) -> LineSources {
+        LineSources {
             vmlinux: Some(self.path("vmlinux")),
             files: KernelFiles::new(self.path("nowhere")),
-            ..Search::default()
+            ..LineSources::default()
         }
     }
 
@@ -128,7 +128,7 @@ impl Tree {
         offsets.map(|offset| format!("{function}+{offset:#x}{suffix}")).collect()
     }
 
-    fn lines(&self, frames: &[String], search: &Search) -> Result<Lines, LinesError> {
+    fn lines(&self, frames: &[String], search: &LineSources) -> Result<Lines, LinesError> {
         let frames = frames.iter().map(String::as_str).collect();
         lines(&frames, Kernel { release: "6.12", build_id: Some(&self.build_id()) }, search)
     }
@@ -230,7 +230,7 @@ fn a_module_from_other_sources_says_nothing() {
     fs::write(tree.path("module/work.c"), format!("/* longer */\n{MODULE}")).unwrap();
     tree.compile(&["-c"], "again/work.ko", &["module/work.c"]);
     assert_eq!(tree.lines(&frames, &tree.search()).unwrap(), Lines::new());
-    let known = Search { modules: vec![tree.path("work.ko")], ..tree.search() };
+    let known = LineSources { modules: vec![tree.path("work.ko")], ..tree.search() };
     assert_eq!(tree.lines(&frames, &known).unwrap().len(), 1);
 }
 
@@ -240,7 +240,7 @@ fn a_named_file_must_be_of_the_kernel_and_an_unnamed_one_is_passed_over() {
     let frames = tree.frames("vmlinux", "single", "");
     let frames: BTreeSet<&str> = frames.iter().map(String::as_str).collect();
     let (build_id, named) = (tree.build_id(), tree.search());
-    let beside = Search { image: Some(tree.path("bzImage")), vmlinux: None, ..named.clone() };
+    let beside = LineSources { image: Some(tree.path("bzImage")), vmlinux: None, ..named.clone() };
     let of = |build_id| Kernel { release: "6.12", build_id };
 
     for search in [&named, &beside] {
@@ -272,7 +272,7 @@ fn a_named_file_that_can_not_be_used() {
         ("empty", "not a vmlinux"),
         ("work.ko", "no debug information"),
     ] {
-        let search = Search { vmlinux: Some(tree.path(name)), ..tree.search() };
+        let search = LineSources { vmlinux: Some(tree.path(name)), ..tree.search() };
         let error = search.check(None).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "{name}: {error}");
     }
@@ -311,7 +311,7 @@ fn real_kernels() {
     for vmlinux in kernels {
         let names = ["vfs_write", "ext4_fill_super", "xfs_log_mount", "tcp_v4_connect", "do_syscall_64", "nfs_readdir"];
         compare(&vmlinux, &names, None);
-        let modules = places::modules(&vmlinux, &Search::default(), "", &BTreeSet::from(["injector_test"]));
+        let modules = places::modules(&vmlinux, &LineSources::default(), "", &BTreeSet::from(["injector_test"]));
         for module in modules.values().flatten() {
             compare(module, &["injector_test_allocate", "injector_test_run", "injector_test_write"], Some(".text"));
         }

@@ -27,14 +27,14 @@ use super::{OwnCgroup, Process, TargetError};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CommandEnd {
     /// It exited with this status.
     Exited(i32),
     /// It was killed by this signal.
     Killed(Signal),
 }
 
-impl Outcome {
+impl CommandEnd {
     /// As a shell gives it: the status, or 128 plus the number of the signal.
     #[must_use]
     pub fn code(self) -> i32 {
@@ -51,7 +51,7 @@ pub struct Command {
     pid: Pid,
     process: Process,
     stopped: bool,
-    ended: Option<Outcome>,
+    ended: Option<CommandEnd>,
 }
 
 impl Command {
@@ -113,7 +113,7 @@ impl Command {
     ///
     /// # Errors
     /// When the kernel doesn't know the process, which can't be.
-    pub fn outcome(&mut self) -> io::Result<Option<Outcome>> {
+    pub fn outcome(&mut self) -> io::Result<Option<CommandEnd>> {
         if self.ended.is_none() {
             let status = waitpid(self.pid, Some(WaitPidFlag::WNOHANG))?;
             self.note(status);
@@ -123,18 +123,18 @@ impl Command {
 
     /// It can't be killed: nobody waits for its end.
     pub fn give_up(&mut self) {
-        self.ended = Some(Outcome::Killed(Signal::SIGKILL));
+        self.ended = Some(CommandEnd::Killed(Signal::SIGKILL));
     }
 
     /// Its tracer has seen it end.
-    pub fn has_ended(&mut self, outcome: Outcome) {
+    pub fn has_ended(&mut self, outcome: CommandEnd) {
         self.ended = Some(outcome);
     }
 
     fn note(&mut self, status: WaitStatus) {
         match status {
-            WaitStatus::Exited(_, code) => self.ended = Some(Outcome::Exited(code)),
-            WaitStatus::Signaled(_, signal, _) => self.ended = Some(Outcome::Killed(signal)),
+            WaitStatus::Exited(_, code) => self.ended = Some(CommandEnd::Exited(code)),
+            WaitStatus::Signaled(_, signal, _) => self.ended = Some(CommandEnd::Killed(signal)),
             _ => {}
         }
     }

@@ -12,7 +12,7 @@ use injector_common::config::{
 };
 
 pub use cgroup::{Cgroup, OwnCgroup};
-pub use command::{Command, Outcome};
+pub use command::{Command, CommandEnd};
 pub use process::Process;
 
 use crate::plan::Target;
@@ -21,6 +21,8 @@ use crate::plan::Target;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TargetError(String);
+
+crate::exit::has_exit_code!(TargetError => USAGE);
 
 impl TargetError {
     fn new(message: impl Into<String>) -> Self {

@@ -16,7 +16,7 @@ mod table;
 
 use std::time::Instant;
 
-use injector::sweep::journal::State;
+use injector::journal::State;
 
 use ground::{FOUND, Ground, assert_found, by_default, is_wanted, with_twins};
 use table::{BAITS, DEFECTS, Defect, Expected, Needs};

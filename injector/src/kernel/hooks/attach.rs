@@ -46,7 +46,7 @@ pub enum AttachError {
     InModule {
         /// The hook.
         hook: Hook,
-        /// Where it is.
+        /// The module that has the function.
         module: String,
     },
     /// The kernel can't.

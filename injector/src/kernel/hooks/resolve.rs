@@ -22,7 +22,7 @@ pub struct HookPoint {
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
     /// The kernel does not list it.
-    #[error("--function {name}: the kernel has no such function, or does not let it be failed; `injector hooks` lists those that can be{}", suggest::did_you_mean(.close))]
+    #[error("--function {name}: the kernel has no such function, or does not list it as injectable; `injector hooks` lists those that are{}", suggest::did_you_mean(.close))]
     Unlisted {
         /// As it was written.
         name: String,
@@ -86,7 +86,7 @@ pub enum HookError {
         name: String,
         /// The function.
         symbol: String,
-        /// How many.
+        /// How many functions have this name.
         count: usize,
     },
     /// It would change nothing.
@@ -280,7 +280,7 @@ mod tests {
         for (functions, expected) in [
             (
                 &["opnat"][..],
-                "--function opnat: the kernel has no such function, or does not let it be failed; `injector hooks` lists those that can be; did you mean openat, open_ctree?",
+                "--function opnat: the kernel has no such function, or does not list it as injectable; `injector hooks` lists those that are; did you mean openat, open_ctree?",
             ),
             (
                 &["should_failslab"],

@@ -47,7 +47,7 @@ struct Entry<'a> {
 
 /// The keys of a table. Each is asked for once; what is left then is none that there is.
 #[derive(Debug)]
-pub(super) struct Keys<'a> {
+pub(in crate::plan) struct Keys<'a> {
     source: &'a Source<'a>,
     /// Where the table starts.
     position: Position,
@@ -85,7 +85,7 @@ impl<'a> Keys<'a> {
     }
 
     /// An error of the table as a whole.
-    pub(super) fn error(&self, error: impl Display) -> FileError {
+    pub(in crate::plan) fn error(&self, error: impl Display) -> FileError {
         self.source.error(self.position, error.to_string())
     }
 
@@ -95,7 +95,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A key with one value.
-    pub(super) fn one<T, E: Display>(
+    pub(in crate::plan) fn one<T, E: Display>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, E>,
@@ -104,7 +104,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A key with one value, or with a list of them.
-    pub(super) fn any<T, E: Display>(
+    pub(in crate::plan) fn any<T, E: Display>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, E>,
@@ -118,7 +118,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The same; a text may have several values, with commas between them.
-    pub(super) fn list<T, E: Display>(
+    pub(in crate::plan) fn list<T, E: Display>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, E>,
@@ -128,7 +128,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A key whose value is a text with commas in it, or a list of its parts.
-    pub(super) fn joined<T, E: Display>(
+    pub(in crate::plan) fn joined<T, E: Display>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, E>,
@@ -145,7 +145,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A key that is true or false; false if it is not there.
-    pub(super) fn flag(&mut self, key: &'static str) -> Result<bool, FileError> {
+    pub(in crate::plan) fn flag(&mut self, key: &'static str) -> Result<bool, FileError> {
         match self.take(key) {
             None => Ok(false),
             Some(value) => match value.get_ref() {
@@ -156,7 +156,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A `[key]`.
-    pub(super) fn table(&mut self, key: &'static str) -> Result<Option<Self>, FileError> {
+    pub(in crate::plan) fn table(&mut self, key: &'static str) -> Result<Option<Self>, FileError> {
         let Some(value) = self.take(key) else { return Ok(None) };
         let span = value.span();
         match value.into_inner() {
@@ -166,7 +166,7 @@ impl<'a> Keys<'a> {
     }
 
     /// All `[[key]]`, and where they stand.
-    pub(super) fn tables(&mut self, key: &'static str) -> Result<Vec<(Position, Self)>, FileError> {
+    pub(in crate::plan) fn tables(&mut self, key: &'static str) -> Result<Vec<(Position, Self)>, FileError> {
         let Some(value) = self.take(key) else { return Ok(Vec::new()) };
         let wrong = |span: &Range<usize>| {
             let message =
@@ -186,7 +186,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Nothing may be left.
-    pub(super) fn finish(self) -> Result<(), FileError> {
+    pub(in crate::plan) fn finish(self) -> Result<(), FileError> {
         let Some(Entry { span, written, value: _ }) = self.entries.into_values().min_by_key(|entry| entry.span.start)
         else {
             return Ok(());

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 use toml::Value;
 
-use crate::plan::{
-    Backend, Filter, Hook, Limits, NthPer, Plan, Policy, Rule, StackFilter, Target, TaskFilter, duration,
-};
+use crate::plan::{Backend, Hook, Limits, NthPer, Plan, Policy, Rule, Target, duration};
 
 /// A plan file is UTF-8, and so are all texts in it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -43,8 +41,9 @@ pub fn to_toml(plan: &Plan) -> Result<String, NotText> {
     Ok(file.text)
 }
 
+/// Writes keys and their values.
 #[derive(Default)]
-struct Printer {
+pub(in crate::plan) struct Printer {
     text: String,
 }
 
@@ -71,19 +70,19 @@ impl Printer {
         self.key(key, on.then_some(Value::Boolean(true)).into_iter().collect());
     }
 
-    fn text(&mut self, key: &str, value: Option<impl Display>) {
+    pub(in crate::plan) fn text(&mut self, key: &str, value: Option<impl Display>) {
         self.texts(key, value.as_slice());
     }
 
-    fn texts(&mut self, key: &str, values: &[impl Display]) {
+    pub(in crate::plan) fn texts(&mut self, key: &str, values: &[impl Display]) {
         self.key(key, values.iter().map(|value| Value::String(value.to_string())).collect());
     }
 
-    fn number(&mut self, key: &str, value: Option<impl Display>) {
+    pub(in crate::plan) fn number(&mut self, key: &str, value: Option<impl Display>) {
         self.numbers(key, value.as_slice());
     }
 
-    fn numbers(&mut self, key: &str, values: &[impl Display]) {
+    pub(in crate::plan) fn numbers(&mut self, key: &str, values: &[impl Display]) {
         self.key(key, values.iter().map(number).collect());
     }
 
@@ -93,29 +92,8 @@ impl Printer {
         let default_hooks: &[Hook] = if functions.is_empty() { &Hook::MEMORY } else { &[] };
         self.texts("hook", if hooks == default_hooks { &[] } else { hooks });
         self.texts("function", functions);
-        self.filter(filter);
+        filter.write(self);
         self.policy(policy, target);
-    }
-
-    fn filter(&mut self, filter: &Filter) {
-        let Filter { gfp, gfp_scope, order, size, caches, stack, syscalls, task, kthreads, contexts } = filter;
-        let StackFilter { any_of, none_of, caller, depth } = stack;
-        let TaskFilter { comms, uids, not_pids } = task;
-        self.texts("gfp", gfp.values());
-        self.text("gfp-scope", differs(*gfp_scope));
-        self.number("order", differs(*order));
-        self.number("size", differs(*size));
-        self.texts("cache", caches);
-        self.texts("stack", any_of);
-        self.texts("not-stack", none_of);
-        self.texts("caller", caller);
-        self.number("stack-depth", *depth);
-        self.texts("syscall", syscalls);
-        self.texts("comm", comms);
-        self.numbers("uid", uids);
-        self.numbers("not-pid", not_pids);
-        self.text("kthreads", differs(*kthreads));
-        self.text("context", *contexts);
     }
 
     fn policy(&mut self, policy: &Policy, target: &Target) {
@@ -138,7 +116,7 @@ impl Printer {
 }
 
 /// A value that is not the default.
-fn differs<T: Default + PartialEq>(value: T) -> Option<T> {
+pub(in crate::plan) fn differs<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
 

@@ -6,6 +6,7 @@ use proptest::sample::{select, subsequence};
 
 use super::*;
 use crate::plan::{Contexts, ErrorNumber, Kthreads, NthPer, OrderRange, SizeRange};
+use crate::plan::{GfpFilter, StackFilter, TaskFilter};
 
 const NAME: &str = "plan.toml";
 

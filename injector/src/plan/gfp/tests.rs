@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernel::gfp::GfpBits;
 use proptest::prelude::*;
 
 fn value(text: &str) -> GfpValue {

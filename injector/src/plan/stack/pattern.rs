@@ -67,6 +67,8 @@ pub enum StackError {
     Path(String),
 }
 
+crate::exit::has_exit_code!(StackError => USAGE);
+
 /// What a pattern is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StackPatternKind {
@@ -78,14 +80,14 @@ pub enum StackPatternKind {
     Module,
     /// A piece of a function, at these offsets; [`StackPattern::bare`] is its name.
     Piece {
-        /// The first.
+        /// The first address.
         start: u64,
         /// The first after it.
         end: u64,
     },
     /// What lies at these addresses.
     Range {
-        /// The first.
+        /// The first address.
         start: u64,
         /// The first after them.
         end: u64,

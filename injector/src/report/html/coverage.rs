@@ -49,7 +49,7 @@ pub(super) fn legend(shares: &[(Kept, usize)]) -> Markup {
         Kept::Error => "another error than ENOMEM, or the program failed",
         Kept::Clean => "ENOMEM came back",
         Kept::Masked => "user space did not notice",
-        Kept::Unreached => "could not be failed",
+        Kept::Unreached => "could not be made to fail",
         Kept::Left => "not failed yet, or not here",
     };
     markup! {

@@ -5,11 +5,11 @@ use maud::{Markup, html as markup};
 use super::{place, text};
 use crate::{
     events::frames,
+    journal::FindingFailure,
     report::{
         model::{Found, Report},
         phrase::{self, plural},
     },
-    sweep::journal::FindingFailure,
     symbols::Lines,
 };
 

@@ -13,7 +13,7 @@ use super::{
     model::{Config, Kept, Odd, Report},
     phrase::{self, number, plural, printable},
 };
-use crate::{events::frames, sweep::journal::Signature};
+use crate::{events::frames, journal::Signature};
 
 /// Longer tables are folded away.
 const OPEN: usize = 20;
@@ -85,7 +85,7 @@ fn head(report: &Report, title: &str) -> Markup {
                     (phrase::kernel(kernel)) br;
                     @if let Some(config) = &report.config { code { (phrase::workload(config)) } }
                 }
-                @if !report.complete { p.remark { "The sweep did not come to its end; " code { "--resume" } " goes on with it." } }
+                @if !report.complete { p.remark { "The sweep did not finish; " code { "--resume" } " continues it." } }
             } @else {
                 p.subject { "The journal " code { (text(&report.journal)) } " has no sweep in it." }
             }
@@ -156,7 +156,7 @@ fn odds(report: &Report, odds: &[Odd], title: &str, what: &str) -> Markup {
                         tbody {
                             @for odd in odds {
                                 tr {
-                                    td { b { (text(&odd.error)) } @if let Some(then) = &odd.then { ", then " (text(then)) " when made again" } }
+                                    td { b { (text(&odd.error)) } @if let Some(then) = &odd.then { ", then " (text(then)) " when retried" } }
                                     td.nowrap { @if let Some(call) = &odd.syscall { code { (text(&call.name)) "()" } } @else { "–" } }
                                     td { (place(report, odd.site)) @if let Some(after) = odd.after { " after a failure of " code { (after) } } }
                                 }

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     events::{Outcomes, frames},
+    journal::Signature,
     report::phrase::{number, one_line, plural},
-    sweep::journal::Signature,
 };
 
 /// Version of the JSON: it changes when a member changes its meaning or goes; members may be added.
@@ -26,7 +26,7 @@ const CALLERS: usize = 4;
 /// Two runs compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Diff {
-    /// 1.
+    /// The version of this format.
     pub schema: u32,
     /// The run before.
     pub a: Side,
@@ -80,7 +80,7 @@ pub struct Side {
 pub struct Row {
     /// Signatures; of B, if it has them.
     pub sites: Vec<Signature>,
-    /// Where.
+    /// The hook.
     pub hook: String,
     /// In A.
     pub a: Option<Sums>,

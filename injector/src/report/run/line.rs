@@ -9,17 +9,17 @@ use serde::{
 
 use crate::{
     events::{OutcomeKind, Outcomes},
+    journal::{self, Signature},
     sinks::SCHEMA,
-    sweep::journal::{self, Signature},
 };
 
 /// A line that is one of a run.
 #[derive(Debug)]
 pub(super) enum Line<'a> {
     Start(Box<Start>),
-    Site(Site<'a>),
+    Site(SiteLine<'a>),
     Failure(Failure<'a>),
-    Outcome(Outcome<'a>),
+    Outcome(OutcomeLine<'a>),
     Summary(Box<Summary<'a>>),
 }
 
@@ -74,7 +74,7 @@ pub struct Start {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Site<'a> {
+pub(super) struct SiteLine<'a> {
     pub(super) site: Signature,
     #[serde(borrow)]
     pub(super) hook: Cow<'a, str>,
@@ -103,7 +103,7 @@ pub(super) struct Failure<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Outcome<'a> {
+pub(super) struct OutcomeLine<'a> {
     pub(super) site: Signature,
     #[serde(borrow)]
     pub(super) syscall: Option<Text<'a>>,

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     events::Outcomes,
-    sweep::journal::Signature,
-    symbols::{self, Lines, LinesError, Search},
+    journal::Signature,
+    symbols::{self, LineSources, Lines, LinesError},
 };
 
 /// Version of the JSON: it changes when a member changes its meaning or goes; members may be added.
@@ -97,7 +97,7 @@ pub struct Syscall {
 pub struct Site {
     /// Its signature.
     pub site: Signature,
-    /// Where.
+    /// The hook.
     pub hook: String,
     /// How often, as in [`Run::failures`].
     pub count: u64,
@@ -138,7 +138,7 @@ impl Run {
     ///
     /// # Errors
     /// The file that the user named can't be used.
-    pub fn look_up_lines(&mut self, search: &Search) -> Result<(), LinesError> {
+    pub fn look_up_lines(&mut self, search: &LineSources) -> Result<(), LinesError> {
         let start = self.start.as_ref();
         let kernel = symbols::Kernel {
             release: start.map_or("", |start| &start.kernel),
@@ -238,7 +238,7 @@ impl Builder {
         self.start = Some(start);
     }
 
-    pub(super) fn site(&mut self, line: &line::Site<'_>) {
+    pub(super) fn site(&mut self, line: &line::SiteLine<'_>) {
         self.gathered(line.site, &line.hook).describe(&line.hook, &line.stack);
     }
 
@@ -286,8 +286,8 @@ impl Builder {
         }
     }
 
-    pub(super) fn outcome(&mut self, line: &line::Outcome<'_>) {
-        let line::Outcome { site, syscall, is, count } = line;
+    pub(super) fn outcome(&mut self, line: &line::OutcomeLine<'_>) {
+        let line::OutcomeLine { site, syscall, is, count } = line;
         let count = count.unwrap_or(1);
         self.gathered(*site, "").outcomes.add(*is, count);
         let name = syscall.as_ref().map(|line::Text(name)| name.as_ref().into());

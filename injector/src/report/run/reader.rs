@@ -25,15 +25,15 @@ pub enum ReadError {
     /// Input.
     #[error("can't read {name}: {error}")]
     Io {
-        /// Which.
+        /// The name of the file.
         name: String,
-        /// Why not.
+        /// The error.
         error: io::Error,
     },
     /// Nothing in it looks like one.
     #[error("{name} is no run's file: line {line} is none of a run ({why})")]
     NotARun {
-        /// Which.
+        /// The name of the file.
         name: String,
         /// The first that is something else.
         line: u64,
@@ -43,7 +43,7 @@ pub enum ReadError {
     /// Neither of one nor of a sweep.
     #[error("{name} is neither a run's JSON lines nor a sweep's journal: line {line} is of neither ({why})")]
     Neither {
-        /// Which.
+        /// The name of the file.
         name: String,
         /// The first that is something else.
         line: u64,
@@ -53,13 +53,13 @@ pub enum ReadError {
     /// It is empty.
     #[error("{name} is empty")]
     Empty {
-        /// Which.
+        /// The name of the file.
         name: String,
     },
     /// It is that of a sweep.
     #[error("{name} is a sweep's journal, not a run's file")]
     Journal {
-        /// Which.
+        /// The name of the file.
         name: String,
     },
     /// Another injector wrote it.
@@ -68,7 +68,7 @@ pub enum ReadError {
         own = env!("CARGO_PKG_VERSION")
     )]
     Schema {
-        /// Which.
+        /// The name of the file.
         name: String,
         /// Where it says so.
         line: u64,
@@ -78,6 +78,8 @@ pub enum ReadError {
         schema: u64,
     },
 }
+
+crate::exit::has_exit_code!(ReadError => USAGE);
 
 /// Reads a file.
 ///

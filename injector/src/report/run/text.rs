@@ -27,7 +27,7 @@ pub fn text(run: &Run, top: usize, out: &mut dyn Write) -> io::Result<()> {
     syscalls(run, out)?;
     let shown = if top == 0 { run.sites.len() } else { top.min(run.sites.len()) };
     match (run.sites.len(), shown) {
-        (0, _) => writeln!(out, "\nno site was failed")?,
+        (0, _) => writeln!(out, "\nno site failed")?,
         (all, shown) if all == shown => writeln!(out, "\n{}, the most frequent first:", plural(all, "site"))?,
         (all, shown) => {
             writeln!(out, "\n{}; the most frequent of them, {}:", plural(all, "site"), number(shown as u64))?
@@ -53,7 +53,7 @@ fn head(run: &Run, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "file: {}", one_line(remark))?;
     }
     if run.is_dry() {
-        writeln!(out, "a dry run: nothing was failed")?;
+        writeln!(out, "a dry run: nothing failed")?;
     }
     if let Some(rate) = run.rate(run.failures) {
         writeln!(out, "{} on average", words::rate(rate))?;

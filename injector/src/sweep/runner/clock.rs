@@ -1,5 +1,6 @@
 //! Time for a thread that waits for its children: a signal now and then makes waitpid() return.
 
+use crate::exit::{Context as _, Result};
 use std::{
     sync::{
         Arc,
@@ -9,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
 use nix::sys::{
     pthread::{Pthread, pthread_kill, pthread_self},
     signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},

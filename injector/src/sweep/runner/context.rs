@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use injector_guest::port::DataPort;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -15,6 +14,7 @@ use super::{
     injector::{Injector, Prepared},
 };
 use crate::{
+    exit::{Context as _, Result},
     journal::{
         self, Begin, Journal, Record, Recorder, State, Writer, differences,
         record::{Crash, CrashKind, Options, Plain, SCHEMA},
@@ -34,6 +34,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct JournalError(pub String);
+
+crate::exit::has_exit_code!(JournalError => USAGE);
 
 /// How a sweep ended.
 #[derive(Debug)]

@@ -5,16 +5,17 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use injector_common::{
-    config::{LEVEL_ATTEMPT, LEVEL_CROWD, LEVEL_RECORD, LEVEL_RUN},
+    config::{LEVEL_ATTEMPT, LEVEL_MULTI, LEVEL_RECORD, LEVEL_RUN},
     record,
 };
 use tracing::warn;
 
 use crate::{
+    check,
     events::{Context, Record, decode, symbolize},
+    exit::{Context as _, Result},
     journal::{
         Signature,
         record::{Call, Place, Shard, Site},
@@ -25,8 +26,7 @@ use crate::{
         kallsyms::{Addresses, Kallsyms},
     },
     plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, Target, sweep::SweepPlan},
-    run,
-    session::{Arming, Attached, Attempts, Hooks, Session, Sites, Streams, Wire, deadline_in},
+    session::{Arming, Attached, Attempts, Hooks, ProgramConfig, Session, Sites, Streams, deadline_in},
     sweep::{
         classify,
         schedule::{Aim, Mode, RunSpec},
@@ -98,7 +98,7 @@ impl Prepared {
     /// Those of a run: see [`crate::run::run`].
     pub fn new(plan: &SweepPlan, files: &KernelFiles) -> Result<Self> {
         let plan = run_plan(plan, files)?;
-        run::prerequisites(files, &plan)?;
+        check::prerequisites(files, &plan)?;
         let targets = Targets::open(&plan.target)?;
         Ok(Self { plan, targets })
     }
@@ -123,7 +123,7 @@ impl Injector {
         let Prepared { plan: run_plan, mut targets } = prepared;
         // Again: the workload may have loaded modules since the prerequisites were checked.
         let facts = Facts::read(files)?;
-        let (mut wires, symbols) = Wire::resolve(&run_plan, &facts, files, &targets)?;
+        let (mut wires, symbols) = ProgramConfig::resolve(&run_plan, &facts, files, &targets)?;
         let symbols = match symbols {
             Some(symbols) => symbols,
             None => Kallsyms::read(files)?,
@@ -200,7 +200,7 @@ impl Injector {
     pub fn arm(&self, spec: &RunSpec, hit: u32) {
         let level = match spec.mode {
             _ if spec.aim == Aim::Nothing => LEVEL_RECORD,
-            Mode::Traced(traced) if traced.several => LEVEL_CROWD,
+            Mode::Traced(traced) if traced.several => LEVEL_MULTI,
             Mode::Traced(_) => LEVEL_ATTEMPT,
             Mode::Untraced => LEVEL_RUN,
         };
@@ -331,7 +331,7 @@ pub struct Counts {
 }
 
 /// A site by names.
-fn describe(symbols: &Kallsyms, site: &record::Site, after: Option<Signature>) -> Site {
+fn describe(symbols: &Kallsyms, site: &record::SiteRecord, after: Option<Signature>) -> Site {
     let length = (site.frames_len as usize).min(site.frames.len());
     let frames = &site.frames[..length];
     let stack: Vec<String> = frames.iter().map(|address| symbolize::name(Some(symbols), *address)).collect();

@@ -15,8 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
-
 pub use clock::{TICK, Ticker, held_up};
 pub use context::{Ended, JournalError, SweepContext, begin, same, sweep};
 use injector::Counts;
@@ -32,6 +30,7 @@ use super::{
     workload::Workload,
 };
 use crate::{
+    exit::{Context as _, Result},
     journal::{
         Record, Recorder, Signature, State,
         record::{Armed, End, Ended as RunEnded, Failed, Level, Outcome},

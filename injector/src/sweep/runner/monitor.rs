@@ -5,13 +5,13 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Result;
 use injector_common::attempt::Attempt;
 use nix::errno::Errno;
 use tracing::warn;
 
 use super::{Observer, clock};
 use crate::{
+    exit::Result,
     journal::{
         Level, Record, Signature, Verdict,
         record::{Failed, Outcome, RunEnd, Syscall, Trouble},
@@ -221,7 +221,7 @@ fn failures(attempt: &Attempt) -> Vec<(Signature, Option<Signature>)> {
         let first = failures.first().map(|(first, _)| *first);
         // Persistent failures are of one site.
         if first != Some(site) {
-            failures.push((site, first.filter(|_| attempt.crowd == 0)));
+            failures.push((site, first.filter(|_| attempt.multi == 0)));
         }
     }
     failures
@@ -235,7 +235,7 @@ impl Watcher for RunMonitor<'_> {
         self.remember(attempt);
         self.observer.injector.heartbeat();
         // Of several failures nobody knows which one leads to a site that came up after them.
-        let first = (attempt.crowd == 0 || attempt.failed == 1).then_some(Signature(attempt.sites[0]));
+        let first = (attempt.multi == 0 || attempt.failed == 1).then_some(Signature(attempt.sites[0]));
         self.observer.drain(first)?;
         let in_attempt = |site: &Signature| attempt.sites.contains(&site.0);
         self.elsewhere |= !self.observer.injector.take_failed().iter().all(in_attempt);
@@ -270,7 +270,7 @@ impl Watcher for RunMonitor<'_> {
         let syscall = call.map(|call| Syscall { name: call.name(), result });
         let last = failures.len().saturating_sub(1);
         for (i, (site, after)) in failures.into_iter().enumerate() {
-            if i < last && attempt.crowd == 0 {
+            if i < last && attempt.multi == 0 {
                 // The first of two was failed by itself before.
                 continue;
             }
@@ -282,7 +282,7 @@ impl Watcher for RunMonitor<'_> {
                 site,
                 after,
                 hit: attempt.hit,
-                times: if attempt.crowd == 0 { attempt.failed - u32::from(after.is_some()) } else { 1 },
+                times: if attempt.multi == 0 { attempt.failed - u32::from(after.is_some()) } else { 1 },
                 level: self.mode.level.clone(),
                 call: self.observer.injector.call(site).cloned(),
                 syscall: syscall.clone(),

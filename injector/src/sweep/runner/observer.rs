@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
 use tracing::debug;
 
 use super::injector::{Account, Counts, Injector};
 use crate::{
+    exit::Result,
     journal::{
         Record, Recorder, Signature,
         record::{RunEnd, Trouble},

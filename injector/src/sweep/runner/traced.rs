@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use anyhow::Result;
 use tracing::debug;
 
 use super::{
@@ -11,6 +10,7 @@ use super::{
     tracer::{self, TraceMode},
 };
 use crate::{
+    exit::Result,
     journal::{
         Level, Signature,
         record::{Outcome, RunEnd},
@@ -69,7 +69,7 @@ impl KernelRunner<'_> {
         }
         let result = RunResult {
             end: settled.unwrap_or(traced.end),
-            status: traced.outcome.map(target::Outcome::code),
+            status: traced.outcome.map(target::CommandEnd::code),
             failed: stats.failed,
             reached,
             order: self.observer.injector.order().to_vec(),

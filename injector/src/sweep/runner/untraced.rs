@@ -5,10 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-
 use super::{KernelRunner, TICK};
 use crate::{
+    exit::Result,
     journal::{
         Signature, Verdict,
         record::{Outcome, RunEnd},
@@ -37,7 +36,7 @@ impl KernelRunner<'_> {
         let fired: Vec<(Signature, u64)> =
             named.iter().map(|site| (*site, times(site))).filter(|(_, times)| *times > 0).collect();
 
-        let status = watched.outcome.map(target::Outcome::code);
+        let status = watched.outcome.map(target::CommandEnd::code);
         let failed = status != Some(workload::STATUS);
         let mut end = match watched.outcome {
             Some(_) => RunEnd::Finished,

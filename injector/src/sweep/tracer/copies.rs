@@ -4,7 +4,6 @@
 //! runs. The original waits for it (a copy sends no signal when it ends), and makes the next one, until a copy meets nothing
 //! more that may be failed; then it makes its call. Neither of them learns of all that.
 
-use anyhow::Result;
 use injector_common::attempt::Attempt;
 use libc::user_regs_struct;
 use nix::{
@@ -17,6 +16,7 @@ use nix::{
 
 use super::{Call, Error, Failure, Tracer, Watcher, calls, status_of};
 use crate::{
+    exit::Result,
     journal::record::{Outcome, RunEnd},
     target,
 };
@@ -198,7 +198,7 @@ impl<W: Watcher> Tracer<'_, W> {
 }
 
 /// What a copy that was killed by a failure in its call has come to.
-pub(super) fn fate(outcome: target::Outcome) -> Outcome {
+pub(super) fn fate(outcome: target::CommandEnd) -> Outcome {
     Outcome::ProgramFailed { status: outcome.code() }
 }
 

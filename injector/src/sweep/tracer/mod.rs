@@ -19,7 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use injector_common::attempt::Attempt;
 use nix::{
     errno::Errno,
@@ -33,6 +32,7 @@ use nix::{
 
 use super::runner::{TICK, Ticker, held_up};
 use crate::{
+    exit::{Context as _, Result},
     journal::record::{Outcome, RunEnd},
     session::Attempts,
     target::{self, Command, OwnCgroup},
@@ -118,7 +118,7 @@ pub struct Traced {
     /// Why.
     pub end: RunEnd,
     /// Of the workload itself.
-    pub outcome: Option<target::Outcome>,
+    pub outcome: Option<target::CommandEnd>,
     /// Signals often came when tasks were back in user space: that is no way to stop them.
     pub late: bool,
 }
@@ -173,7 +173,7 @@ pub struct Tracer<'a, W> {
     mode: TraceMode,
     tasks: HashMap<i32, Task>,
     root: Pid,
-    outcome: Option<target::Outcome>,
+    outcome: Option<target::CommandEnd>,
     /// Steps that are being repeated as a whole, by the process that does it: failures of the current attempt.
     steps: HashMap<i32, u32>,
     /// Why the run is being ended, and since when.

@@ -1,6 +1,5 @@
 //! What a task's stop means, and what follows from it.
 
-use anyhow::Result;
 use injector_common::attempt::{Attempt, NO_CALL};
 use nix::{
     sys::{
@@ -16,8 +15,9 @@ use super::{
     copies, status_of,
 };
 use crate::{
+    exit::Result,
     journal::record::{Outcome, RunEnd},
-    session::{Admission, Report},
+    session::{Admission, AttemptReport},
     sweep::retry_step as step,
     target,
 };
@@ -26,8 +26,8 @@ impl<W: Watcher> Tracer<'_, W> {
     /// Takes a stop, or an end, and lets the task go on. Some: the run is to be ended.
     pub(super) fn stop(&mut self, status: WaitStatus) -> Result<Option<RunEnd>> {
         match status {
-            WaitStatus::Exited(pid, code) => self.gone(pid, target::Outcome::Exited(code)),
-            WaitStatus::Signaled(pid, signal, _) => self.gone(pid, target::Outcome::Killed(signal)),
+            WaitStatus::Exited(pid, code) => self.gone(pid, target::CommandEnd::Exited(code)),
+            WaitStatus::Signaled(pid, signal, _) => self.gone(pid, target::CommandEnd::Killed(signal)),
             WaitStatus::PtraceSyscall(pid) => {
                 let end = self.at_call(pid);
                 if !self.is_held(pid) {
@@ -65,13 +65,13 @@ impl<W: Watcher> Tracer<'_, W> {
         }
     }
 
-    fn gone(&mut self, pid: Pid, outcome: target::Outcome) -> Result<Option<RunEnd>> {
+    fn gone(&mut self, pid: Pid, outcome: target::CommandEnd) -> Result<Option<RunEnd>> {
         if pid == self.root {
             self.outcome = Some(outcome);
         }
         let tid = pid.as_raw().unsigned_abs();
         let report = self.attempts.take(tid);
-        let Report { between, call: attempt, .. } = report;
+        let AttemptReport { between, call: attempt, .. } = report;
         self.attempts.forget(tid);
         let task = self.tasks.remove(&pid.as_raw());
         let mut end = None;
@@ -127,7 +127,7 @@ impl<W: Watcher> Tracer<'_, W> {
     pub(super) fn admit(&mut self, pid: Pid) {
         let TraceMode { several, signals, .. } = self.mode;
         let exec = self.tasks.get(&pid.as_raw()).is_some_and(|task| task.copy.is_some());
-        let admission = Admission { limit: self.limit(pid), crowd: several, exec, signals };
+        let admission = Admission { limit: self.limit(pid), multi: several, exec, signals };
         let admitted = self.attempts.admit(pid.as_raw().unsigned_abs(), admission);
         if exec && !admitted {
             // A copy that nothing can be failed in would run the program.
@@ -205,7 +205,7 @@ impl<W: Watcher> Tracer<'_, W> {
     fn exit(&mut self, pid: Pid, result: Option<i64>) -> Result<Option<RunEnd>> {
         let tid = pid.as_raw().unsigned_abs();
         let report = self.attempts.take(tid);
-        let Report { between, call: attempt, .. } = report;
+        let AttemptReport { between, call: attempt, .. } = report;
         let result = result.unwrap_or(report.result);
         let Some(step) = self.tasks.get(&pid.as_raw()).map(|task| task.step) else { return Ok(None) };
         // It came before the call, or the call has nothing to tell; else it is told after that.

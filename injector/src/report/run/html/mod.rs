@@ -70,7 +70,7 @@ fn page(run: &Run, frames: Option<&Frames>) -> Markup {
                             @if let Some(start) = &run.start { "Linux " (text(&start.kernel)) ", " (text(&start.time)) br; }
                             (capital(&words::course(run))) "."
                         }
-                        @if run.is_dry() { p.remark { "A dry run: nothing was failed." } }
+                        @if run.is_dry() { p.remark { "A dry run: nothing failed." } }
                         @for remark in &run.remarks { p.remark { "File: " (text(remark)) } }
                     }
                     (tiles(run))

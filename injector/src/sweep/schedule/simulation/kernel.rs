@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use anyhow::{Result, anyhow};
 use injector_common::attempt::{Attempt, Candidate, Choice, MAX_NAMED};
 
 use super::world::{Effect, World, mix};
 use crate::{
     events::Context,
+    exit::{Error, ExitCode, Result},
     journal::{
         Level, Record, Signature, State, Verdict,
         record::{Armed, Crash, CrashKind, Ended, Failed, Outcome, Place, RunEnd, Site, Trouble},
@@ -89,7 +89,7 @@ impl<'a> Boot<'a> {
     pub fn write(&mut self, record: Record) -> Result<()> {
         if self.disk.cut == Some(self.disk.records.len()) {
             self.disk.cut = None;
-            return Err(anyhow!("cut"));
+            return Err(Error::new(ExitCode::INTERNAL, "cut"));
         }
         self.state.apply(&record);
         self.disk.records.push(record);
@@ -168,11 +168,11 @@ impl<'a> Boot<'a> {
     }
 
     /// The machine goes down: who watches from outside writes it down.
-    fn panic(&mut self, run: &Progress, site: usize) -> anyhow::Error {
+    fn panic(&mut self, run: &Progress, site: usize) -> Error {
         let title = self.world.title(site);
         let crash = Crash { run: Some(run.run), kind: CrashKind::Panic, title, splat: String::new() };
         match self.write(Record::Crash(crash)) {
-            Ok(()) => anyhow!("the machine is down"),
+            Ok(()) => Error::new(ExitCode::INTERNAL, "the machine is down"),
             Err(cut) => cut,
         }
     }
@@ -230,7 +230,7 @@ impl<'a> Boot<'a> {
         for site in attempt.sites[..named].iter().copied().map(Signature) {
             let first = failures.first().map(|(first, _)| *first);
             if first != Some(site) {
-                failures.push((site, first.filter(|_| attempt.crowd == 0)));
+                failures.push((site, first.filter(|_| attempt.multi == 0)));
             }
         }
         if attempt.repeated != 0 && failures.len() == 1 {
@@ -239,7 +239,7 @@ impl<'a> Boot<'a> {
         }
         let last = failures.len().saturating_sub(1);
         for (i, (site, after)) in failures.into_iter().enumerate() {
-            if i < last && attempt.crowd == 0 {
+            if i < last && attempt.multi == 0 {
                 continue;
             }
             let outcome = if i < last { Outcome::Masked } else { outcome.clone() };
@@ -282,12 +282,12 @@ impl<'a> Boot<'a> {
     ) -> Result<(Attempt, Returned)> {
         self.attempts += 1;
         let limit = if traced.limit > 0 { traced.limit.max(traced.depth) } else { 0 };
-        let crowd = u32::from(traced.several);
-        let mut attempt = Attempt { limit, crowd, repeat, number: self.attempts, ..Attempt::NONE };
+        let multi = u32::from(traced.several);
+        let mut attempt = Attempt { limit, multi, repeat, number: self.attempts, ..Attempt::NONE };
         let mut queue: Vec<usize> = call.iter().rev().copied().collect();
         while let Some(site) = queue.pop() {
             let signature = self.world.signature(site);
-            let known = attempt.failed == 1 || (attempt.failed > 0 && attempt.crowd == 0);
+            let known = attempt.failed == 1 || (attempt.failed > 0 && attempt.multi == 0);
             let first = known.then(|| Signature(attempt.sites[0]));
             self.meet(site, &spec.aim, first)?;
             run.reached.insert(signature);
@@ -324,7 +324,7 @@ impl<'a> Boot<'a> {
             attempt.failed += 1;
             // Only the last failure may be to blame, if the run names its sites or has one failure in an attempt.
             let certain = !traced.several || spec.aim.is_named();
-            let first = (attempt.failed > 1 && attempt.crowd == 0).then(|| Signature(attempt.sites[0]));
+            let first = (attempt.failed > 1 && attempt.multi == 0).then(|| Signature(attempt.sites[0]));
             let suspects: Vec<Signature> =
                 std::iter::once(signature).chain(run.recent.iter().copied()).take(8).collect();
             let culprit = certain.then_some((signature, first));
@@ -356,7 +356,7 @@ impl<'a> Boot<'a> {
         for &site in sites {
             let signature = self.world.signature(site);
             let first = Signature(attempt.sites[0]);
-            self.meet(site, &spec.aim, (attempt.crowd == 0 || attempt.failed == 1).then_some(first))?;
+            self.meet(site, &spec.aim, (attempt.multi == 0 || attempt.failed == 1).then_some(first))?;
             run.reached.insert(signature);
             let row = self.table.get_mut(&signature).expect("it was met");
             (row.attempt, row.attempt_hits) = (attempt.number, 1);
@@ -378,8 +378,8 @@ impl<'a> Boot<'a> {
             }
             attempt.sites[attempt.failed as usize % MAX_NAMED] = signature.0;
             attempt.failed += 1;
-            let several = attempt.crowd != 0 && !spec.aim.is_named();
-            let culprit = (!several).then_some((signature, (attempt.crowd == 0).then_some(first)));
+            let several = attempt.multi != 0 && !spec.aim.is_named();
+            let culprit = (!several).then_some((signature, (attempt.multi == 0).then_some(first)));
             let suspects: Vec<Signature> =
                 std::iter::once(signature).chain(run.recent.iter().copied()).take(8).collect();
             let returned = self.fail(run, site, culprit, if several { &suspects } else { &[] })?;

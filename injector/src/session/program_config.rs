@@ -24,6 +24,7 @@ use super::{
     names::{self, TooIntricate},
 };
 use crate::{
+    arch::{PAGE_FAULT_ENTRY, SYSCALL_ENTRY},
     kernel::{
         self, Facts, KernelError, KernelFiles, allocator,
         caches::{Caches, NoSuchCache},
@@ -68,7 +69,7 @@ pub enum ResolveError {
     #[error("this kernel has no function {0}, without which a page fault can't be told from a system call")]
     NoFunction(&'static str),
     /// More functions than there are programs for.
-    #[error("at most {max} functions can be named in one rule", max = injector_common::MAX_FUNCTIONS)]
+    #[error("at most {max} functions can be named in one rule", max = injector_common::hooks::MAX_FUNCTIONS)]
     TooManyFunctions,
     /// More paths than the hook follows.
     #[error(
@@ -88,9 +89,11 @@ pub enum ResolveError {
     Context,
 }
 
+crate::exit::has_exit_code!(ResolveError => USAGE);
+
 /// Everything that a rule's programs are told before they are attached.
 #[derive(Clone, Debug)]
-pub struct Wire {
+pub struct ProgramConfig {
     /// `.rodata`.
     pub config: Config,
     /// What they are attached to, and how.
@@ -107,7 +110,7 @@ pub struct Wire {
     pub caches: Option<Box<Automaton>>,
 }
 
-impl Wire {
+impl ProgramConfig {
     /// Resolves a plan's rules. Gives back the kernel's symbols too, if some filter needed them.
     ///
     /// # Errors
@@ -221,8 +224,7 @@ impl Wire {
             *word |= 1 << (number % 64);
         }
         // In an interrupt the task is a bystander, and so is what is known of it.
-        let of_tasks =
-            !everybody || !filter.task.is_all() || filter.kthreads != Kthreads::Any || !filter.syscalls.is_empty();
+        let of_tasks = !everybody || filter.condition_on_task().is_some();
         let contexts = filter.contexts.unwrap_or(if of_tasks { Contexts::TASK } else { Contexts::ALL });
         config.contexts = mask(contexts);
         if config.contexts != CONTEXTS_ALL && config.preempt_count == 0 {
@@ -276,9 +278,6 @@ impl Wire {
         Ok(Slice { first, len: length(ranges) })
     }
 }
-
-/// Where system calls enter on x86-64 (arch/x86/entry/common.c, 6.1 and 6.12).
-const SYSCALL_ENTRY: &str = "do_syscall_64";
 
 fn on(condition: bool) -> u32 {
     if condition { ON } else { OFF }
@@ -403,15 +402,14 @@ pub struct Sites {
     pub shard: Option<Shard>,
 }
 
-impl Wire {
+impl ProgramConfig {
     /// Has the hook fail sites that are chosen one by one, instead of tossing a coin.
     ///
     /// # Errors
     /// When the kernel does not say where page faults enter.
     pub fn choose_sites(&mut self, sites: Sites, symbols: &Kallsyms) -> Result<(), ResolveError> {
-        const PAGE_FAULT: &str = "exc_page_fault";
         let Sites { kthreads, persistent, shard } = sites;
-        let page_fault = symbols.function(PAGE_FAULT).ok_or(ResolveError::NoFunction(PAGE_FAULT))?;
+        let page_fault = symbols.function(PAGE_FAULT_ENTRY).ok_or(ResolveError::NoFunction(PAGE_FAULT_ENTRY))?;
         let config = &mut self.config;
         config.sites_on = ON;
         config.kthreads = on(kthreads);

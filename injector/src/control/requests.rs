@@ -1,4 +1,4 @@
-//! Between a run and those who ask: a run answers when it has its turn, so nothing else touches its session.
+//! The channel from servers to the run. The run answers when it has its turn, so only the run uses its session.
 
 use std::{num::NonZeroU64, rc::Rc, time::Duration};
 
@@ -7,24 +7,24 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Answer, Request};
 use crate::{events::HookSummary, plan::Probability};
 
-/// How many may wait for an answer; more wait for their turn to ask.
+/// How many requests can be queued.
 const WAITING: usize = 16;
 
-/// What is asked.
+/// A request that waits for an answer.
 #[derive(Debug)]
 pub enum Ask {
-    /// By a client of the control socket.
+    /// From a client of the control socket.
     Request(Request, oneshot::Sender<Answer>),
-    /// By a reader of the metrics.
+    /// From a reader of the metrics.
     Counts(oneshot::Sender<Snapshot>),
 }
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Nothing fails for now.
     pub paused: bool,
-    /// Everything but the failing is done.
+    /// It is a dry run.
     pub dry_run: bool,
     /// Since it was armed.
     pub elapsed: Duration,
@@ -36,38 +36,38 @@ pub struct Snapshot {
     pub rules: Vec<RuleState>,
 }
 
-/// How a rule stands.
+/// The state of a rule.
 #[derive(Clone, Debug)]
 pub struct RuleState {
     /// Its name.
     pub name: Rc<str>,
-    /// How likely a match fails.
+    /// The probability that a match fails.
     pub probability: Probability,
-    /// How many failures a second there may be.
+    /// The limit of failures per second.
     pub rate: Option<NonZeroU64>,
-    /// How many failures there may still be.
+    /// How many failures are left of `--times`.
     pub left: Option<u64>,
-    /// What was counted, per hook.
+    /// The counters of each hook.
     pub hooks: Vec<HookSummary>,
 }
 
-/// Where a run hears what is asked.
+/// The run's end of the channel.
 #[derive(Debug)]
-pub struct Desk(mpsc::Receiver<Ask>);
+pub struct RequestReceiver(mpsc::Receiver<Ask>);
 
-/// Takes questions to the desk.
+/// The servers' end of the channel.
 #[derive(Clone, Debug)]
-pub struct Clerk(mpsc::Sender<Ask>);
+pub struct RequestSender(mpsc::Sender<Ask>);
 
-/// A desk, and who takes questions to it.
+/// Makes the channel.
 #[must_use]
-pub fn desk() -> (Clerk, Desk) {
+pub fn requests() -> (RequestSender, RequestReceiver) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    (Clerk(sender), Desk(receiver))
+    (RequestSender(sender), RequestReceiver(receiver))
 }
 
-impl Desk {
-    /// The next question; waits for ever when nobody can ask.
+impl RequestReceiver {
+    /// The next request. It waits for ever when all senders are gone.
     pub async fn next(&mut self) -> Ask {
         match self.0.recv().await {
             Some(ask) => ask,
@@ -76,15 +76,15 @@ impl Desk {
     }
 }
 
-impl Clerk {
-    /// What the run says; `None` when it has ended.
+impl RequestSender {
+    /// Sends a request. None: the run has ended.
     pub async fn request(&self, request: Request) -> Option<Answer> {
         let (reply, answer) = oneshot::channel();
         self.0.send(Ask::Request(request, reply)).await.ok()?;
         answer.await.ok()
     }
 
-    /// How the run stands; `None` when it has ended.
+    /// The state of the run. None: it has ended.
     pub async fn counts(&self) -> Option<Snapshot> {
         let (reply, answer) = oneshot::channel();
         self.0.send(Ask::Counts(reply)).await.ok()?;

@@ -1,0 +1,25 @@
+//! One file per verb: each does what was asked for, writes the outcome, and has an exit code. What several of them need is in
+//! [`guests`], [`journals`] and [`reports`].
+
+mod check;
+mod ctl;
+mod diff;
+mod guests;
+mod hooks;
+mod journals;
+mod log;
+mod merge;
+mod minimize;
+mod plan;
+mod replay;
+mod report;
+mod reports;
+mod run;
+mod sites;
+mod step;
+mod sweep;
+
+pub use {
+    check::check, ctl::ctl, diff::diff, hooks::hooks, log::log, merge::merge, minimize::minimize, plan::plan,
+    replay::replay, report::report, run::run, sites::sites, step::step, sweep::sweep,
+};

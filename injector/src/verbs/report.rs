@@ -1,0 +1,80 @@
+//! `injector report`: shows what a sweep found, or what a run did.
+
+use std::{
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use injector::{
+    cli::{Reports, RunReports},
+    exit::{Context as _, ExitCode, Result},
+    journal::{self, Journal},
+    report::{self, Report},
+    sinks,
+};
+
+use super::{
+    journals::say_remarks,
+    reports::{look_up_lines, search, stacks, write, write_file},
+};
+
+/// Shows what a sweep found, or what a run did.
+pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
+    let name = path.display().to_string();
+    let refuse = |run, options: &[(bool, &'static str)]| -> Result<(), report::WrongKind> {
+        match options.iter().find(|(given, _)| *given) {
+            Some((_, option)) => Err(report::WrongKind { file: name.clone(), run, option }),
+            None => Ok(()),
+        }
+    };
+    match report::open(path)? {
+        report::Opened::Run(input) => {
+            refuse(true, &[(reports.ktap, "--ktap"), (reports.junit.is_some(), "--junit")])?;
+            report_run(report::run::read_from(input, &name)?, reports, runs)
+        }
+        report::Opened::Journal(input) => {
+            refuse(false, &runs.given())?;
+            report_sweep(&journal::read_from(input, &name)?, reports)
+        }
+        // Nothing was swept: a sweep may end like that.
+        report::Opened::Empty if runs.given().iter().all(|(given, _)| !given) => {
+            report_sweep(&journal::read_from(io::empty(), &name)?, reports)
+        }
+        report::Opened::Empty => Err(report::run::ReadError::Empty { name }.into()),
+    }
+}
+
+fn report_sweep(journal: &Journal, reports: &Reports) -> Result<ExitCode> {
+    say_remarks(journal);
+    let mut report = Report::of(journal);
+    look_up_lines(&mut report, stacks(reports), &search(reports.vmlinux.as_deref()))?;
+    write(&report, reports)?;
+    Ok(if report.has_findings() { ExitCode::FINDINGS } else { ExitCode::OK })
+}
+
+/// Sites that a run's text shows, where nobody says how many.
+const TOP: usize = 10;
+
+fn report_run(mut run: report::run::Run, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
+    let Reports { ktap: _, json, junit: _, html, vmlinux } = reports;
+    let RunReports { text: _, folded, csv, flamegraph, top } = runs;
+    run.look_up_lines(&search(vmlinux.as_deref()))?;
+    for remark in run.remarks.iter().filter(|_| *folded || *csv || *json) {
+        sinks::announce(format_args!("{}: {remark}", run.file));
+    }
+    let mut out = BufWriter::new(io::stdout());
+    let written = match (folded, csv, json) {
+        (true, ..) => report::run::folded(&run, &mut out),
+        (_, true, _) => report::run::csv(&run, &mut out),
+        (.., true) => report::run::json(&run, &mut out),
+        _ => report::run::text(&run, top.unwrap_or(TOP), &mut out),
+    };
+    written.and_then(|()| out.flush()).context("can't write the report")?;
+    type Form = fn(&report::run::Run, &mut dyn Write) -> io::Result<()>;
+    for (path, form) in [(flamegraph, report::run::flamegraph as Form), (html, report::run::html as Form)] {
+        if let Some(path) = path {
+            write_file(path, |file| form(&run, file))?;
+        }
+    }
+    Ok(ExitCode::OK)
+}

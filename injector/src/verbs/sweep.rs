@@ -1,0 +1,101 @@
+//! `injector sweep`: fails every site that a workload reaches, here or in guests.
+
+use injector::{
+    cli::Reports,
+    exit::{Error, ExitCode, HasExitCode as _, Result},
+    guests::{self as vm},
+    journal::{self, State},
+    plan::sweep::{Guests, Journal as Where, SweepPlan},
+    report::Report,
+    sinks,
+    sweep::{self, Ended, Stopped},
+    symbols::{self, LineSources},
+};
+
+use super::{
+    guests::{shown, vm_plan},
+    reports::{look_up_lines, search, stacks, write},
+};
+
+/// Fails every site that a workload reaches, here or in guests.
+pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Result<ExitCode> {
+    if let Some(guests) = guests {
+        return sweep_in_guests(plan, guests, reports);
+    }
+    let search = search(reports.vmlinux.as_deref());
+    if reports.vmlinux.is_some() {
+        let kernel = sweep::identity::kernel(&search.files)?;
+        search.check(Some(symbols::Kernel { release: &kernel.release, build_id: kernel.build_id.as_deref() }))?;
+    }
+    let Ended { stopped, state } = sweep::sweep(plan)?;
+    let name = match &plan.journal {
+        Where::New(path) | Where::Resume(path) => path,
+        // The host has the journal, and makes the report.
+        Where::Port { .. } | Where::None => return Ok(exit_code(stopped, false)),
+    };
+    let mut report = Report::new(&state, &name.display().to_string());
+    let lines = look_up_lines(&mut report, stacks(reports), &search);
+    write(&report, reports)?;
+    match stopped {
+        Some(Stopped::Damaged) => {
+            let name = name.display();
+            sinks::announce(format_args!(
+                "the kernel is damaged: boot it again, and go on with --resume --journal {name}"
+            ));
+        }
+        Some(Stopped::Interrupted) => {
+            let name = name.display();
+            sinks::announce(format_args!("interrupted; the journal is whole: go on with --resume --journal {name}"));
+        }
+        _ => {}
+    }
+    lines?;
+    Ok(exit_code(stopped, report.has_findings()))
+}
+
+fn exit_code(stopped: Option<Stopped>, findings: bool) -> ExitCode {
+    match stopped {
+        Some(Stopped::Interrupted) => ExitCode::INTERRUPTED,
+        Some(Stopped::Damaged) => ExitCode::REBOOT,
+        _ if findings => ExitCode::FINDINGS,
+        _ => ExitCode::OK,
+    }
+}
+
+fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Result<ExitCode> {
+    let (path, resume) = match &plan.journal {
+        Where::New(path) => (path, false),
+        Where::Resume(path) => (path, true),
+        Where::Port { .. } | Where::None => {
+            return Err(Error::new(ExitCode::INTERNAL, "a guest has no guests: a defect of the injector"));
+        }
+    };
+    let search = LineSources {
+        image: guests.image.clone(),
+        modules: guests.added.iter().map(|(file, _)| file.clone()).collect(),
+        ..search(reports.vmlinux.as_deref())
+    };
+    // Of which build the guests are is known when the first has booted.
+    search.check(None)?;
+    let parts = vm::journals(path, guests.jobs);
+    if !resume && let Some(there) = parts.iter().chain([path]).find(|path| path.exists()) {
+        return Err(journal::WriteError::Exists(there.clone()).into());
+    }
+    let plan = vm_plan(plan.clone(), guests.clone(), path)?;
+    let end = vm::run(&plan, &shown())?;
+    let merged = end.unite(&plan)?;
+    let state = State::of(&merged);
+    let mut report = Report::new(&state, &path.display().to_string());
+    // A sweep that was refused has nothing to report.
+    let mut lines = Ok(());
+    if !state.sites().is_empty() {
+        lines = look_up_lines(&mut report, stacks(reports), &search);
+        write(&report, reports)?;
+    }
+    if let Some(error) = end.error() {
+        sinks::announce(format_args!("{error}"));
+        return Ok(error.exit_code());
+    }
+    lines?;
+    Ok(exit_code(None, report.has_findings()))
+}
