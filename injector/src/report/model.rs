@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of the JSON: it changes when a member changes its meaning or goes; members may be added.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The module of sites whose description the journal has lost.
 const UNKNOWN: &str = "unknown";
