@@ -217,7 +217,7 @@ fn sockets_of_the_dead_and_of_the_living() {
     ctl_refused(&["--socket", path.to_str().expect("UTF-8"), "status"], &["no run listens"]);
     let living = Injector::start(&arguments);
     let again = shell::output(INJECTOR, &arguments, LIMIT);
-    assert_refused(&again, &[&path.display().to_string(), "goes on"]);
+    assert_refused(&again, &[&path.display().to_string(), "running injector"]);
     assert_eq!(failed(&worker), 100);
     assert!(ctl(&["--socket", path.to_str().expect("UTF-8"), "stop"]).starts_with("stopping"));
     living.finish_well();

@@ -30,7 +30,7 @@ pub enum PlaceError {
     #[error("{DIRECTORY} is not a directory that only root can write to; name another place with --control=PATH")]
     Unsafe,
     /// In use.
-    #[error("the control socket {} belongs to a run that is still going on; choose another with --control=PATH", .0.display())]
+    #[error("the control socket {} belongs to a running injector; choose another with --control=PATH", .0.display())]
     Live(PathBuf),
     /// A file of somebody's.
     #[error("{} is there and is no socket; choose another with --control=PATH", .0.display())]
