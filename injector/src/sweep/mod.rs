@@ -5,6 +5,7 @@
 //! under ptrace and retries its system calls. What a sweep knows is what its journal adds up to ([`crate::journal::State`]).
 
 mod classify;
+mod clock;
 pub mod drive;
 mod hang;
 pub mod identity;
@@ -29,6 +30,3 @@ pub enum Stopped {
     /// The kernel is damaged. After a boot the sweep can go on.
     Damaged,
 }
-
-// The old paths, until every user has the new ones.
-pub use crate::{guests as vm, journal, journal::Verdict, oracle};

@@ -179,7 +179,7 @@ pub fn watch(
             cgroup.kill();
             return Ok(Watched { outcome: killed.is_none().then_some(outcome), unkillable: false, elapsed });
         }
-        if last_tick.elapsed() > super::runner::TICK {
+        if last_tick.elapsed() > super::clock::TICK {
             last_tick = Instant::now();
             if killed.is_none() && (tick()? || start.elapsed() > limit) {
                 killed = Some(Instant::now());

@@ -6,10 +6,7 @@ use std::{
     env,
 };
 
-use injector::sweep::{
-    Verdict,
-    journal::{self, Record, Signature, State, record::Level},
-};
+use injector::journal::{self, Level, Record, Signature, State, Verdict};
 
 use crate::{
     ground::{FOUND, Ground, text, with_twins},

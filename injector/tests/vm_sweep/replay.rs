@@ -2,7 +2,7 @@
 
 use std::env;
 
-use injector::sweep::Verdict;
+use injector::journal::Verdict;
 
 use crate::{
     ground::{FOUND, Ground, is_wanted, text},

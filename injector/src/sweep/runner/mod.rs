@@ -1,7 +1,6 @@
 //! Carries out what the scheduler says, on this machine's kernel: one run of the workload at a time, from the record that it
 //! begins to the record that it has ended.
 
-mod clock;
 mod context;
 mod injector;
 mod monitor;
@@ -15,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use clock::{TICK, Ticker, held_up};
 pub use context::{Ended, JournalError, SweepContext, begin, same, sweep};
 use injector::Counts;
 use monitor::Errors;

@@ -9,7 +9,7 @@ use injector_common::attempt::Attempt;
 use nix::errno::Errno;
 use tracing::warn;
 
-use super::{Observer, clock};
+use super::observer::Observer;
 use crate::{
     exit::Result,
     journal::{
@@ -21,7 +21,7 @@ use crate::{
         slabs::{self, Settler, Slabs},
     },
     sweep::{
-        classify, hang,
+        classify, clock, hang,
         schedule::{Mode, RunSpec, Tuning},
         tracer::{self, Call, Error, Failure, Watcher},
     },

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{KernelRunner, TICK};
+use super::KernelRunner;
 use crate::{
     exit::Result,
     journal::{
@@ -14,6 +14,7 @@ use crate::{
     },
     oracle::{Complaint, Kind},
     sweep::{
+        clock::TICK,
         schedule::{RunResult, RunSpec},
         workload::{self, Watched},
     },

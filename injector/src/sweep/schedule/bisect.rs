@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::View;
+use super::view::View;
 use crate::journal::Signature;
 
 /// How many sites may fail in one run together with a site.

@@ -1,7 +1,12 @@
 //! The copy level: process machinery, where a failure would end a script. Copies of the process make execve(), and page faults
 //! fail, which the kernel tries again.
 
-use super::{Aim, Mode, Next, Ran, RunSpec, Severity, Stage, Traced, View, retry::severity};
+use super::{
+    common::severity,
+    spec::{Aim, Mode, RunSpec, Traced},
+    stage::{Next, Ran, Severity, Stage},
+    view::View,
+};
 use crate::journal::{Level, Signature, record::Place};
 
 /// Runs at this level until one brings nothing.

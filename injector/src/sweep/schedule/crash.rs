@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 
 use super::{
-    Next, Ran, RunSpec, Severity, Stage, View, nested,
+    nested,
+    spec::RunSpec,
+    stage::{Next, Ran, Severity, Stage},
     suspects::{alone, pair},
+    view::View,
 };
 use crate::journal::{Signature, record::Place};
 

@@ -1,6 +1,11 @@
 //! Without kmemleak: each failure repeats, and slab caches that grow show what is lost.
 
-use super::{Aim, Mode, Next, Notice, Ran, RunSpec, Severity, Stage, Traced, Tuning, View};
+use super::{
+    spec::{Aim, Mode, RunSpec, Traced},
+    stage::{Next, Notice, Ran, Severity, Stage},
+    tuning::Tuning,
+    view::View,
+};
 use crate::{
     journal::{Level, Signature},
     plan::sweep::Leaks,

@@ -1,6 +1,6 @@
 //! Whether the workload can be used again after a run.
 
-use super::{RunResult, Severity};
+use super::{spec::RunResult, stage::Severity};
 use crate::journal::record::RunEnd;
 
 /// What is to be done about a workload.

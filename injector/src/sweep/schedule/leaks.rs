@@ -5,7 +5,13 @@ use std::{
     collections::{BTreeSet, VecDeque},
 };
 
-use super::{Next, Notice, Ran, RunSpec, Severity, Stage, View, retry::severity, suspects};
+use super::{
+    common::severity,
+    spec::{Aim, Mode, RunSpec, Traced},
+    stage::{Next, Notice, Ran, Severity, Stage},
+    suspects,
+    view::View,
+};
 use crate::{
     events::frames,
     journal::{
@@ -150,7 +156,6 @@ fn runs(view: &View<'_>, suspects: &[Signature]) -> VecDeque<RunSpec> {
 
 /// A run in which sites fail once more, several in one attempt.
 fn again(sites: &BTreeSet<Signature>, limit: u32) -> RunSpec {
-    use super::{Aim, Mode, Traced};
     let mode = Mode::Traced(Traced { limit, several: true, ..Traced::ONE });
     RunSpec { aim: Aim::Named(sites.iter().copied().collect()), mode, ..suspects::alone(Signature(0)) }
 }

@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Next, Ran, Severity, Stage, Traced, View,
-    retry::{each, is_left, severity},
+    common::{each, is_abandoned, severity},
+    spec::Traced,
+    stage::{Next, Ran, Severity, Stage},
+    view::View,
 };
 use crate::journal::Level;
 
@@ -20,7 +22,7 @@ pub(super) struct Multi {
 impl Stage for Multi {
     fn propose(&mut self, view: &View<'_>) -> Option<Next> {
         let tuning = view.tuning();
-        let barred = view.setting.persistent.is_some() || is_left(view, &Level::MULTI);
+        let barred = view.setting.persistent.is_some() || is_abandoned(view, &Level::MULTI);
         if self.done || self.runs >= tuning.multi_runs || barred {
             return None;
         }

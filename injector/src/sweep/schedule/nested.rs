@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Aim, Mode, Next, Ran, RunSpec, Severity, Stage, Traced, View,
-    retry::{is_left, severity},
+    common::{depth, is_abandoned, severity},
+    spec::{Aim, Mode, RunSpec, Traced},
+    stage::{Next, Ran, Severity, Stage},
+    view::View,
 };
 use crate::{
     events::frames,
@@ -25,7 +27,7 @@ pub(super) struct Nested {
 impl Stage for Nested {
     fn propose(&mut self, view: &View<'_>) -> Option<Next> {
         let over = self.done || self.runs >= view.tuning().nested_runs;
-        if over || depth(view) < 2 || is_left(view, &Level::RETRY) {
+        if over || depth(view) < 2 || is_abandoned(view, &Level::RETRY) {
             return None;
         }
         let left = left(view);
@@ -45,11 +47,6 @@ impl Stage for Nested {
         self.done = ran.new == 0 || left(view).len() > view.tuning().nested_few;
         severity(ran)
     }
-}
-
-/// At most so many failures in one attempt.
-pub(super) fn depth(view: &View<'_>) -> u32 {
-    if view.setting.persistent.is_some() { 1 } else { view.setting.depth }
 }
 
 /// Sites that have not failed and that only failures reach, each with the failures that lead to it: the one that is known to,

@@ -1,6 +1,10 @@
 //! Uninjected runs that record which sites the workload reaches: the inventory.
 
-use super::{Aim, Mode, Next, Notice, Ran, RunSpec, Severity, Stage, Traced, View};
+use super::{
+    spec::{Aim, Mode, RunSpec, Traced},
+    stage::{Next, Notice, Ran, Severity, Stage},
+    view::View,
+};
 use crate::journal::Level;
 
 /// Records until no new sites appear.

@@ -1,6 +1,9 @@
 //! The end of a sweep: what nobody had seen before the last runs is listed with the reason.
 
-use super::{Next, Ran, Severity, Stage, View};
+use super::{
+    stage::{Next, Ran, Severity, Stage},
+    view::View,
+};
 use crate::journal::{Record, record::Unreached};
 
 /// Gives up what is left.

@@ -4,10 +4,13 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Aim, Mode, Next, Ran, RunSpec, Severity, Stage, Traced, View,
-    nested::{self, depth},
+    common::{depth, each, is_abandoned, severity},
+    nested,
+    spec::Traced,
+    stage::{Next, Ran, Severity, Stage},
+    view::View,
 };
-use crate::journal::{Level, Signature, record::Place};
+use crate::journal::{Level, Signature};
 
 /// Runs at this level until they bring little.
 #[derive(Debug, Default)]
@@ -22,24 +25,6 @@ pub(super) struct Retry {
     done: bool,
 }
 
-/// A run in which each site that is left may fail.
-pub(super) fn each(view: &View<'_>, level: Level, again: BTreeSet<Signature>, traced: Traced) -> RunSpec {
-    let page_fault = |site| view.site(site).is_some_and(|site| site.place == Place::PageFault);
-    let known = view.left().into_iter().filter(|site| !page_fault(*site)).collect();
-    let repeats = view.tuning().nested_repeats;
-    RunSpec { level, aim: Aim::Each { known, again, repeats }, mode: Mode::Traced(traced), times: 1, patience: 1 }
-}
-
-/// Whether a level is left, since the machine goes down in its runs and nobody knows at which site.
-pub(super) fn is_left(view: &View<'_>, level: &Level) -> bool {
-    view.state.suspicion().unexplained(level) >= view.tuning().unexplained_crashes
-}
-
-/// What a bad end means after a run with or without failures.
-pub(super) fn severity(ran: &Ran<'_>) -> Severity {
-    if ran.result.failed.is_empty() { Severity::Broken } else { Severity::Untidy }
-}
-
 impl Retry {
     /// Failures that repeat in the next run: the kernel hid them, and there is more behind them, so there is room for a second
     /// failure.
@@ -52,7 +37,7 @@ impl Retry {
 
 impl Stage for Retry {
     fn propose(&mut self, view: &View<'_>) -> Option<Next> {
-        if self.done || self.runs >= view.tuning().retry_runs || is_left(view, &Level::RETRY) {
+        if self.done || self.runs >= view.tuning().retry_runs || is_abandoned(view, &Level::RETRY) {
             return None;
         }
         let persistent = view.setting.persistent;

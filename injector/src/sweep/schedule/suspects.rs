@@ -2,7 +2,11 @@
 
 use std::cmp::Reverse;
 
-use super::{Aim, Mode, Next, Ran, RunSpec, Severity, Stage, Traced, View};
+use super::{
+    spec::{Aim, Mode, RunSpec, Traced},
+    stage::{Next, Ran, Severity, Stage},
+    view::View,
+};
 use crate::{
     events::frames,
     journal::{Level, Signature, record::Site},

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Tuning;
+use super::tuning::Tuning;
 use crate::{
     journal::{
         Signature, State,

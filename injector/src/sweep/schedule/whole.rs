@@ -3,7 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Aim, Mode, Next, Ran, RunSpec, Severity, Stage, Tuning, View, bisect::Limits};
+use super::{
+    bisect::Limits,
+    spec::{Aim, Mode, RunSpec},
+    stage::{Next, Ran, Severity, Stage},
+    tuning::Tuning,
+    view::View,
+};
 use crate::journal::{
     Level, Record, Signature,
     record::{RunEnd, Unreached},

@@ -30,7 +30,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::runner::{TICK, Ticker, held_up};
+use super::clock::{TICK, Ticker, held_up};
 use crate::{
     exit::{Context as _, Result},
     journal::record::{Outcome, RunEnd},
