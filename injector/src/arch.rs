@@ -1,5 +1,8 @@
-//! What is particular to x86-64: the names of functions and symbols, and what machine code looks like. Registers of traced tasks
-//! are in `sweep::tracer`.
+//! What is particular to x86-64: the names of functions and symbols, what machine code looks like, and the registers of a task
+//! at a system call.
+
+use libc::user_regs_struct;
+use nix::{errno::Errno, sys::ptrace, unistd::Pid};
 
 /// Where system calls enter (arch/x86/entry/common.c, 6.1 and 6.12).
 pub const SYSCALL_ENTRY: &str = "do_syscall_64";
@@ -64,6 +67,70 @@ pub fn ends_in_call(code: &[u8]) -> bool {
     let direct = |back| at(back) == Some(0xe8);
     let indirect = |back| at(back) == Some(0xff) && at(back - 1).is_some_and(|modrm| modrm >> 3 & 7 == 2);
     (2..=5).any(direct) || (2..=LONGEST_CALL).any(indirect)
+}
+
+/// The registers of a traced task that has stopped at a system call, or on its way back from one.
+///
+/// After a system call all registers still hold its arguments but the accumulator, rcx and r11 (arch/x86/entry/entry_64.S, 6.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registers(user_regs_struct);
+
+impl Registers {
+    /// Those of a stopped task.
+    ///
+    /// # Errors
+    /// It is gone, or not stopped.
+    pub fn of(pid: Pid) -> Result<Self, Errno> {
+        ptrace::getregs(pid).map(Self)
+    }
+
+    /// Gives them to a stopped task.
+    ///
+    /// # Errors
+    /// It is gone, or not stopped.
+    pub fn set(self, pid: Pid) -> Result<(), Errno> {
+        ptrace::setregs(pid, self.0)
+    }
+
+    /// The number of the system call.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0.orig_rax
+    }
+
+    /// What the system call returned, after it.
+    #[must_use]
+    pub fn result(self) -> i64 {
+        self.0.rax.cast_signed()
+    }
+
+    /// The first two arguments.
+    #[must_use]
+    pub fn arguments(self) -> [u64; 2] {
+        [self.0.rdi, self.0.rsi]
+    }
+
+    /// With another result.
+    #[must_use]
+    pub fn returning(self, result: u64) -> Self {
+        Self(user_regs_struct { rax: result, ..self.0 })
+    }
+
+    /// With another system call and its arguments, the first five.
+    #[must_use]
+    pub fn calling(self, number: i64, [a, b, c, d, e]: [u64; 5]) -> Self {
+        let orig_rax = number.unsigned_abs();
+        Self(user_regs_struct { orig_rax, rdi: a, rsi: b, rdx: c, r10: d, r8: e, ..self.0 })
+    }
+
+    /// As the task has them that executes the system call next: it is back at the instruction, with the call's number where the
+    /// instruction expects it.
+    #[must_use]
+    pub fn before_the_call(self) -> Self {
+        /// `syscall`, and `int $0x80`, have two bytes.
+        const INSTRUCTION: u64 = 2;
+        Self(user_regs_struct { rip: self.0.rip - INSTRUCTION, rax: self.0.orig_rax, ..self.0 })
+    }
 }
 
 #[cfg(test)]

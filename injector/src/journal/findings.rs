@@ -69,7 +69,15 @@ impl Finding {
     }
 }
 
-pub(super) fn of(state: &State) -> Vec<Finding> {
+impl State {
+    /// What a maintainer must look at, the worst first.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        of(self)
+    }
+}
+
+fn of(state: &State) -> Vec<Finding> {
     let events = &state.events;
 
     // What one failure sets off comes in several complaints. The first names the defect, the others follow from it.

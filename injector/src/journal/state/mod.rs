@@ -18,7 +18,7 @@ pub use tested::Tested;
 pub use unscanned::Unscanned;
 
 use super::{
-    Finding, Journal, Verdict, findings,
+    Journal, Verdict,
     record::{
         Begin, Crash, CrashKind, Ended, Failed, Level, Outcome, Record, Replayed, RunEnd, Shard, Signature, Site,
         Trouble,
@@ -452,12 +452,6 @@ impl State {
             self.count(*signature, site, &mut counts);
         }
         counts
-    }
-
-    /// What a maintainer must look at, the worst first.
-    #[must_use]
-    pub fn findings(&self) -> Vec<Finding> {
-        findings::of(self)
     }
 
     /// Allocation failures that user space got as something else than ENOMEM, each site, call and error once.

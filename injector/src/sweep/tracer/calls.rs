@@ -2,12 +2,11 @@
 
 use std::mem::MaybeUninit;
 
-use libc::user_regs_struct;
 use nix::{errno::Errno, sys::ptrace, unistd::Pid};
 use syscalls::Sysno;
 use tracing::debug;
 
-use crate::sweep::retry_step as step;
+use crate::{arch::Registers, sweep::retry_step as step};
 
 /// A system call by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,8 +52,8 @@ impl Call {
         if self.sysno() != Some(Sysno::prctl) {
             return None;
         }
-        let registers = ptrace::getregs(pid).ok()?;
-        (registers.rdi == step::MAGIC).then_some(registers.rsi)
+        let [magic, asked] = Registers::of(pid).ok()?.arguments();
+        (magic == step::MAGIC).then_some(asked)
     }
 
     /// Waits for another process.
@@ -127,24 +126,20 @@ pub(super) fn repeat(pid: Pid, call: Call, result: i64) -> Result<(), Errno> {
 /// The registers of a task that has stopped after a call. A signal that came late may find it anywhere: then they are none of
 /// ours. A helper of BPF has it sent by an irq_work (kernel/trace/bpf_trace.c, 6.12), which is an interrupt of its own where there
 /// is a local APIC, waits for the next tick where there is none, and for a thread on PREEMPT_RT.
-fn after(pid: Pid, call: Call, result: i64) -> Result<user_regs_struct, Errno> {
-    let registers = ptrace::getregs(pid)?;
-    let is_there = registers.orig_rax == call.0 && registers.rax == result.cast_unsigned();
+fn after(pid: Pid, call: Call, result: i64) -> Result<Registers, Errno> {
+    let registers = Registers::of(pid)?;
+    let is_there = registers.number() == call.0 && registers.result() == result;
     if is_there {
         return Ok(registers);
     }
-    let there = Call(registers.orig_rax).name();
-    debug!(%pid, "stopped in {there} = {}, not in {} = {result}", registers.rax.cast_signed(), call.name());
+    let there = Call(registers.number()).name();
+    debug!(%pid, "stopped in {there} = {}, not in {} = {result}", registers.result(), call.name());
     Err(Errno::EAGAIN)
 }
 
 /// Has a task that is in no system call make one: the registers are those within or after it.
-pub(super) fn make(pid: Pid, mut registers: user_regs_struct) -> Result<(), Errno> {
-    /// `syscall`, and `int $0x80`, have two bytes.
-    const INSTRUCTION: u64 = 2;
-    registers.rip -= INSTRUCTION;
-    registers.rax = registers.orig_rax;
-    ptrace::setregs(pid, registers)
+pub(super) fn make(pid: Pid, registers: Registers) -> Result<(), Errno> {
+    registers.before_the_call().set(pid)
 }
 
 /// Whether a task has stopped when it had left a call that returned `result`: when a signal came late.
@@ -154,9 +149,7 @@ pub(super) fn is_past(pid: Pid, call: Call, result: i64) -> bool {
 
 /// Has the call that a task has stopped after return something else than `result`.
 pub(super) fn answer(pid: Pid, call: Call, result: i64, answer: u64) -> Result<(), Errno> {
-    let mut registers = after(pid, call, result)?;
-    registers.rax = answer;
-    ptrace::setregs(pid, registers)
+    after(pid, call, result)?.returning(answer).set(pid)
 }
 
 #[cfg(test)]

@@ -5,17 +5,14 @@
 //! more that may be failed; then it makes its call. Neither of them learns of all that.
 
 use injector_common::attempt::Attempt;
-use libc::user_regs_struct;
 use nix::{
-    sys::{
-        ptrace,
-        signal::{Signal, kill},
-    },
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
 use super::{Call, Error, Failure, Tracer, Watcher, calls, status_of};
 use crate::{
+    arch::Registers,
     exit::Result,
     journal::record::{Outcome, RunEnd},
     target,
@@ -25,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Original {
     /// As they were at the entry of its call.
-    registers: user_regs_struct,
+    registers: Registers,
     stage: Stage,
     /// The last copy is gone; true: another one is worth while.
     gone: Option<bool>,
@@ -64,8 +61,8 @@ impl<W: Watcher> Tracer<'_, W> {
         if status_of(pid.as_raw(), "Tgid") != Some(pid.as_raw()) {
             return;
         }
-        let Ok(registers) = ptrace::getregs(pid) else { return };
-        if ptrace::setregs(pid, clone(registers)).is_ok() {
+        let Ok(registers) = Registers::of(pid) else { return };
+        if clone(registers).set(pid).is_ok() {
             task.original = Some(Original { registers, stage: Stage::Cloning, gone: None });
             // Nothing of what it does for us is to fail.
             self.attempts.limit(pid.as_raw().unsigned_abs(), 0);
@@ -160,7 +157,7 @@ impl<W: Watcher> Tracer<'_, W> {
             if let Some(error) = error.filter(|_| end.is_none() && self.ending.is_none()) {
                 return self.again(pid, attempt, call, error);
             }
-            let outcome = error.map_or(Outcome::Masked, super::stops::reported);
+            let outcome = error.map_or(Outcome::Masked, Error::outcome);
             self.watcher.outcome(Failure { attempt, call: Some(call), result: None, outcome })?;
         }
         if let Some(copy) = self.tasks.get_mut(&pid.as_raw()).and_then(|task| task.copy.as_mut()) {
@@ -187,13 +184,8 @@ impl<W: Watcher> Tracer<'_, W> {
         let Some(task) = self.tasks.get_mut(&pid.as_raw()) else { return };
         let Some(original) = &mut task.original else { return };
         original.stage = Stage::Reaping;
-        let mut registers = original.registers;
-        registers.orig_rax = libc::SYS_wait4.unsigned_abs();
-        registers.rdi = u64::from(copy.unsigned_abs());
-        registers.rsi = 0;
-        registers.rdx = u64::from(libc::__WALL.unsigned_abs());
-        registers.r10 = 0;
-        let _ = calls::make(pid, registers);
+        let (child, options) = (u64::from(copy.unsigned_abs()), u64::from(libc::__WALL.unsigned_abs()));
+        let _ = calls::make(pid, original.registers.calling(libc::SYS_wait4, [child, 0, options, 0, 0]));
     }
 }
 
@@ -203,12 +195,6 @@ pub(super) fn fate(outcome: target::CommandEnd) -> Outcome {
 }
 
 /// clone() with no flags: a child with a memory of its own, as of fork(), but nobody is told when it ends.
-fn clone(mut registers: user_regs_struct) -> user_regs_struct {
-    registers.orig_rax = libc::SYS_clone.unsigned_abs();
-    registers.rdi = 0;
-    registers.rsi = 0;
-    registers.rdx = 0;
-    registers.r10 = 0;
-    registers.r8 = 0;
-    registers
+fn clone(registers: Registers) -> Registers {
+    registers.calling(libc::SYS_clone, [0; 5])
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use injector_common::attempt::is_error;
 use nix::errno::Errno;
 
+use crate::journal::record::Outcome;
+
 /// An error by its number; not every one has a name in user space, and some come out of the kernel all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Error(pub i32);
@@ -23,6 +25,12 @@ impl Error {
     #[must_use]
     pub fn result(self) -> i64 {
         -i64::from(self.0)
+    }
+
+    /// What it says of a failure in the call.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        Outcome::of_error(self.to_string())
     }
 }
 

@@ -232,7 +232,7 @@ impl<W: Watcher> Tracer<'_, W> {
         if let Some(pending) = pending {
             // A failure further on says that the call got past the first one.
             let then = error.filter(|_| attempt.failed == 0);
-            if attempt.failed > 0 && reported(pending.error) != Outcome::Clean {
+            if attempt.failed > 0 && pending.error.outcome() != Outcome::Clean {
                 // Whether that error was the failure's is seen when none is left.
                 task.earlier.push(pending);
             } else {
@@ -269,7 +269,7 @@ impl<W: Watcher> Tracer<'_, W> {
                 }
                 _ => {
                     self.settle_earlier(pid, Some(call), None)?;
-                    let outcome = error.map_or(Outcome::Masked, reported);
+                    let outcome = error.map_or(Outcome::Masked, Error::outcome);
                     self.watcher.outcome(Failure { attempt, call: Some(call), result: Some(result), outcome })?;
                 }
             }
@@ -289,7 +289,7 @@ impl<W: Watcher> Tracer<'_, W> {
         if calls::repeat(pid, call, error.result()).is_err() {
             // Killed while it was stopped, or not there any more.
             self.settle_earlier(pid, Some(call), None)?;
-            let outcome = reported(error);
+            let outcome = error.outcome();
             self.watcher.outcome(Failure { attempt, call: Some(call), result: None, outcome })?;
             return Ok(None);
         }
@@ -312,7 +312,7 @@ impl<W: Watcher> Tracer<'_, W> {
         for Pending { attempt, error } in earlier {
             let outcome = match then.filter(|then| *then == error) {
                 Some(then) => Outcome::NotRepeatable { error: error.to_string(), then: then.to_string() },
-                None => reported(error),
+                None => error.outcome(),
             };
             let result = Some(error.result());
             self.watcher.outcome(Failure { attempt, call, result, outcome })?;
@@ -325,7 +325,7 @@ impl<W: Watcher> Tracer<'_, W> {
         let Pending { attempt, error } = pending;
         let outcome = match then {
             Some(then) => Outcome::NotRepeatable { error: error.to_string(), then: then.to_string() },
-            None => reported(error),
+            None => error.outcome(),
         };
         let result = Some(error.result());
         self.watcher.outcome(Failure { attempt, call, result, outcome })
@@ -335,9 +335,4 @@ impl<W: Watcher> Tracer<'_, W> {
 /// The call that an attempt is, or comes after.
 fn call_of(attempt: &Attempt) -> Option<Call> {
     (attempt.call != NO_CALL).then_some(Call(attempt.call))
-}
-
-/// What an error says of a failure.
-pub(super) fn reported(error: Error) -> Outcome {
-    Outcome::of_error(error.to_string())
 }
