@@ -18,15 +18,15 @@ use crate::{
     oracle::splat,
     sweep::{
         Stopped,
-        replay::{ReplayPlan, Tally},
+        replay::{ReplayCount, ReplayPlan},
     },
 };
 
 /// Keeps what the guest writes.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+struct KeptOutput(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Kept {
+impl Write for KeptOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         Ok(bytes.len())
@@ -37,11 +37,11 @@ impl Write for Kept {
     }
 }
 
-impl Kept {
+impl KeptOutput {
     /// The tries that the guest recorded.
-    fn tally(&self) -> Tally {
+    fn tally(&self) -> ReplayCount {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tally = Tally::default();
+        let mut tally = ReplayCount::default();
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             if let Ok(Record::Replayed(replayed)) = parse_line(line) {
                 tally.tries += replayed.tries;
@@ -74,7 +74,7 @@ impl<'a> Replays<'a> {
     ///
     /// # Errors
     /// No guest booted, or the guest refused its input.
-    pub fn boot(&self, replay: &ReplayPlan, finding: &Finding) -> Result<Tally, VmError> {
+    pub fn boot(&self, replay: &ReplayPlan, finding: &Finding) -> Result<ReplayCount, VmError> {
         let Self { plan, contents, interrupt, show } = self;
         let path = plan.journal.clone();
         let journal_error = |error| VmError::Journal(WriteError::Io { path, action: "read", error });
@@ -93,12 +93,12 @@ impl<'a> Replays<'a> {
         ];
         let command = Command::new([contents.injector.clone(), "execute".to_owned(), plan_file]);
 
-        let kept = Kept::default();
+        let kept = KeptOutput::default();
         let last = Arc::new(Mutex::new(String::new()));
         let stop = Arc::default();
         let (sender, requests) = std::sync::mpsc::channel();
         if !interrupt.enter(0, sender, &stop) {
-            return Ok(Tally { stopped: Some(Stopped::Interrupted), ..Tally::default() });
+            return Ok(ReplayCount { stopped: Some(Stopped::Interrupted), ..ReplayCount::default() });
         }
         let streams = Streams {
             stdout: Box::new(Output::new(None, show, &last)),

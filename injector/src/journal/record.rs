@@ -337,6 +337,22 @@ impl Outcome {
     }
 }
 
+/// What user space saw of it: `user space got EIO`.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clean => f.write_str("user space got ENOMEM"),
+            Self::Masked => f.write_str("user space did not notice"),
+            Self::Misreported { error } => write!(f, "user space got {error}"),
+            Self::NotRepeatable { error, then } => {
+                write!(f, "user space got {error}, and {then} when the call was retried")
+            }
+            Self::ProgramFailed { status } => write!(f, "the program ended with status {status}"),
+            Self::Wedged { error } => write!(f, "from there on {error} came back again and again"),
+        }
+    }
+}
+
 /// A complaint of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {

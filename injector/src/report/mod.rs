@@ -20,7 +20,9 @@ pub use html::html;
 pub use junit::junit;
 pub use kind::{Opened, WrongKind, open};
 pub use ktap::ktap;
-pub use model::{Config, Found, Kept, Module, Odd, Report, SCHEMA, Share, SiteRow, Stacks, Sweep, Times};
+pub use model::{
+    Config, CoverageClass, Found, Module, OddFailure, Report, SCHEMA, Share, SiteRow, Stacks, Sweep, Times,
+};
 pub use sites::sites;
 pub use text::text;
 

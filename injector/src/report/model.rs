@@ -46,9 +46,9 @@ pub struct Report {
     /// What a maintainer must look at, the worst first.
     pub findings: Vec<Found>,
     /// Allocation failures that user space got as another error.
-    pub misreported: Vec<Odd>,
+    pub misreported: Vec<OddFailure>,
     /// Failures after which the same error came again and again.
-    pub wedged: Vec<Odd>,
+    pub wedged: Vec<OddFailure>,
     /// Coverage by module.
     pub modules: Vec<Module>,
     /// Pairs of failures in one attempt, by verdict.
@@ -137,7 +137,7 @@ pub struct Found {
 
 /// A failure with an odd outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Odd {
+pub struct OddFailure {
     /// The error's name.
     pub error: String,
     /// With this one the call failed again when it was repeated without a failure; none: it went well.
@@ -165,7 +165,7 @@ pub struct Module {
     #[serde(flatten)]
     pub counts: Counts,
     /// Its sites by what is shown of them; adds up to `seen`.
-    pub shares: BTreeMap<Kept, usize>,
+    pub shares: BTreeMap<CoverageClass, usize>,
     /// How often its sites are reached in a run of the workload, at most.
     pub hits: u64,
     /// Findings in it.
@@ -175,7 +175,7 @@ pub struct Module {
 /// What became of a site, in a few words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kept {
+pub enum CoverageClass {
     /// It has a part in a finding.
     Finding,
     /// Another error came back, or came again and again.
@@ -190,7 +190,7 @@ pub enum Kept {
     Left,
 }
 
-impl Kept {
+impl CoverageClass {
     /// All of them, in the order of a bar.
     pub const ALL: [Self; 6] = [Self::Finding, Self::Error, Self::Clean, Self::Masked, Self::Unreached, Self::Left];
 
@@ -233,7 +233,7 @@ pub struct SiteRow {
     /// The worst that came of its failures.
     pub verdict: Verdict,
     /// The same in fewer words.
-    pub kept: Kept,
+    pub kept: CoverageClass,
     /// How often it is reached in a run of the workload, at most.
     pub hits: u64,
     /// How often it was failed.
@@ -366,13 +366,13 @@ fn replay(journal: &str, finding: &Finding) -> String {
 fn row(site: &SiteState, involved: bool) -> SiteRow {
     let info = site.info.as_ref();
     let kept = match site.verdict {
-        _ if involved => Kept::Finding,
-        verdict if verdict.is_finding() => Kept::Finding,
-        Verdict::Unreached if site.given_up.is_some() => Kept::Unreached,
-        Verdict::Unreached => Kept::Left,
-        Verdict::Clean => Kept::Clean,
-        Verdict::Masked => Kept::Masked,
-        _ => Kept::Error,
+        _ if involved => CoverageClass::Finding,
+        verdict if verdict.is_finding() => CoverageClass::Finding,
+        Verdict::Unreached if site.given_up.is_some() => CoverageClass::Unreached,
+        Verdict::Unreached => CoverageClass::Left,
+        Verdict::Clean => CoverageClass::Clean,
+        Verdict::Masked => CoverageClass::Masked,
+        _ => CoverageClass::Error,
     };
     SiteRow {
         hook: info.map(|info| info.hook),
@@ -447,8 +447,8 @@ fn modules(state: &State, sites: &BTreeMap<Signature, SiteRow>, findings: &[Foun
     all
 }
 
-fn odd_of(error: &str, then: Option<&str>, failed: &Failed) -> Odd {
-    Odd {
+fn odd_of(error: &str, then: Option<&str>, failed: &Failed) -> OddFailure {
+    OddFailure {
         error: error.to_owned(),
         then: then.map(str::to_owned),
         site: failed.site,
@@ -460,7 +460,7 @@ fn odd_of(error: &str, then: Option<&str>, failed: &Failed) -> Odd {
     }
 }
 
-fn wedged(state: &State) -> Vec<Odd> {
+fn wedged(state: &State) -> Vec<OddFailure> {
     let mut seen = BTreeSet::new();
     let failures = state.sites().values().flat_map(|site| &site.failures);
     let odd = failures.filter_map(|(_, failed)| match &failed.outcome {

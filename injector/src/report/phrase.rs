@@ -4,10 +4,10 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use nix::errno::Errno;
 
-use super::model::{Config, Odd, Report, SiteRow, Times};
+use super::model::{Config, OddFailure, Report, SiteRow, Times};
 use crate::journal::{
     Counts, FindingFailure, Signature,
-    record::{Call, Kernel, Level, Outcome, Syscall},
+    record::{Call, Kernel, Level, Syscall},
 };
 use crate::symbols::{Line, Lines};
 
@@ -194,20 +194,6 @@ pub(super) fn excerpt(splat: &str, lines: usize) -> (Vec<&str>, usize) {
     (telling, left_out)
 }
 
-/// What user space saw of it.
-pub(super) fn outcome(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Clean => "user space got ENOMEM".to_owned(),
-        Outcome::Masked => "user space did not notice".to_owned(),
-        Outcome::Misreported { error } => format!("user space got {error}"),
-        Outcome::NotRepeatable { error, then } => {
-            format!("user space got {error}, and {then} when the call was retried")
-        }
-        Outcome::ProgramFailed { status } => format!("the program ended with status {status}"),
-        Outcome::Wedged { error } => format!("from there on {error} came back again and again"),
-    }
-}
-
 /// How a finding's failure was made: `at hit 2, in write() = ENOMEM, at the retry level`.
 pub(super) fn manner(failure: &FindingFailure) -> String {
     let mut all = Vec::new();
@@ -233,7 +219,7 @@ pub(super) fn tries(reproduced: u32, tries: u32) -> String {
 }
 
 /// `EIO from openat()`, and what came when the call was repeated.
-pub(super) fn odd(odd: &Odd) -> String {
+pub(super) fn odd(odd: &OddFailure) -> String {
     let mut text = odd.error.clone();
     if let Some(call) = &odd.syscall {
         text += &format!(" from {}()", call.name);
@@ -260,12 +246,12 @@ pub(super) fn test(signature: Signature, site: &SiteRow) -> String {
 
 /// Why a site was not tested, if it was not.
 pub(super) fn skipped<'a>(report: &'a Report, signature: Signature, site: &'a SiteRow) -> Option<Cow<'a, str>> {
-    use super::model::Kept;
+    use super::model::CoverageClass;
     match site.kept {
-        Kept::Unreached => Some(one_line(site.unreached.as_deref().unwrap_or("unreached"))),
-        Kept::Left if is_elsewhere(report, signature) => Some(Cow::Borrowed("of another shard")),
-        Kept::Left => Some(Cow::Borrowed("not failed yet")),
-        Kept::Finding | Kept::Error | Kept::Clean | Kept::Masked => None,
+        CoverageClass::Unreached => Some(one_line(site.unreached.as_deref().unwrap_or("unreached"))),
+        CoverageClass::Left if is_elsewhere(report, signature) => Some(Cow::Borrowed("of another shard")),
+        CoverageClass::Left => Some(Cow::Borrowed("not failed yet")),
+        CoverageClass::Finding | CoverageClass::Error | CoverageClass::Clean | CoverageClass::Masked => None,
     }
 }
 

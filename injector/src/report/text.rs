@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
-    model::{Found, Odd, Report},
+    model::{Found, OddFailure, Report},
     phrase::{self, number, one_line, plural, printable},
 };
 use crate::{
@@ -17,7 +17,7 @@ const FRAMES: usize = 8;
 const FRAMES_IN_A_LINE: usize = 3;
 /// Lines of a splat that are shown.
 const SPLAT: usize = 24;
-/// Odd failures that are shown.
+/// OddFailure failures that are shown.
 const ODDS: usize = 20;
 /// Sites of a finding, and suspects, that are shown.
 const SITES: usize = 5;
@@ -129,7 +129,7 @@ fn failed(report: &Report, failure: &FindingFailure, several: bool, out: &mut dy
     if !manner.is_empty() {
         writeln!(out, "  {manner}")?;
     }
-    let mut outcome: Vec<String> = failure.outcome.iter().map(phrase::outcome).collect();
+    let mut outcome: Vec<String> = failure.outcome.iter().map(ToString::to_string).collect();
     if several {
         outcome.push(phrase::tries(failure.reproduced, failure.tries));
     }
@@ -181,7 +181,7 @@ fn place(report: &Report, signature: Signature) -> String {
     format!("{signature} {} {}", site.hook(), frames.join(" < "))
 }
 
-fn odds(report: &Report, odds: &[Odd], title: &str, out: &mut dyn Write) -> io::Result<()> {
+fn odds(report: &Report, odds: &[OddFailure], title: &str, out: &mut dyn Write) -> io::Result<()> {
     if odds.is_empty() {
         return Ok(());
     }

@@ -57,7 +57,7 @@ pub struct ReplayPlan {
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct ReplayCount {
     /// How often it was tried.
     pub tries: u32,
     /// How often the same came of it.
@@ -172,7 +172,7 @@ impl Again {
 ///
 /// # Errors
 /// [`JournalError`] when there is no such finding, or the journal is of another kernel or workload; those of a sweep.
-pub fn replay(plan: &ReplayPlan) -> Result<Tally> {
+pub fn replay(plan: &ReplayPlan) -> Result<ReplayCount> {
     let journal = journal::read(&plan.journal)?;
     let mut again = Again::find(&journal, &plan.finding)?;
     if !plan.sites.is_empty() {
@@ -192,7 +192,7 @@ pub fn replay(plan: &ReplayPlan) -> Result<Tally> {
     }
     let mut runner = KernelRunner::new(&sweep, context, recorder, Instant::now())?;
     let mut out = outcome_writer(plan, &journal)?;
-    let mut tally = Tally::default();
+    let mut tally = ReplayCount::default();
     for number in 1..=plan.tries {
         let RunResult { end, .. } = again.once(&mut runner, sweep.persistent)?;
         let titles = runner.state().suspicion().last_titles().to_vec();

@@ -13,7 +13,7 @@ use injector::{
     sinks::{self, Waiting},
     sweep::{
         Stopped,
-        replay::{Again, ReplayPlan, Tally},
+        replay::{Again, ReplayCount, ReplayPlan},
     },
 };
 
@@ -42,10 +42,10 @@ pub fn replay_vm(path: &Path, again: &Again, guests: &Guests) -> Result<VmPlan> 
 }
 
 /// Boots as many guests as it takes.
-pub fn replay_in_guests(plan: &ReplayPlan, again: &Again, guests: &Replays) -> Result<Tally> {
+pub fn replay_in_guests(plan: &ReplayPlan, again: &Again, guests: &Replays) -> Result<ReplayCount> {
     /// A guest that does not boot, of a kernel that did, may have had bad luck: its host was too busy.
     const PATIENCE: u32 = 2;
-    let mut tally = Tally::default();
+    let mut tally = ReplayCount::default();
     let mut not_booted = 0;
     while tally.tries < plan.tries {
         let left = ReplayPlan { tries: plan.tries - tally.tries, ..plan.clone() };

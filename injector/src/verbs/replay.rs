@@ -8,7 +8,7 @@ use injector::{
     plan::sweep::Guests,
     sweep::{
         Stopped,
-        replay::{self, Again, ReplayPlan, Tally},
+        replay::{self, Again, ReplayCount, ReplayPlan},
     },
 };
 
@@ -27,7 +27,7 @@ pub fn replay(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<ExitCode> {
             replay_in_guests(plan, &again, &Replays::new(&vm, &shown())?)?
         }
     };
-    let Tally { tries, reproduced, stopped } = tally;
+    let ReplayCount { tries, reproduced, stopped } = tally;
     if !plan.port {
         writeln!(io::stdout(), "{reproduced} of {tries} tries reproduced it")?;
     }

@@ -4,7 +4,7 @@ use maud::{Markup, html as markup};
 
 use super::{findings::stack, text};
 use crate::report::{
-    model::{Kept, Module, Report},
+    model::{CoverageClass, Module, Report},
     phrase::{self, number, plural},
 };
 
@@ -15,7 +15,7 @@ const WIDTH: f64 = 1000.0;
 const LEAST: f64 = 12.0;
 
 /// A stacked bar over all of `shares`.
-pub(super) fn bar(shares: &[(Kept, usize)], class: &str) -> Markup {
+pub(super) fn bar(shares: &[(CoverageClass, usize)], class: &str) -> Markup {
     let all: usize = shares.iter().map(|(_, count)| count).sum();
     let said: Vec<String> = shares
         .iter()
@@ -43,14 +43,14 @@ pub(super) fn bar(shares: &[(Kept, usize)], class: &str) -> Markup {
 }
 
 /// What the colours mean.
-pub(super) fn legend(shares: &[(Kept, usize)]) -> Markup {
+pub(super) fn legend(shares: &[(CoverageClass, usize)]) -> Markup {
     let meaning = |kept| match kept {
-        Kept::Finding => "part of a finding",
-        Kept::Error => "another error than ENOMEM, or the program failed",
-        Kept::Clean => "ENOMEM came back",
-        Kept::Masked => "user space did not notice",
-        Kept::Unreached => "could not be made to fail",
-        Kept::Left => "not failed yet, or not here",
+        CoverageClass::Finding => "part of a finding",
+        CoverageClass::Error => "another error than ENOMEM, or the program failed",
+        CoverageClass::Clean => "ENOMEM came back",
+        CoverageClass::Masked => "user space did not notice",
+        CoverageClass::Unreached => "could not be made to fail",
+        CoverageClass::Left => "not failed yet, or not here",
     };
     markup! {
         ul.legend {
@@ -67,8 +67,8 @@ pub(super) fn legend(shares: &[(Kept, usize)]) -> Markup {
     }
 }
 
-fn shares(module: &Module) -> Vec<(Kept, usize)> {
-    Kept::ALL.into_iter().map(|kept| (kept, module.shares.get(&kept).copied().unwrap_or(0))).collect()
+fn shares(module: &Module) -> Vec<(CoverageClass, usize)> {
+    CoverageClass::ALL.into_iter().map(|kept| (kept, module.shares.get(&kept).copied().unwrap_or(0))).collect()
 }
 
 pub(super) fn section(report: &Report) -> Markup {

@@ -82,7 +82,7 @@ fn failed(report: &Report, failure: &FindingFailure, several: bool, open: bool) 
                 b { "site " code { (failure.site) } } " "
                 (phrase::allocation(site, failure.call.as_ref()))
                 @if !manner.is_empty() { br; (manner) }
-                @if let Some(outcome) = &failure.outcome { br; (text(&phrase::outcome(outcome))) }
+                @if let Some(outcome) = &failure.outcome { br; (text(&outcome.to_string())) }
                 @if several { br; (phrase::tries(failure.reproduced, failure.tries)) }
             }
             @if let Some(site) = site {

@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 pub(super) use findings::stack;
 
 use super::{
-    model::{Config, Kept, Odd, Report},
+    model::{Config, CoverageClass, OddFailure, Report},
     phrase::{self, number, plural, printable},
 };
 use crate::{events::frames, journal::Signature};
@@ -126,9 +126,9 @@ fn tiles(report: &Report) -> Markup {
 }
 
 /// All sites by what is shown of them.
-fn shares(report: &Report) -> Vec<(Kept, usize)> {
+fn shares(report: &Report) -> Vec<(CoverageClass, usize)> {
     let of = |kept| report.sites.values().filter(|site| site.kept == kept).count();
-    Kept::ALL.into_iter().map(|kept| (kept, of(kept))).collect()
+    CoverageClass::ALL.into_iter().map(|kept| (kept, of(kept))).collect()
 }
 
 /// A site with the innermost of its callers.
@@ -143,7 +143,7 @@ fn place(report: &Report, signature: Signature) -> Markup {
     }
 }
 
-fn odds(report: &Report, odds: &[Odd], title: &str, what: &str) -> Markup {
+fn odds(report: &Report, odds: &[OddFailure], title: &str, what: &str) -> Markup {
     markup! {
         @if !odds.is_empty() {
             section {
