@@ -108,7 +108,7 @@ impl Slot {
 }
 
 /// Whether what a system call returned is an error. One that is to be restarted after a signal has not failed, nor has a connect()
-/// that goes on by itself.
+/// that goes on in the background.
 #[must_use]
 #[inline(always)]
 pub const fn is_error(result: i64) -> bool {

@@ -1,5 +1,5 @@
 //! The system calls of a sweep's tasks: each is an attempt, and so is what the task does until the next one, unless the call is
-//! about to be made again. A task stops for its tracer only after a call in which something was failed, or that returned an error:
+//! about to be retried. A task stops for its tracer only after a call in which something was failed, or that returned an error:
 //! to stop at each call takes longer than the calls.
 
 use aya_ebpf::{

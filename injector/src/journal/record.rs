@@ -174,7 +174,7 @@ pub struct Options {
     pub expect_success: bool,
 }
 
-/// The workload by itself.
+/// The workload without injection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plain {
     /// Seconds.
@@ -211,7 +211,7 @@ pub struct Site {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
-    /// Inside a system call that can be made again.
+    /// Inside a system call that can be retried.
     SystemCall,
     /// Inside execve().
     Exec,
@@ -306,7 +306,7 @@ pub enum Outcome {
         /// What came back then.
         then: String,
     },
-    /// The program was killed or ended with this status, which it does not do by itself (run level).
+    /// The program was killed or ended with this status, which it does not do without injection (whole level).
     ProgramFailed {
         /// As a shell counts it.
         status: i32,
@@ -459,7 +459,7 @@ pub struct Unreached {
     pub why: String,
 }
 
-/// A finding was tried again by itself.
+/// A finding was tried again alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replayed {
     /// The finding's title.

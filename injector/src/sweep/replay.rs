@@ -1,5 +1,5 @@
-//! A finding again, by itself: the same failure at the same hit, and does the same come of it? And from several failures that
-//! together do it, the fewest.
+//! Tries a finding again, alone: makes the same failure at the same hit, and looks whether the same comes of it. And finds the
+//! fewest of several failures that together lead to a finding.
 
 use std::{
     io,

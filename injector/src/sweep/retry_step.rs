@@ -1,7 +1,7 @@
 //! `injector step -- CMD`, inside of a sweep: a command that is repeated as a whole, for what no single system call of it can
 //! be repeated in (a file-system context that is marked failed once, a daemon that must be started anew).
 //!
-//! The command has at most one failure each time it runs, and none of its calls is made again; it runs again until it
+//! The command has at most one failure each time it runs, and none of its system calls is retried; it runs again until it
 //! has had none. Without a sweep around it, it just runs.
 
 use std::{ffi::OsString, os::unix::process::ExitStatusExt as _, process::Command};

@@ -14,7 +14,7 @@ use crate::{
     target::{Command, CommandEnd, OwnCgroup},
 };
 
-/// A workload that does not do by itself what it should: bad input.
+/// A workload that does not work without injection: bad input.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct WorkloadError(pub String);

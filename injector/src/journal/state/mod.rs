@@ -388,7 +388,7 @@ impl State {
         !self.sections.is_empty() && self.sections.iter().all(|section| section.complete)
     }
 
-    /// The workload by itself takes so long, in seconds: the median.
+    /// How long the workload takes without injection, in seconds: the median.
     #[must_use]
     pub fn plain_time(&self) -> Option<f64> {
         let mut times = self.plain.clone();
@@ -396,7 +396,7 @@ impl State {
         times.get(times.len() / 2).copied()
     }
 
-    /// How often the workload ran by itself.
+    /// How many uninjected runs were timed.
     #[must_use]
     pub fn plain_runs(&self) -> usize {
         self.plain.len()

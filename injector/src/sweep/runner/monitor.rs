@@ -271,7 +271,7 @@ impl Watcher for RunMonitor<'_> {
         let last = failures.len().saturating_sub(1);
         for (i, (site, after)) in failures.into_iter().enumerate() {
             if i < last && attempt.multi == 0 {
-                // The first of two was failed by itself before.
+                // The first of two has failed alone before.
                 continue;
             }
             // The kernel went on to the next, so it got past this one.
@@ -369,7 +369,7 @@ impl Watcher for RunMonitor<'_> {
 }
 
 impl RunMonitor<'_> {
-    /// Whether a call returns an error by itself now and then.
+    /// Whether a system call returns an error without injection now and then.
     fn is_normal(&self, call: Call, error: &str) -> bool {
         self.normal.keys().any(|(of, normal)| *of == call && normal.to_string() == error)
     }

@@ -85,7 +85,7 @@ pub enum Mode {
 pub struct Traced {
     /// At most so many failures in an attempt; 0: the tracer only watches.
     pub limit: u32,
-    /// The same in an attempt that begins with a failure that is made again.
+    /// The same in an attempt that begins with a failure that repeats.
     pub depth: u32,
     /// Whatever may fail in an attempt does, up to the limit, and so does what kernel threads do meanwhile.
     pub several: bool,

@@ -1,4 +1,4 @@
-//! System calls: their names, and which of them can be made again.
+//! System calls: their names, and which of them can be retried.
 
 use std::mem::MaybeUninit;
 
@@ -31,7 +31,7 @@ impl Call {
         matches!(self.sysno(), Some(Sysno::execve | Sysno::execveat))
     }
 
-    /// Whether it can be made again when it returned an error. Those that can't have done their work all the same.
+    /// Whether it can be retried when it returned an error. The others have done their work all the same.
     pub(super) fn can_be_repeated(self) -> bool {
         !matches!(
             self.sysno(),
@@ -118,7 +118,7 @@ pub(super) fn sender(pid: Pid) -> Option<Sender> {
     Some(if info.si_code == libc::SI_KERNEL || nobody { Sender::Kernel } else { Sender::Process })
 }
 
-/// Makes a task that has stopped after a call make it again. `result`: what it returned.
+/// Has a task that has stopped after a system call retry it. `result`: what it returned.
 pub(super) fn repeat(pid: Pid, call: Call, result: i64) -> Result<(), Errno> {
     make(pid, after(pid, call, result)?)
 }

@@ -139,7 +139,7 @@ impl<W: Watcher> Tracer<'_, W> {
         }
     }
 
-    /// A copy comes back from the call that it was made for. Its work is done, unless the call can be made again.
+    /// A copy comes back from the call that it was made for. Its work is done, unless the call can be retried.
     ///
     /// # Errors
     /// When the watcher ends the run.

@@ -1,6 +1,5 @@
-//! Runs the workload under ptrace, where each of its system calls is an attempt, and makes a call again that a failure was
-//! injected into and that returned an error: the program never learns of it, and one pass over an unmodified script walks all
-//! sites of every call.
+//! Runs the workload under ptrace. Each of its system calls is an attempt. A system call that had a failure and returned an error
+//! is retried: the program never learns of it, and one run of an unmodified script walks through all sites of every call.
 //!
 //! A task stops only after calls that are to be seen, by a signal that the program at the call's end sends it (injector-ebpf,
 //! calls.rs): two stops at each call cost a script of short calls as much as all else together. Then, as at an exit stop of
@@ -54,7 +53,7 @@ pub struct TraceMode {
     pub depth: u32,
     /// Whatever may be failed in an attempt is, up to the limit.
     pub several: bool,
-    /// What can't be made again, execve(), is made by copies of the process until nothing is left to be failed in it.
+    /// Copies of the process make the system calls that can't be retried (execve), until nothing is left in them that may fail.
     pub copies: bool,
     /// A task stops only after calls that are to be seen; else at each, before and after it, as copies need it.
     pub signals: bool,
@@ -93,7 +92,7 @@ pub trait Watcher {
     /// A call returned an error, and nothing had been failed in it.
     fn error(&mut self, call: Call, error: Error) -> Option<RunEnd>;
     /// A call returned an error, and nothing had been failed in it: whether that may come from a failure in a kernel thread
-    /// that worked for it, so that it is worth while to make it again.
+    /// that worked for it, so that it is worth while to retry it.
     ///
     /// # Errors
     /// Ends the run.
@@ -126,9 +125,9 @@ pub struct Traced {
 /// A task of the workload.
 #[derive(Debug)]
 struct Task {
-    /// What was failed in the attempt before, and is made again now.
+    /// The attempt before, which had a failure; its system call is being retried.
     pending: Option<Pending>,
-    /// Attempts of the same call before that one which returned errors that the call may return by itself.
+    /// Attempts of the same call before that one whose errors the call may also return without injection.
     earlier: Vec<Pending>,
     /// Since when it has neither stopped nor begun a call, nor come back from one.
     since: Instant,
@@ -144,7 +143,7 @@ struct Task {
     copy: Option<ProcessCopy>,
 }
 
-/// A failed attempt whose call is being made again.
+/// An attempt with a failure whose system call is being retried.
 #[derive(Debug)]
 struct Pending {
     attempt: Attempt,

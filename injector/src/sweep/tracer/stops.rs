@@ -189,7 +189,7 @@ impl<W: Watcher> Tracer<'_, W> {
     }
 
     /// Between two calls a task drops its last references, which may be a whole file system's end: that is an attempt
-    /// too, but there is nothing that could be made again.
+    /// too, but there is nothing to retry.
     fn between(&mut self, step: Option<i32>, attempt: Attempt) -> Result<Option<RunEnd>> {
         if attempt.failed == 0 {
             return Ok(None);
@@ -284,7 +284,7 @@ impl<W: Watcher> Tracer<'_, W> {
         Ok(end)
     }
 
-    /// Has the call made again. With the same failure before it, if that leads to sites that nothing else leads to.
+    /// Retries the system call: with the same failure first, if that leads to sites that nothing else leads to.
     pub(super) fn again(&mut self, pid: Pid, attempt: Attempt, call: Call, error: Error) -> Result<Option<RunEnd>> {
         if calls::repeat(pid, call, error.result()).is_err() {
             // Killed while it was stopped, or not there any more.
@@ -320,7 +320,7 @@ impl<W: Watcher> Tracer<'_, W> {
         Ok(())
     }
 
-    /// What came of a failed attempt is known when its call has been made again, and then returned the error `then`, if any.
+    /// What came of a failure is known when its system call has been retried, and then returned the error `then`, if any.
     fn settle(&mut self, pending: Pending, call: Option<Call>, then: Option<Error>) -> Result<()> {
         let Pending { attempt, error } = pending;
         let outcome = match then {
