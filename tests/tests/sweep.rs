@@ -63,20 +63,19 @@ fn the_workload_does_not_notice() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     log.assert_no_splat();
     let failed = records(&file, "failed");
-    let in_calls = failed.iter().filter(|record| record["level"] == "system-call").count();
+    let in_calls = failed.iter().filter(|record| record["level"] == "retry").count();
     assert!(in_calls >= 40, "{in_calls} failures inside system calls");
     // Each pass ended with the workload's own status, though dozens of its calls had failed.
     let armed = records(&file, "armed");
-    let passes =
-        armed.iter().filter(|run| run["level"] == "system-call").map(|run| run["run"].clone()).collect::<Vec<_>>();
+    let passes = armed.iter().filter(|run| run["level"] == "retry").map(|run| run["run"].clone()).collect::<Vec<_>>();
     let ended = records(&file, "ended");
     for run in ended.iter().filter(|run| passes.contains(&run["run"])) {
         assert_eq!((&run["end"], &run["status"]), (&"finished".into(), &0.into()), "{run}");
     }
-    // Each site by itself once, at the system-call level; a second time only with a failure before it.
+    // Each site by itself once, at the retry level; a second time only with a failure before it.
     let mut alone: Vec<&str> = failed
         .iter()
-        .filter(|record| record["level"] == "system-call" && record["after"].is_null())
+        .filter(|record| record["level"] == "retry" && record["after"].is_null())
         .filter_map(|record| record["site"].as_str())
         .collect();
     let all = alone.len();
@@ -246,6 +245,6 @@ fn a_step_is_repeated_as_a_whole() {
     let output = sweep(&file, &["--no-kthreads", "--leaks", "off", "--budget", "60s"], &["sh", "-c", script]);
     assert!(matches!(output.status.code(), Some(0 | 1)), "{}", text(&output));
     let runs = fs::read_to_string("/tmp/sweep-step").expect("it ran").lines().count();
-    let passes = records(&file, "armed").iter().filter(|run| run["level"] != "run").count();
+    let passes = records(&file, "armed").iter().filter(|run| run["level"] != "whole").count();
     assert!(runs > passes + 1 + 3, "the step ran {runs} times in {passes} passes");
 }

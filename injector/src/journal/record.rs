@@ -232,7 +232,7 @@ pub struct Armed {
     pub run: u32,
     /// How.
     pub level: Level,
-    /// Which sites may fail; none: every site that has not failed yet.
+    /// Which sites may fail; none: the run names none, and every site that has not failed yet may.
     pub sites: Option<Vec<Signature>>,
     /// They fail in an attempt in which this site has failed before.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,12 +25,14 @@ pub trait Runner {
     /// # Errors
     /// The hook's table can't be read, or the journal can't be written.
     fn idle(&mut self) -> Result<BTreeSet<Signature>>;
-    /// Carries out one run, with its records from [`Record::Armed`] to [`Record::Ended`].
+    /// Carries out one run, with its records from [`Record::Armed`] to [`Record::Ended`]. After an error the run stays open in the
+    /// journal.
     ///
     /// # Errors
     /// The workload can't be started or traced, or the journal can't be written.
     fn run(&mut self, spec: &RunSpec) -> Result<RunResult>;
     /// Takes the workload down and sets it up again; `prove`: and runs it without injection. False: it does not work any more.
+    /// True also when the user interrupted that.
     ///
     /// # Errors
     /// The workload's output can't be kept.

@@ -62,14 +62,9 @@ impl Runs {
         self.open.and_then(|run| self.get(run))
     }
 
-    /// The failure that a complaint comes from, with the one before it: the one that it names, or the only site that could
-    /// fail in its run. A complaint that names others as suspects is of none of them yet.
+    /// The failure that a complaint comes from, with the one before it.
     pub fn culprit(&self, trouble: &Trouble) -> Option<(Signature, Option<Signature>)> {
-        match trouble.site {
-            Some(site) => Some((site, trouble.after)),
-            None if trouble.suspects.is_empty() => self.get(trouble.run)?.culprit(),
-            None => None,
-        }
+        trouble.site.map(|site| (site, trouble.after))
     }
 
     /// The failure that brought the machine down, with the one before it, if nothing else could fail in that run.

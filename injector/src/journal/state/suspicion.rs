@@ -19,8 +19,8 @@ pub struct Suspicion {
     confirmed: BTreeSet<String>,
     /// Titles that no failure is known for, with the failures that may be the cause.
     unresolved: BTreeMap<String, Vec<Signature>>,
-    /// What the kernel printed, by title, the first time.
-    splats: BTreeMap<String, String>,
+    /// What the kernel printed, by title, the first time, and what kind of complaint it is.
+    splats: BTreeMap<String, (Verdict, String)>,
     /// Titles of the last run.
     last_titles: Vec<String>,
     /// Sites whose failure damages the kernel.
@@ -75,7 +75,7 @@ impl Suspicion {
         let Trouble { run, title, verdict, suspects, splat, .. } = trouble;
         self.titles.insert(title.clone());
         self.last_titles.push(title.clone());
-        self.splats.entry(title.clone()).or_insert_with(|| splat.clone());
+        self.splats.entry(title.clone()).or_insert_with(|| (*verdict, splat.clone()));
         match runs.culprit(trouble) {
             Some((site, first)) => {
                 if *verdict >= Verdict::Hang {
@@ -164,7 +164,13 @@ impl Suspicion {
     /// What the kernel printed under a title, the first time.
     #[must_use]
     pub fn splat(&self, title: &str) -> Option<&str> {
-        self.splats.get(title).map(String::as_str)
+        self.splats.get(title).map(|(_, splat)| splat.as_str())
+    }
+
+    /// What kind of complaint a title is.
+    #[must_use]
+    pub fn verdict(&self, title: &str) -> Option<Verdict> {
+        self.splats.get(title).map(|(verdict, _)| *verdict)
     }
 
     /// How many failures are known to damage the kernel, alone or in pairs.

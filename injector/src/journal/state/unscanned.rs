@@ -1,6 +1,6 @@
 //! What kmemleak was not asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{runs::Runs, suspicion::Suspicion};
 use crate::journal::record::{Record, RunEnd, Signature};
@@ -14,7 +14,12 @@ pub struct Unscanned {
     missed: BTreeSet<Signature>,
     /// A run in which these fail again.
     again: Option<Again>,
+    /// How often each failed again in a run that ended badly, with no scan after it.
+    in_vain: BTreeMap<Signature, u32>,
 }
+
+/// So often a site may fail again in vain.
+const IN_VAIN: u32 = 3;
 
 /// A run in which sites fail again for what they lose.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +27,19 @@ struct Again {
     run: u32,
     /// How many failures were known then to damage the kernel.
     harmful: usize,
-    /// The run ended the boot.
-    fatal: bool,
+    /// How the run ended.
+    end: End,
+}
+
+/// How such a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Not, or well.
+    Well,
+    /// The workload got nowhere any more, or failed. The reset that follows may fail, too.
+    Badly,
+    /// The boot ended with it.
+    Fatally,
 }
 
 impl Unscanned {
@@ -32,10 +48,10 @@ impl Unscanned {
         match record {
             Record::Begin(_) => self.boot(runs, suspicion),
             Record::Armed(armed) => {
-                let sites = armed.sites.as_deref().filter(|sites| sites.len() > 1).unwrap_or_default();
+                let sites = armed.sites.as_deref().unwrap_or_default();
                 self.again = None;
-                if sites.iter().any(|site| self.missed.contains(site)) {
-                    self.again = Some(Again { run: armed.run, harmful: suspicion.harmful(), fatal: false });
+                if armed.first.is_none() && sites.iter().any(|site| self.missed.contains(site)) {
+                    self.again = Some(Again { run: armed.run, harmful: suspicion.harmful(), end: End::Well });
                 }
             }
             Record::Failed(failed) => {
@@ -43,12 +59,19 @@ impl Unscanned {
             }
             Record::Ended(ended) => {
                 if let Some(again) = self.again.as_mut().filter(|again| again.run == ended.run) {
-                    again.fatal = matches!(ended.end, RunEnd::Damaged | RunEnd::Unkillable);
+                    again.end = match ended.end {
+                        RunEnd::Damaged | RunEnd::Unkillable => End::Fatally,
+                        RunEnd::Finished if ended.status == Some(0) => End::Well,
+                        RunEnd::Interrupted => End::Well,
+                        RunEnd::Finished | RunEnd::Stuck | RunEnd::TimedOut => End::Badly,
+                    };
                 }
             }
             Record::Crash(crash) => {
                 if let Some(again) = &mut self.again {
-                    again.fatal |= crash.run == Some(again.run) && !crash.is_on_purpose();
+                    if crash.run == Some(again.run) && !crash.is_on_purpose() {
+                        again.end = End::Fatally;
+                    }
                 }
             }
             Record::Scanned(_) => *self = Self::default(),
@@ -63,12 +86,22 @@ impl Unscanned {
 
     fn boot(&mut self, runs: &Runs, suspicion: &Suspicion) {
         self.missed.append(&mut self.now);
-        // If nobody knows what ended the boot, none of what failed then fails a third time.
-        let unknown = |again: &Again| again.fatal && suspicion.harmful() == again.harmful;
-        if let Some(again) = self.again.take().filter(unknown) {
-            let failed: BTreeSet<Signature> =
-                runs.get(again.run).into_iter().flat_map(|run| run.failed.iter().map(|(site, _)| *site)).collect();
-            self.missed.retain(|site| !failed.is_empty() && !failed.contains(site));
+        let Some(again) = self.again.take() else { return };
+        if again.end == End::Well || suspicion.harmful() > again.harmful {
+            return;
+        }
+        // Nobody knows what ended the boot before kmemleak was asked, so what failed then does not fail again for ever.
+        let failed: BTreeSet<Signature> =
+            runs.get(again.run).into_iter().flat_map(|run| run.failed.iter().map(|(site, _)| *site)).collect();
+        if failed.is_empty() && again.end == End::Fatally {
+            self.missed.clear();
+        }
+        for site in failed {
+            let times = self.in_vain.entry(site).or_default();
+            *times += if again.end == End::Fatally { IN_VAIN } else { 1 };
+            if *times >= IN_VAIN {
+                self.missed.remove(&site);
+            }
         }
     }
 

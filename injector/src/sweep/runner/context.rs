@@ -69,12 +69,13 @@ pub fn sweep(plan: &SweepPlan) -> Result<Ended> {
     let open = state.open_run();
     let mut recorder = Recorder::new(writer, state);
     let rebooted = earlier.as_ref().is_some_and(|journal| last_boot(journal) != begin.boot.as_deref());
-    recorder.sync(&Record::Begin(Box::new(begin)))?;
+    // The crash was in the boot before this one.
     if let Some(run) = open.filter(|_| rebooted) {
         let title = "the machine went down".to_owned();
         let splat = String::new();
         recorder.sync(&Record::Crash(Crash { run: Some(run), kind: CrashKind::Unknown, title, splat }))?;
     }
+    recorder.sync(&Record::Begin(Box::new(begin)))?;
     recorder.sync(&Record::Plain(Plain { elapsed: context.plain.as_secs_f64(), status: workload::STATUS }))?;
     let mut runner = KernelRunner::new(plan, context, recorder, start)?;
     let mut scheduler = runner.scheduler();

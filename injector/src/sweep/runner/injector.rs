@@ -158,7 +158,7 @@ impl Injector {
     ///
     /// # Errors
     /// The table of sites is full.
-    pub fn aim(&mut self, spec: &RunSpec) -> Result<()> {
+    pub fn aim(&mut self, spec: &RunSpec, hit: u32) -> Result<()> {
         if spec.aim == Aim::Nothing {
             return Ok(());
         }
@@ -173,14 +173,16 @@ impl Injector {
             _ if named.contains(&site) => Allowance { times: spec.times, again: false },
             _ => Allowance::default(),
         };
-        let all: Vec<Signature> = self.sites.keys().chain(self.table.keys()).copied().collect();
+        // What a whole run counts of hits begins anew only where a site's allowance is written.
+        let counts_hits = spec.mode == Mode::Untraced && hit > 1;
+        let all: HashSet<Signature> = self.sites.keys().chain(self.table.keys()).chain(&named).copied().collect();
         for site in all {
             let now = match self.table.get(&site) {
                 Some(row) => row.allowance,
                 None => self.by_default(site, &spec.aim),
             };
             let wanted = wanted(site);
-            if wanted != now {
+            if wanted != now || (counts_hits && named.contains(&site)) {
                 self.session.allow(site.0, wanted.times, wanted.again)?;
                 self.table.entry(site).or_default().allowance = wanted;
             }
@@ -308,6 +310,8 @@ impl Injector {
                 since.insert(signature, Counts { hits, failures });
             }
         }
+        // Those of this run were told by its attempts, and are in the table.
+        self.failed.clear();
         Ok(Account { new, since })
     }
 }

@@ -136,10 +136,9 @@ impl<'a> KernelRunner<'a> {
         self.observer.injector.disarm();
         // Whatever came of it, nothing of the workload stays behind. But on a damaged kernel the clean-up may hang.
         let damaged = matches!(stopped, Ok(Some(Stopped::Damaged)));
-        if !damaged {
-            self.clean_up()?;
-        }
+        let cleaned = if damaged { Ok(true) } else { self.clean_up() };
         let stopped = stopped?;
+        cleaned?;
         if !damaged {
             // Of all parts: those before this one wrote no end.
             let elapsed = self.earlier + self.observer.limits.start.elapsed().as_secs_f64();
@@ -183,9 +182,9 @@ impl<'a> KernelRunner<'a> {
 
     /// Writes down that a run begins, and tells the hook which sites may fail in it.
     fn begin(&mut self, spec: &RunSpec) -> Result<u32> {
-        self.observer.injector.aim(spec)?;
+        self.observer.injector.aim(spec, self.plan.hit)?;
         let run = self.observer.recorder.state().next_run();
-        // Growth is of no single site: every failure of the run is a suspect.
+        // A run in which failures repeat has hundreds of suspects: if it brings the machine down, it is like a run of each site.
         let growth = matches!(spec.mode, Mode::Traced(traced) if traced.growth);
         let sites = spec.aim.named().filter(|_| !growth).map(<[_]>::to_vec);
         self.observer.sync(&Record::Armed(Armed { run, level: spec.level.clone(), sites, first: spec.aim.first() }))?;
@@ -272,13 +271,14 @@ impl Runner for KernelRunner<'_> {
         let interrupted = Arc::clone(&self.observer.limits.interrupted);
         let limit = self.plan.hang * self.tuning.deadline_hangs + self.plain * self.tuning.deadline_plains;
         let works = self.workload.uninjected(&self.cgroup, limit, || interrupted.load(Ordering::Relaxed));
-        if let Err(error) = works {
-            if !interrupted.load(Ordering::Relaxed) {
+        match works {
+            Err(error) if !interrupted.load(Ordering::Relaxed) => {
                 self.observer.say(format_args!("after failures and a reset, {error:#}"));
+                Ok(false)
             }
-            return Ok(false);
+            // Interrupted: that says nothing of the workload.
+            Ok(_) | Err(_) => Ok(true),
         }
-        Ok(true)
     }
 
     fn scan(&mut self) -> Result<Vec<Leak>> {

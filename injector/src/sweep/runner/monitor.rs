@@ -69,6 +69,8 @@ pub struct RunMode {
     pub level: Level,
     /// Only sites that were named may fail.
     named: bool,
+    /// The site that fails first in an attempt, where the run is of two.
+    first: Option<Signature>,
     /// Several may fail in one attempt, and in kernel threads meanwhile.
     several: bool,
     /// Failures repeat, to see slab caches grow.
@@ -86,7 +88,8 @@ impl RunMode {
             Mode::Untraced => (false, false),
         };
         let named = spec.aim.is_named();
-        Self { run, level: spec.level.clone(), named, several, growth, persistent }
+        let first = spec.aim.first();
+        Self { run, level: spec.level.clone(), named, first, several, growth, persistent }
     }
 
     /// A complaint can only come from the last failure. Of several at once nobody knows which it was.
@@ -146,7 +149,7 @@ impl<'a> RunMonitor<'a> {
 
     /// The failures of an attempt are now the last ones, if they are not already.
     fn remember(&mut self, attempt: &Attempt) {
-        for failure in failures(attempt) {
+        for failure in failures(attempt, self.mode.first) {
             self.recent.retain(|known| *known != failure);
             self.recent.push_front(failure);
         }
@@ -203,8 +206,8 @@ impl<'a> RunMonitor<'a> {
             if last.is_none()
                 && let Some(attempt) = culprit
             {
-                // Of a crowd's attempt any failure may be it, not only the last ones.
-                let others = failures(attempt).into_iter().map(|(failed, _)| failed);
+                // Of an attempt with several failures any may be it, not only the last ones.
+                let others = failures(attempt, None).into_iter().map(|(failed, _)| failed);
                 suspects.extend(others.filter(|other| !suspects.contains(other)).collect::<Vec<_>>());
             }
             self.observer.complain(self.mode.run, complaint, last, suspects)?;
@@ -213,15 +216,17 @@ impl<'a> RunMonitor<'a> {
     }
 }
 
-/// The failures of an attempt in order, each with the one that led to it.
-fn failures(attempt: &Attempt) -> Vec<(Signature, Option<Signature>)> {
+/// The failures of an attempt in order, each with the one that led to it. `pair`: the site that leads to the other, where the run
+/// is of two.
+fn failures(attempt: &Attempt, pair: Option<Signature>) -> Vec<(Signature, Option<Signature>)> {
     let named = (attempt.failed as usize).min(attempt.sites.len());
     let mut failures: Vec<(Signature, Option<Signature>)> = Vec::with_capacity(named);
     for site in attempt.sites[..named].iter().copied().map(Signature) {
         let first = failures.first().map(|(first, _)| *first);
         // Persistent failures are of one site.
         if first != Some(site) {
-            failures.push((site, first.filter(|_| attempt.multi == 0)));
+            // Of several, nobody knows which one led to it.
+            failures.push((site, first.filter(|_| attempt.multi == 0 || first == pair)));
         }
     }
     failures
@@ -261,7 +266,7 @@ impl Watcher for RunMonitor<'_> {
             return Ok(());
         }
         self.retries(&attempt)?;
-        let failures = failures(&attempt);
+        let failures = failures(&attempt, self.mode.first);
         if attempt.repeated != 0 && failures.len() == 1 {
             // Only done again to get at what lies behind it.
             self.stats.failed.insert(failures[0].0);

@@ -35,14 +35,12 @@ impl KernelRunner<'_> {
         // What the slab caches show then is this run's, and the next run reaches the sites of new slabs.
         monitor.empty_slabs();
         let settled = monitor.settle();
-        if let Ok(traced) = &traced
-            && traced.end == RunEnd::Stuck
-        {
-            monitor.wedged()?;
-        }
+        let stuck = traced.as_ref().is_ok_and(|traced| traced.end == RunEnd::Stuck);
+        let wedged = if stuck { monitor.wedged() } else { Ok(()) };
         let mut stats = monitor.into_stats();
         observer.injector.disarm();
         let (traced, settled) = (traced?, settled?);
+        wedged?;
         if traced.end == RunEnd::Unkillable {
             command.give_up();
         }

@@ -6,7 +6,7 @@ use super::{
     nested,
     spec::RunSpec,
     stage::{Next, Ran, Severity, Stage},
-    suspects::{alone, pair},
+    suspects::{alone, is_safe, pair},
     view::View,
 };
 use crate::journal::{Signature, record::Place};
@@ -37,7 +37,7 @@ fn suspects(view: &View<'_>) -> VecDeque<RunSpec> {
     let order = view.setting.order.iter().copied();
     let next = order.filter(|site| in_call(site) && !tested.is_done(*site)).take(tuning.crash_next);
     let near: Vec<Signature> = next.chain(crashed.failed.iter().copied().take(tuning.crash_last)).collect();
-    let mut runs: VecDeque<RunSpec> = near.iter().copied().map(alone).collect();
+    let mut runs: VecDeque<RunSpec> = near.iter().copied().map(alone).filter(|spec| is_safe(view, spec)).collect();
     if view.setting.depth > 1 && view.setting.persistent.is_none() {
         runs.extend(pairs(view, &near).into_iter().take(tuning.crash_pairs).map(|(first, then)| pair(first, then)));
     }

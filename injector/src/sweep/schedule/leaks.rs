@@ -49,8 +49,8 @@ pub(super) struct Leaks {
     begun: bool,
     scanned: bool,
     queue: VecDeque<Next>,
-    /// What was found, with the runs that are still to be made for it.
-    found: VecDeque<(Leak, VecDeque<RunSpec>)>,
+    /// The titles of what was found, with the runs that are still to be made for it.
+    found: VecDeque<(String, VecDeque<RunSpec>)>,
     /// The failure that is tried now, with the one before it.
     trying: Option<(Signature, Option<Signature>)>,
     cleared: bool,
@@ -61,7 +61,10 @@ pub(super) struct Leaks {
 
 impl Stage for Leaks {
     fn propose(&mut self, view: &View<'_>) -> Option<Next> {
-        if !view.setting.asks_kmemleak() || (!self.begun && view.state.unscanned().is_empty()) {
+        if !view.setting.asks_kmemleak() {
+            return None;
+        }
+        if !self.begun && view.state.unscanned().is_empty() && unresolved(view).next().is_none() {
             return None;
         }
         if !std::mem::replace(&mut self.begun, true) {
@@ -73,8 +76,8 @@ impl Stage for Leaks {
         if !self.scanned {
             return Some(Next::Scan);
         }
-        while let Some((leak, runs)) = self.found.front_mut() {
-            let spec = runs.pop_front().filter(|_| !view.state.suspicion().is_confirmed(&leak.title));
+        while let Some((title, runs)) = self.found.front_mut() {
+            let spec = runs.pop_front().filter(|_| !view.state.suspicion().is_confirmed(title));
             let Some(spec) = spec else {
                 self.found.pop_front();
                 continue;
@@ -104,7 +107,7 @@ impl Stage for Leaks {
 
     fn learn_leaks(&mut self, view: &View<'_>, leaks: Vec<Leak>) {
         if let Some(tried) = self.trying.take() {
-            let title = self.found.front().map(|(leak, _)| leak.title.clone()).unwrap_or_default();
+            let title = self.found.front().map(|(title, _)| title.clone()).unwrap_or_default();
             if let Some(again) = leaks.into_iter().find(|leak| leak.title == title) {
                 self.queue.push_back(trouble(view, again, Some(tried), Vec::new()));
             }
@@ -114,8 +117,9 @@ impl Stage for Leaks {
         let scanned = Record::Scanned(Scanned { leaks: leaks.len() });
         for leak in leaks {
             let suspects = closest(view, &leak);
-            self.queue.push_back(trouble(view, leak.clone(), None, suspects.clone()));
-            self.found.push_back((leak, runs(view, &suspects)));
+            self.found.retain(|(title, _)| *title != leak.title);
+            self.found.push_back((leak.title.clone(), runs(view, &suspects)));
+            self.queue.push_back(trouble(view, leak, None, suspects));
         }
         // Not before all of them are written: if that is cut off, the next part asks again.
         self.queue.push_back(Next::Note(scanned));
@@ -125,6 +129,8 @@ impl Stage for Leaks {
 impl Leaks {
     fn begin(&mut self, view: &View<'_>) {
         self.queue.push_back(Next::Say(Notice::Leaks));
+        // Leaks that an earlier part of the sweep found, and no failure for.
+        self.found = unresolved(view).map(|(title, suspects)| (title.to_owned(), runs(view, suspects))).collect();
         // Boots that went down could not be scanned: what failed in them fails once more, all together, since nothing else is
         // asked.
         let missed = view.state.unscanned().missed().iter().copied();
@@ -136,6 +142,13 @@ impl Leaks {
             self.queue.push_back(Next::Run(again(&self.missed, view.tuning().multi_limit)));
         }
     }
+}
+
+/// Leaks that no failure is known for, with their suspects.
+fn unresolved<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a str, &'a [Signature])> {
+    let suspicion = view.state.suspicion();
+    let leaks = suspicion.unresolved().iter().filter(|(title, _)| suspicion.verdict(title) == Some(Verdict::Leak));
+    leaks.map(|(title, suspects)| (title.as_str(), suspects.as_slice()))
 }
 
 /// The runs that may lose the same again: each suspect fails alone; then those fail in pairs of which nobody knows what leads to
@@ -151,6 +164,8 @@ fn runs(view: &View<'_>, suspects: &[Signature]) -> VecDeque<RunSpec> {
         runs.extend(pairs.map(|(first, then)| suspects::pair(first, then)));
     }
     runs.retain(|spec| suspects::is_safe(view, spec));
+    // Of two failures the first may be the one that loses something: it is tried alone before.
+    runs.make_contiguous().sort_by_key(|spec| spec.aim.first().is_some());
     runs
 }
 

@@ -129,8 +129,8 @@ impl Scheduler {
         self.setting.order.clone_from(&result.order);
         self.stopped = match result.end {
             RunEnd::Damaged | RunEnd::Unkillable => Some(Stopped::Damaged),
-            RunEnd::Interrupted => Some(Stopped::Interrupted),
-            RunEnd::Finished | RunEnd::Stuck | RunEnd::TimedOut => None,
+            // `next` is told why.
+            RunEnd::Interrupted | RunEnd::Finished | RunEnd::Stuck | RunEnd::TimedOut => None,
         };
         let view = View { state, setting: &self.setting };
         let (part, whole) = view.tuning().through;

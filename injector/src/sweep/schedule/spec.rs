@@ -37,9 +37,9 @@ pub enum Aim {
     Named(Vec<Signature>),
     /// Two in one attempt.
     Pair {
-        /// It has failed before, and fails first.
+        /// It fails first, where it is reached first; once.
         first: Signature,
-        /// Only that failure leads to it.
+        /// It fails in the same attempt, once. It may be reached without the other, too.
         then: Signature,
     },
 }
@@ -115,8 +115,8 @@ pub struct RunResult {
     pub reached: usize,
     /// Sites in the order in which this boot reached them first.
     pub order: Vec<Signature>,
-    /// Something went wrong that is not known of one of its failures. Then the failures of a run without a tracer are not in
-    /// the journal: they come again.
+    /// The kernel complained of something new, or the workload failed under --expect-success. Then the failures of a run without
+    /// a tracer are not in the journal, unless there was one alone: they come again.
     pub bad: bool,
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     events::frames,
-    journal::{Level, Signature, record::Site},
+    journal::{Level, Signature, Verdict, record::Site},
 };
 
 /// Tries suspects until one leads to the complaint again.
@@ -57,8 +57,10 @@ pub fn together(sites: &[Signature], persistent: Option<u32>) -> RunSpec {
 
 impl Stage for Suspects {
     fn propose(&mut self, view: &View<'_>) -> Option<Next> {
-        let unresolved = view.state.suspicion().unresolved();
-        unresolved.iter().find_map(|(title, suspects)| try_next(view, title, suspects)).map(Next::Run)
+        // kmemleak was not asked after these runs: the leaks' own stage does that.
+        let is_leak = |title: &str| view.state.suspicion().verdict(title) == Some(Verdict::Leak);
+        let unresolved = view.state.suspicion().unresolved().iter().filter(|(title, _)| !is_leak(title));
+        unresolved.into_iter().find_map(|(title, suspects)| try_next(view, title, suspects)).map(Next::Run)
     }
 
     fn learn(&mut self, _view: &View<'_>, _ran: &Ran<'_>) -> Severity {
@@ -75,8 +77,10 @@ fn try_next(view: &View<'_>, title: &str, suspects: &[Signature]) -> Option<RunS
         // The likeliest is a site on whose path the complaint lies; of those that are equally likely, the first.
         let splat = view.state.suspicion().splat(title).unwrap_or_default();
         let kinship = |site: &Signature| view.site(*site).map_or(0, |site| kinship(site, splat));
-        if let Some(site) = untried.iter().min_by_key(|site| Reverse(kinship(site))) {
-            return Some(single(view, *site));
+        let runs = untried.iter().map(|site| (single(view, *site), kinship(site)));
+        // Of two failures the first may be the cause: it is tried alone before.
+        if let Some((spec, _)) = runs.min_by_key(|(spec, kinship)| (spec.aim.first().is_some(), Reverse(*kinship))) {
+            return Some(spec);
         }
     }
     if view.setting.depth < 2 || view.setting.persistent.is_some() {

@@ -68,6 +68,8 @@ enum Returned {
 struct Progress {
     run: u32,
     level: Option<Level>,
+    /// The site that fails first, where the run is of two.
+    first: Option<Signature>,
     failed: BTreeSet<Signature>,
     /// Those of them that are in the journal.
     told: BTreeSet<Signature>,
@@ -230,7 +232,7 @@ impl<'a> Boot<'a> {
         for site in attempt.sites[..named].iter().copied().map(Signature) {
             let first = failures.first().map(|(first, _)| *first);
             if first != Some(site) {
-                failures.push((site, first.filter(|_| attempt.multi == 0)));
+                failures.push((site, first.filter(|_| attempt.multi == 0 || first == run.first)));
             }
         }
         if attempt.repeated != 0 && failures.len() == 1 {
@@ -324,7 +326,8 @@ impl<'a> Boot<'a> {
             attempt.failed += 1;
             // Only the last failure may be to blame, if the run names its sites or has one failure in an attempt.
             let certain = !traced.several || spec.aim.is_named();
-            let first = (attempt.failed > 1 && attempt.multi == 0).then(|| Signature(attempt.sites[0]));
+            let first = (attempt.failed > 1).then(|| Signature(attempt.sites[0]));
+            let first = first.filter(|first| attempt.multi == 0 || Some(*first) == run.first);
             let suspects: Vec<Signature> =
                 std::iter::once(signature).chain(run.recent.iter().copied()).take(8).collect();
             let culprit = certain.then_some((signature, first));
@@ -379,7 +382,8 @@ impl<'a> Boot<'a> {
             attempt.sites[attempt.failed as usize % MAX_NAMED] = signature.0;
             attempt.failed += 1;
             let several = attempt.multi != 0 && !spec.aim.is_named();
-            let culprit = (!several).then_some((signature, (attempt.multi == 0).then_some(first)));
+            let after = Some(first).filter(|first| attempt.multi == 0 || Some(*first) == run.first);
+            let culprit = (!several).then_some((signature, after));
             let suspects: Vec<Signature> =
                 std::iter::once(signature).chain(run.recent.iter().copied()).take(8).collect();
             let returned = self.fail(run, site, culprit, if several { &suspects } else { &[] })?;
@@ -563,7 +567,7 @@ impl Runner for Boot<'_> {
         let sites = spec.aim.named().map(<[_]>::to_vec);
         self.write(Record::Armed(Armed { run: number, level: spec.level.clone(), sites, first: spec.aim.first() }))?;
         let level = Some(spec.level.clone()).filter(|_| spec.mode != Mode::Untraced);
-        let mut run = Progress { run: number, level, ..Progress::default() };
+        let mut run = Progress { run: number, level, first: spec.aim.first(), ..Progress::default() };
         let (status, bad) = match spec.mode {
             Mode::Traced(traced) => {
                 let status = self.traced(&mut run, spec, traced)?;

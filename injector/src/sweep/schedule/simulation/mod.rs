@@ -134,7 +134,7 @@ fn story(world: &World, records: &[Record]) -> String {
         Record::Site(site) => format!("    new {}", number(&site.site)),
         other => format!("    {other:?}"),
     };
-    let first = records.len().saturating_sub(120);
+    let first = records.len().saturating_sub(90);
     records[first..].iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
