@@ -68,10 +68,9 @@ impl Unscanned {
                 }
             }
             Record::Crash(crash) => {
-                if let Some(again) = &mut self.again {
-                    if crash.run == Some(again.run) && !crash.is_on_purpose() {
-                        again.end = End::Fatally;
-                    }
+                let fatal = |again: &&mut Again| crash.run == Some(again.run) && !crash.is_on_purpose();
+                if let Some(again) = self.again.as_mut().filter(fatal) {
+                    again.end = End::Fatally;
                 }
             }
             Record::Scanned(_) => *self = Self::default(),
