@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_fails_whatever_may_be() {
+    fn several_fail_whatever_may() {
         let multi = Attempt { multi: 1, ..after(9, 3) };
         assert_eq!(multi.choose(&NEW, 1, false), Choice::Fail, "though it is reached without a failure as well");
         assert_eq!(Attempt { failed: 3, ..multi }.choose(&NEW, 1, false), Choice::Pass);

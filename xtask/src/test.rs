@@ -40,7 +40,7 @@ pub struct Test {
     /// Guest kernel, as for `cargo xtask kernel`, repeatable: all guest tests on each
     #[arg(long)]
     kernel: Vec<KernelChoice>,
-    /// Build 6.12 too, if it is not built already, for the few tests that are run on it
+    /// Build 7.3 too, if it is not built already, for the few tests that are run on it
     #[arg(long, conflicts_with_all = ["kernel", "host"])]
     all: bool,
     /// How the injector attaches in guests where a test does not say it; repeatable; default: auto, and on the first kernel

@@ -30,7 +30,7 @@ use crate::plan::sweep::{Guests, Journal, SweepPlan};
 use crate::run::LiveOptions;
 use crate::sweep::replay::ReplayPlan;
 
-pub use reports::{Reports, RunReports};
+pub use reports::{Forms, Reports, RunReports};
 
 /// A command line that makes sense.
 #[derive(Clone, Debug, PartialEq)]

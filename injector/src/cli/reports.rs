@@ -2,28 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+
+use crate::report::{Destination, FORMS, Form, TEXT};
 
 const REPORTS: &str = "Reports";
 
-/// The forms of a report.
+/// What is reported, and how.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reports {
-    /// KTAP on standard output instead of text
-    #[arg(long, conflicts_with = "json", help_heading = REPORTS)]
-    pub ktap: bool,
-
-    /// One JSON object on standard output instead of text
-    #[arg(long, help_heading = REPORTS)]
-    pub json: bool,
-
-    /// Write JUnit XML to this file
-    #[arg(long, value_name = "FILE", help_heading = REPORTS)]
-    pub junit: Option<PathBuf>,
-
-    /// Write an HTML page to this file
-    #[arg(long, value_name = "FILE", help_heading = REPORTS)]
-    pub html: Option<PathBuf>,
+    /// The forms of the report.
+    #[command(flatten)]
+    pub forms: Forms,
 
     /// The vmlinux with debug information, for source lines
     ///
@@ -33,21 +23,88 @@ pub struct Reports {
     pub vmlinux: Option<PathBuf>,
 }
 
+/// The forms of a report that are chosen. Their options are those of [`FORMS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forms {
+    /// The one on standard output.
+    pub stdout: &'static Form,
+    /// Those in files, in the order of [`FORMS`].
+    pub files: Vec<(&'static Form, PathBuf)>,
+}
+
+impl Forms {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &'static Form> {
+        std::iter::once(self.stdout).chain(self.files.iter().map(|(form, _)| *form))
+    }
+}
+
+impl Default for Forms {
+    fn default() -> Self {
+        Self { stdout: &TEXT, files: Vec::new() }
+    }
+}
+
+impl Args for Forms {
+    fn augment_args(command: Command) -> Command {
+        command.args(FORMS.iter().map(|form| {
+            let arg = Arg::new(form.option).long(form.option).help(form.help).help_heading(REPORTS);
+            match form.to {
+                Destination::Stdout => {
+                    let others = on_stdout().filter(|other| *other != form.option);
+                    arg.action(ArgAction::SetTrue).conflicts_with_all(others)
+                }
+                Destination::File => arg.value_name("FILE").value_parser(value_parser!(PathBuf)),
+            }
+        }))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Forms {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut forms = Self::default();
+        for form in &FORMS {
+            match form.to {
+                Destination::Stdout if matches.get_flag(form.option) => forms.stdout = form,
+                Destination::Stdout => {}
+                Destination::File => {
+                    forms.files.extend(matches.get_one(form.option).map(|path: &PathBuf| (form, path.clone())));
+                }
+            }
+        }
+        Ok(forms)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The options of the forms that go to standard output.
+fn on_stdout() -> impl Iterator<Item = &'static str> {
+    FORMS.iter().filter(|form| form.to == Destination::Stdout).map(|form| form.option)
+}
+
 const RUNS: &str = "Reports of runs";
 
 /// The forms that only the report of a run has.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunReports {
-    /// Text on standard output (the default)
-    #[arg(long, conflicts_with_all = ["folded", "csv", "json", "ktap"], help_heading = REPORTS)]
+    /// The text is asked for.
+    #[arg(long, help = TEXT.help, conflicts_with_all = on_stdout().chain(["folded", "csv"]), help_heading = REPORTS)]
     pub text: bool,
 
     /// Folded stacks on standard output, for flame graph tools: frames;from;outside;in COUNT
-    #[arg(long, conflicts_with_all = ["csv", "json", "ktap"], help_heading = RUNS)]
+    #[arg(long, conflicts_with_all = on_stdout().chain(["csv"]), help_heading = RUNS)]
     pub folded: bool,
 
     /// A table of sites on standard output, as comma-separated values
-    #[arg(long, conflicts_with_all = ["json", "ktap"], help_heading = RUNS)]
+    #[arg(long, conflicts_with_all = on_stdout(), help_heading = RUNS)]
     pub csv: bool,
 
     /// Write a flame graph of the failures' stacks to this file
@@ -55,16 +112,18 @@ pub struct RunReports {
     pub flamegraph: Option<PathBuf>,
 
     /// Show this many sites in the text, most frequent first; 0: all [default: 10]
-    #[arg(long, value_name = "N", value_parser = sites, conflicts_with_all = ["folded", "csv", "json", "ktap"], help_heading = RUNS)]
+    #[arg(long, value_name = "N", value_parser = sites, conflicts_with_all = on_stdout().chain(["folded", "csv"]), help_heading = RUNS)]
     pub top: Option<usize>,
 }
 
 impl RunReports {
-    /// The options that only a run's report has, and whether they are given.
+    /// The first option, without dashes, that is given and that only a run's report has.
     #[must_use]
-    pub fn given(&self) -> [(bool, &'static str); 4] {
+    pub fn given(&self) -> Option<&'static str> {
         let Self { text: _, folded, csv, flamegraph, top } = self;
-        [(*folded, "--folded"), (*csv, "--csv"), (flamegraph.is_some(), "--flamegraph"), (top.is_some(), "--top")]
+        let options =
+            [(*folded, "folded"), (*csv, "csv"), (flamegraph.is_some(), "flamegraph"), (top.is_some(), "top")];
+        options.into_iter().find_map(|(given, option)| given.then_some(option))
     }
 }
 

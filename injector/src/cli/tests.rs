@@ -6,6 +6,7 @@ use super::*;
 use crate::guests::handover::Handover;
 use crate::plan::sweep::{Leaks, Shard};
 use crate::plan::{Backend, Hook, Probability};
+use crate::report::{Destination, FORMS, Form};
 use crate::run::SocketPlace;
 
 fn words(line: &str) -> Vec<&str> {
@@ -169,7 +170,9 @@ fn verbs_around_a_sweep() {
         parse(words("merge a b -o c")),
         Ok(Command::Merge { journals: vec!["a".into(), "b".into()], output: Some("c".into()) })
     );
-    let reports = Reports { html: Some("b".into()), ..Reports::default() };
+    let html = FORMS.iter().find(|form| form.option == "html").expect("a form");
+    let forms = Forms { files: vec![(html, "b".into())], ..Forms::default() };
+    let reports = Reports { forms, ..Reports::default() };
     assert_eq!(
         parse(words("report a --html b")),
         Ok(Command::Report { file: "a".into(), reports, runs: RunReports::default() })
@@ -186,6 +189,29 @@ fn verbs_around_a_sweep() {
     };
     assert!(!plan.failing && plan.kthreads);
     assert_eq!(plan.command, ["a", "b"]);
+}
+
+/// Each form has its option, and those on standard output exclude each other.
+#[test]
+fn forms_of_a_report() {
+    let forms = |line: &str| sweep_of(&format!("{line} -- x")).2.forms;
+    assert_eq!(forms(""), Forms::default());
+    let option = |form: &Form| match form.to {
+        Destination::Stdout => format!("--{}", form.option),
+        Destination::File => format!("--{} a", form.option),
+    };
+    for form in &FORMS {
+        let expected = match form.to {
+            Destination::Stdout => Forms { stdout: form, ..Forms::default() },
+            Destination::File => Forms { files: vec![(form, "a".into())], ..Forms::default() },
+        };
+        assert_eq!(forms(&option(form)), expected);
+    }
+    for (a, b) in FORMS.iter().flat_map(|a| FORMS.iter().map(move |b| (a, b))).filter(|(a, b)| a != b) {
+        let line = format!("sweep {} {} -- x", option(a), option(b));
+        let exclude = a.to == Destination::Stdout && b.to == Destination::Stdout;
+        assert_eq!(parse(words(&line)).is_err(), exclude, "{line}");
+    }
 }
 
 #[test]

@@ -25,13 +25,13 @@ pub enum Opened {
 
 /// Something is asked of a file that it has not.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{file} is {is}: {option} is for {of}", is = if *run { "a run's file" } else { "a sweep's journal" }, of = if *run { "the journal of a sweep" } else { "the JSON lines of a run" })]
+#[error("{file} is {is}: --{option} is for {of}", is = if *run { "a run's file" } else { "a sweep's journal" }, of = if *run { "the journal of a sweep" } else { "the JSON lines of a run" })]
 pub struct WrongKind {
     /// The file.
     pub file: String,
     /// Whether the file is of a run; else it is a journal.
     pub run: bool,
-    /// The option that does not fit.
+    /// The option that does not fit, without dashes.
     pub option: &'static str,
 }
 

@@ -1,7 +1,7 @@
 //! What a sweep found, or a run did, for people and for programs: made from its file, written in several forms.
 //!
-//! [`Report::new`] puts together what all forms of a sweep say; [`text`], [`ktap`], [`junit`], [`html`], [`json`] and [`sites`]
-//! write it. [`run`] is about single runs, [`log`] about logs. [`open`] tells which of the two a file is.
+//! [`Report::new`] puts together what all forms of a sweep say; [`TEXT`] and [`FORMS`] are these forms, and [`sites`] lists the
+//! sites alone. [`run`] is about single runs, [`log`] about logs. [`open`] tells whether a file is of a run or of a sweep.
 
 mod html;
 mod junit;
@@ -25,6 +25,80 @@ pub use model::{
 };
 pub use sites::sites;
 pub use text::text;
+
+/// A form of a sweep's report.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// The long option that chooses it, without dashes.
+    pub option: &'static str,
+    /// The option's help.
+    pub help: &'static str,
+    /// Where it goes.
+    pub to: Destination,
+    /// The stacks that it shows.
+    pub stacks: Stacks,
+    /// Writes it.
+    pub write: fn(&Report, &mut dyn Write) -> io::Result<()>,
+}
+
+/// Where a form goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To standard output, instead of all other forms of this kind.
+    Stdout,
+    /// To a file that the option names.
+    File,
+}
+
+/// The form on standard output if no other is chosen.
+pub static TEXT: Form = Form {
+    option: "text",
+    help: "Text on standard output (the default)",
+    to: Destination::Stdout,
+    stacks: Stacks::Findings,
+    write: text,
+};
+
+/// The forms that an option of their own chooses, in the order of the help.
+pub static FORMS: [Form; 4] = [
+    Form {
+        option: "ktap",
+        help: "KTAP on standard output instead of text",
+        to: Destination::Stdout,
+        stacks: Stacks::None,
+        write: ktap,
+    },
+    Form {
+        option: "json",
+        help: "One JSON object on standard output instead of text",
+        to: Destination::Stdout,
+        stacks: Stacks::All,
+        write: json,
+    },
+    Form {
+        option: "junit",
+        help: "Write JUnit XML to this file",
+        to: Destination::File,
+        stacks: Stacks::None,
+        write: junit,
+    },
+    Form {
+        option: "html",
+        help: "Write an HTML page to this file",
+        to: Destination::File,
+        stacks: Stacks::All,
+        write: html,
+    },
+];
+
+/// A form is its option; functions can't be compared.
+impl PartialEq for Form {
+    fn eq(&self, other: &Self) -> bool {
+        self.option == other.option
+    }
+}
+
+impl Eq for Form {}
 
 /// The report as one JSON object; docs/sweep-formats.md says what is in it.
 ///

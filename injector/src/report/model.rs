@@ -64,8 +64,8 @@ pub struct Report {
     pub remarks: Vec<String>,
 }
 
-/// Whose stacks a report shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whose stacks a report shows, from the fewest to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stacks {
     /// None.
     None,

@@ -17,7 +17,7 @@ const FRAMES: usize = 8;
 const FRAMES_IN_A_LINE: usize = 3;
 /// Lines of a splat that are shown.
 const SPLAT: usize = 24;
-/// OddFailure failures that are shown.
+/// Odd failures that are shown.
 const ODDS: usize = 20;
 /// Sites of a finding, and suspects, that are shown.
 const SITES: usize = 5;

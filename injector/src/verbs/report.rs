@@ -9,7 +9,7 @@ use injector::{
     cli::{Reports, RunReports},
     exit::{Context as _, ExitCode, Result},
     journal::{self, Journal},
-    report::{self, Report},
+    report::{self, Report, TEXT},
     sinks,
 };
 
@@ -18,26 +18,31 @@ use super::{
     reports::{look_up_lines, search, stacks, write, write_file},
 };
 
+const JSON: &str = "json";
+const HTML: &str = "html";
+/// Options of forms of a sweep's report that a run's report has too.
+const OF_RUNS: [&str; 3] = [TEXT.option, JSON, HTML];
+
 /// Shows what a sweep found, or what a run did.
 pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
     let name = path.display().to_string();
-    let refuse = |run, options: &[(bool, &'static str)]| -> Result<(), report::WrongKind> {
-        match options.iter().find(|(given, _)| *given) {
-            Some((_, option)) => Err(report::WrongKind { file: name.clone(), run, option }),
+    let refuse = |run, option: Option<&'static str>| -> Result<(), report::WrongKind> {
+        match option {
+            Some(option) => Err(report::WrongKind { file: name.clone(), run, option }),
             None => Ok(()),
         }
     };
     match report::open(path)? {
         report::Opened::Run(input) => {
-            refuse(true, &[(reports.ktap, "--ktap"), (reports.junit.is_some(), "--junit")])?;
+            refuse(true, reports.forms.all().map(|form| form.option).find(|option| !OF_RUNS.contains(option)))?;
             report_run(report::run::read_from(input, &name)?, reports, runs)
         }
         report::Opened::Journal(input) => {
-            refuse(false, &runs.given())?;
+            refuse(false, runs.given())?;
             report_sweep(&journal::read_from(input, &name)?, reports)
         }
         // Nothing was swept: a sweep may end like that.
-        report::Opened::Empty if runs.given().iter().all(|(given, _)| !given) => {
+        report::Opened::Empty if runs.given().is_none() => {
             report_sweep(&journal::read_from(io::empty(), &name)?, reports)
         }
         report::Opened::Empty => Err(report::run::ReadError::Empty { name }.into()),
@@ -56,14 +61,16 @@ fn report_sweep(journal: &Journal, reports: &Reports) -> Result<ExitCode> {
 const TOP: usize = 10;
 
 fn report_run(mut run: report::run::Run, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
-    let Reports { ktap: _, json, junit: _, html, vmlinux } = reports;
+    let Reports { forms, vmlinux } = reports;
+    let json = forms.stdout.option == JSON;
+    let html = forms.files.iter().find(|(form, _)| form.option == HTML).map(|(_, path)| path);
     let RunReports { text: _, folded, csv, flamegraph, top } = runs;
     run.look_up_lines(&search(vmlinux.as_deref()))?;
-    for remark in run.remarks.iter().filter(|_| *folded || *csv || *json) {
+    for remark in run.remarks.iter().filter(|_| *folded || *csv || json) {
         sinks::announce(format_args!("{}: {remark}", run.file));
     }
     let mut out = BufWriter::new(io::stdout());
-    let written = match (folded, csv, json) {
+    let written = match (*folded, *csv, json) {
         (true, ..) => report::run::folded(&run, &mut out),
         (_, true, _) => report::run::csv(&run, &mut out),
         (.., true) => report::run::json(&run, &mut out),
@@ -71,7 +78,7 @@ fn report_run(mut run: report::run::Run, reports: &Reports, runs: &RunReports) -
     };
     written.and_then(|()| out.flush()).context("can't write the report")?;
     type Form = fn(&report::run::Run, &mut dyn Write) -> io::Result<()>;
-    for (path, form) in [(flamegraph, report::run::flamegraph as Form), (html, report::run::html as Form)] {
+    for (path, form) in [(flamegraph.as_ref(), report::run::flamegraph as Form), (html, report::run::html as Form)] {
         if let Some(path) = path {
             write_file(path, |file| form(&run, file))?;
         }

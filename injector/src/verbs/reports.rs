@@ -6,40 +6,27 @@ use std::{
 };
 
 use injector::{
-    cli::Reports,
+    cli::{Forms, Reports},
     exit::{Context as _, Result},
-    report::{self, Report, Stacks},
+    report::{Report, Stacks},
     sinks,
     symbols::{self, LineSources, LinesError},
 };
 
 /// Writes a sweep's report to standard output and to the files that were named.
 pub fn write(report: &Report, reports: &Reports) -> Result<()> {
-    let Reports { ktap, json, junit, html, vmlinux: _ } = reports;
+    let Forms { stdout, files } = &reports.forms;
     let mut out = BufWriter::new(io::stdout());
-    let form = match (ktap, json) {
-        (true, _) => report::ktap,
-        (_, true) => report::json,
-        _ => report::text,
-    };
-    form(report, &mut out).and_then(|()| out.flush()).context("can't write the report")?;
-    type Form = fn(&Report, &mut dyn Write) -> io::Result<()>;
-    for (path, form) in [(junit, report::junit as Form), (html, report::html as Form)] {
-        if let Some(path) = path {
-            write_file(path, |file| form(report, file))?;
-        }
+    (stdout.write)(report, &mut out).and_then(|()| out.flush()).context("can't write the report")?;
+    for (form, path) in files {
+        write_file(path, |file| (form.write)(report, file))?;
     }
     Ok(())
 }
 
 /// The stacks that are in these forms.
 pub fn stacks(reports: &Reports) -> Stacks {
-    let Reports { ktap, json, junit: _, html, vmlinux: _ } = reports;
-    match (json, html, ktap) {
-        (true, ..) | (_, Some(_), _) => Stacks::All,
-        (.., true) => Stacks::None,
-        _ => Stacks::Findings,
-    }
+    reports.forms.all().map(|form| form.stacks).max().unwrap_or(Stacks::None)
 }
 
 /// Where source lines are looked up.
