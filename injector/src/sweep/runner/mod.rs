@@ -176,8 +176,13 @@ impl<'a> KernelRunner<'a> {
 
     /// How long a run may take.
     fn deadline(&self, spec: &RunSpec) -> Duration {
+        self.limit() * spec.patience
+    }
+
+    /// How long the workload may take, with or without injection.
+    fn limit(&self) -> Duration {
         let Tuning { deadline_hangs, deadline_plains, .. } = self.tuning;
-        (self.plan.hang * deadline_hangs + self.plain * deadline_plains) * spec.patience
+        self.plan.hang * deadline_hangs + self.plain * deadline_plains
     }
 
     /// Writes down that a run begins, and tells the hook which sites may fail in it.
@@ -269,7 +274,7 @@ impl Runner for KernelRunner<'_> {
             return Ok(true);
         }
         let interrupted = Arc::clone(&self.observer.limits.interrupted);
-        let limit = self.plan.hang * self.tuning.deadline_hangs + self.plain * self.tuning.deadline_plains;
+        let limit = self.limit();
         let works = self.workload.uninjected(&self.cgroup, limit, || interrupted.load(Ordering::Relaxed));
         match works {
             Err(error) if !interrupted.load(Ordering::Relaxed) => {

@@ -44,20 +44,25 @@ impl Stage for Nested {
 
     fn learn(&mut self, view: &View<'_>, ran: &Ran<'_>) -> Severity {
         self.runs += 1;
-        self.done = ran.new == 0 || left(view).len() > view.tuning().nested_few;
+        self.done = ran.new == 0 || sites(view).len() > view.tuning().nested_few;
         severity(ran)
     }
 }
 
-/// Sites that have not failed and that only failures reach, each with the failures that lead to it: the one that is known to,
-/// else those that are closest to it.
-pub(super) fn left(view: &View<'_>) -> Vec<(Signature, Vec<Signature>)> {
+/// Sites that have not failed and that only failures reach.
+pub(super) fn sites<'a>(view: &View<'a>) -> Vec<&'a Site> {
     let left = view.left().into_iter().filter_map(|site| view.site(site));
     let nested = left.filter(|site| {
         let reached = view.state.hits(site.site) > 0 && site.after.is_none();
         !reached && matches!(site.place, Place::SystemCall | Place::Other)
     });
-    let nested: Vec<_> = nested.collect();
+    nested.collect()
+}
+
+/// Sites that have not failed and that only failures reach, each with the failures that lead to it: the one that is known to,
+/// else those that are closest to it.
+pub(super) fn left(view: &View<'_>) -> Vec<(Signature, Vec<Signature>)> {
+    let nested = sites(view);
     if nested.is_empty() {
         return Vec::new();
     }

@@ -60,7 +60,7 @@ impl Stage for Retry {
             self.repeated.append(&mut self.repeating);
             // A small workload brings little from the start. What lies behind its failures has a turn all the same.
             let behind = !self.next_repeating(view).is_empty();
-            let few = new > 0 && nested::left(view).len() <= tuning.nested_few;
+            let few = new > 0 && nested::sites(view).len() <= tuning.nested_few;
             self.done = (little || nothing_hidden) && !(behind && (self.repeated.is_empty() || few));
         }
         self.runs += 1;
