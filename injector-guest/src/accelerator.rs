@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Accelerator, GuestSpec};
+use crate::spec::{Accelerator, Clock, GuestSpec};
 
 /// A working KVM boots in about a second.
 const TRIAL_TIME: Duration = Duration::from_secs(20);
@@ -51,7 +51,7 @@ pub(crate) fn choose(spec: &GuestSpec, boots_under_kvm: impl FnOnce(&GuestSpec) 
     let Accelerator::Auto(directory) = &spec.accelerator else {
         return Choice::of(false);
     };
-    if spec.icount || OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
+    if spec.clock == Clock::Instructions || OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
         return Choice::of(false);
     }
     let file = directory.join("kvm.json");

@@ -43,5 +43,5 @@ pub use engines::EngineChoice;
 pub use initramfs::Initramfs;
 pub use port::DataPort;
 pub use protocol::Command;
-pub use spec::{Accelerator, GuestSpec};
+pub use spec::{Accelerator, Clock, GuestSpec};
 pub use streams::Streams;

@@ -25,6 +25,13 @@ pub const DATA_SOCKET: &str = "INJECTOR_DATA_SOCKET";
 /// Environment variable that names the file with the [`Command`], where another program is the guest's PID 1.
 pub const AGENT_COMMAND: &str = "INJECTOR_AGENT_COMMAND";
 
+/// Environment variable of a command whose guest has virtual time ([`crate::Clock::Virtual`]): while no processor has anything
+/// to do, its clock runs ahead of the host's. Who waits for the host keeps a processor busy, or what is timed meanwhile is over.
+pub const VIRTUAL_TIME: &str = "INJECTOR_VIRTUAL_TIME";
+
+/// The signal that says that the sweep's budget is used up. The command starts with it ignored.
+pub const BUDGET_SIGNAL: i32 = libc::SIGUSR1;
+
 /// A command to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
@@ -84,6 +91,8 @@ pub enum Request {
         /// Its number.
         number: i32,
     },
+    /// Tell the command, and nothing that it started, that its time is over: [`BUDGET_SIGNAL`].
+    BudgetSpent,
 }
 
 /// One message as a line, newline included.

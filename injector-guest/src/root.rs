@@ -95,7 +95,7 @@ const MOUNTED: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/tmp"];
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
     /// Nothing runs without a shell.
-    #[error("busybox, which the guest's shell is, is not there (Debian: apt-get install busybox-static)")]
+    #[error("busybox is missing: it is the shell of the guest (Debian: apt-get install busybox-static)")]
     NoBusybox,
     /// busybox does not tell what it can do.
     #[error("{path} --list: {source}")]

@@ -16,6 +16,22 @@ pub enum Accelerator {
     Auto(PathBuf),
 }
 
+/// What a guest's clock counts. Only QEMU's emulation has another one than the host's time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's time.
+    #[default]
+    Host,
+    /// Executed instructions, a nanosecond each: for measurements that repeat. The guest is emulated, KVM or not.
+    Instructions,
+    /// Where the guest is emulated: executed instructions, [`VIRTUAL_SHIFT`]. Waiting takes no time: when no processor has
+    /// anything to do, the clock jumps to the next timer. Under KVM the host's time.
+    Virtual,
+}
+
+/// One instruction takes two to the power of this nanoseconds of virtual time.
+pub const VIRTUAL_SHIFT: u32 = 2;
+
 /// A guest that an engine can boot. One value boots as often as wanted.
 #[derive(Debug, Clone)]
 pub struct GuestSpec {
@@ -31,8 +47,8 @@ pub struct GuestSpec {
     pub share: Option<PathBuf>,
     /// More words for the kernel's command line.
     pub append: Vec<String>,
-    /// Time counts executed instructions, on one emulated processor: for measurements that repeat. QEMU only.
-    pub icount: bool,
+    /// What its clock counts.
+    pub clock: Clock,
     /// Emulation or KVM.
     pub accelerator: Accelerator,
     /// How long the command may take.
@@ -58,7 +74,7 @@ impl GuestSpec {
             memory_mb: 1024,
             share: None,
             append: Vec::new(),
-            icount: false,
+            clock: Clock::default(),
             accelerator: Accelerator::default(),
             timeout: None,
             // Emulated guests are slow, and a kernel under test may be busy with nothing else for a while.

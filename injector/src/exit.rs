@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
-    #[error("`{0}` is no address")]
+    #[error("`{0}` is not an address")]
     struct BadAddress(&'static str);
 
     has_exit_code!(BadAddress => USAGE);
@@ -152,7 +152,7 @@ mod tests {
     fn context_keeps_the_code_and_the_cause() {
         let error = Err::<(), _>(BadAddress("x")).context("can't listen").with_context(|| "can't start").unwrap_err();
         assert_eq!(error.exit_code(), ExitCode::USAGE);
-        assert_eq!(format!("{error:#}"), "can't start: can't listen: `x` is no address");
+        assert_eq!(format!("{error:#}"), "can't start: can't listen: `x` is not an address");
         assert_eq!(error.to_string(), "can't start");
     }
 

@@ -15,6 +15,7 @@ mod host_journal;
 mod interrupt;
 mod job;
 mod output;
+mod reminder;
 mod replay;
 
 use std::{
@@ -132,6 +133,7 @@ impl VmPlan {
         spec.append = self.guests.append.clone();
         // Without it KASAN reports the first error only.
         spec.append.push("kasan_multi_shot".to_owned());
+        spec.clock = self.guests.clock;
         spec.stall = self.stall;
         spec.boot_timeout = self.boot_timeout;
         spec.console_log = self.console_log.as_ref().map(|path| PathBuf::from(path.replace("{}", &job.to_string())));
@@ -336,7 +338,7 @@ pub fn run(plan: &VmPlan, show: &Show) -> Result<VmEnd, VmError> {
         let failed = |source| VmError::Image { path: image.clone(), source };
         let metadata = fs::File::open(image).and_then(|file| file.metadata()).map_err(failed)?;
         if !metadata.is_file() {
-            return Err(failed(io::Error::other("it is no file")));
+            return Err(failed(io::Error::other("it is not a file")));
         }
     }
     other_jobs(&plan.journal, plan.guests.jobs)?;

@@ -264,10 +264,13 @@ fn what_is_no_run_is_refused_with_the_line() {
     let refused = |text: &[u8]| run::read_from(text, "f").expect_err("no run").to_string();
     assert_eq!(refused(b""), "f is empty");
     assert_eq!(refused(b"{\"type\":\"begin\",\"schema\":1}\n"), "f is a sweep's journal, not a run's file");
-    assert_eq!(refused(b"\n"), "f is no run's file: line 1 is none of a run (EOF while parsing a value)");
-    assert_eq!(refused(b"a\0\n"), "f is no run's file: line 1 is none of a run (it holds NUL bytes)");
-    assert_eq!(refused(b"\xff\n"), "f is no run's file: line 1 is none of a run (it is not text)");
-    assert_eq!(refused(b"{}\n[]\n"), "f is no run's file: line 1 is none of a run (it has no type and schema)");
+    assert_eq!(refused(b"\n"), "f is not the file of a run: line 1 does not belong to one (EOF while parsing a value)");
+    assert_eq!(refused(b"a\0\n"), "f is not the file of a run: line 1 does not belong to one (it holds NUL bytes)");
+    assert_eq!(refused(b"\xff\n"), "f is not the file of a run: line 1 does not belong to one (it is not text)");
+    assert_eq!(
+        refused(b"{}\n[]\n"),
+        "f is not the file of a run: line 1 does not belong to one (it has no type and schema)"
+    );
     assert_eq!(
         refused(b"{\"schema\":1,\"type\":\"start\",\"version\":\"0.1.0\"}\n"),
         format!(

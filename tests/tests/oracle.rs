@@ -14,7 +14,7 @@ use injector::{
         kmemleak::Kmemleak,
         kmsg::KernelLog,
         rearm,
-        slabs::{Settler, growth, leaks},
+        slabs::{SlabReader, growth, leaks},
         taint::Taint,
     },
 };
@@ -96,18 +96,18 @@ fn slab_growth() {
     let _alone = alone();
     let files = KernelFiles::default();
     let open = |count| (0..count).map(|_| File::open("/dev/null").unwrap()).collect::<Vec<_>>();
-    let mut settler = Settler::new(files).unwrap();
-    settler.read().unwrap();
-    let before = settler.read().unwrap();
+    let mut reader = SlabReader::new(files).unwrap();
+    reader.read().unwrap();
+    let before = reader.read().unwrap();
     let half = open(20);
-    let middle = settler.read().unwrap();
+    let middle = reader.read().unwrap();
     let rest = open(20);
-    let after = settler.read().unwrap();
+    let after = reader.read().unwrap();
     let lost = leaks([&before, &middle, &after], 40, |_| 0);
     let of_files = lost.iter().find(|growth| growth.cache == "filp").unwrap_or_else(|| panic!("{lost:?}"));
     assert!((40..=44).contains(&of_files.objects), "{lost:?}");
     drop((half, rest));
-    let grown = growth(&before, &settler.read().unwrap());
+    let grown = growth(&before, &reader.read().unwrap());
     let files_left = grown.iter().find(|growth| growth.cache == "filp").map_or(0, |growth| growth.objects);
     assert!(files_left <= 4, "{grown:?}");
 }

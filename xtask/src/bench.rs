@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use injector_guest::engines::Qemu;
 use injector_guest::root::Image;
-use injector_guest::{Command, Engine, GuestEnd, Streams};
+use injector_guest::{Clock, Command, Engine, GuestEnd, Streams};
 use serde_json::Value;
 
 use crate::guest_root::{self, Contents};
@@ -141,7 +141,9 @@ impl Bench {
     fn measure(&self, guest: &Guest, part: &Part, programs: &[Arc<Image>]) -> Result<Vec<Value>> {
         let mut machine = guest.machine(&format!("{}-bench-{}", self.kernel, part.name))?;
         machine.images.extend(programs.iter().map(|image| image.path().to_owned()));
-        machine.icount = part.counted.is_some();
+        if part.counted.is_some() {
+            machine.clock = Clock::Instructions;
+        }
         machine.cpus = part.counted.unwrap_or(2);
         machine.memory_mb = MEMORY_MB;
         let output = Tee::quiet();

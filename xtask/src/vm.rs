@@ -15,7 +15,9 @@ use clap::Args;
 use injector_guest::engines::Qemu;
 use injector_guest::protocol::Request;
 use injector_guest::root::{Image, parse_added};
-use injector_guest::{Accelerator, BootError, Command, Engine, GuestEnd, GuestRun, GuestSpec, Initramfs, Streams};
+use injector_guest::{
+    Accelerator, BootError, Clock, Command, Engine, GuestEnd, GuestRun, GuestSpec, Initramfs, Streams,
+};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::guest_root::{self, Contents};
@@ -142,8 +144,8 @@ impl Vm {
         spec.memory_mb = self.memory;
         spec.share = self.share.as_deref().map(fs::canonicalize).transpose().context("--share")?;
         spec.timeout = self.timeout;
-        spec.icount = self.icount;
         if self.icount {
+            spec.clock = Clock::Instructions;
             spec.cpus = 1;
         }
         spec.append = self.append.clone();

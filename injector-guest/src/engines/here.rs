@@ -141,6 +141,8 @@ impl Watch {
                         let _ = killpg(group, signal);
                     }
                 }
+                // The command's clock is this machine's: it knows by itself.
+                Ok(Request::BudgetSpent) => {}
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => self.requests = None,
             }

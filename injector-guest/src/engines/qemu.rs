@@ -13,8 +13,8 @@ use crate::host::ports::{Ports, escaped};
 use crate::host::process::ConsoleAt;
 use crate::host::{self, Launch};
 use crate::initramfs::Initramfs;
-use crate::protocol::{self, COMMAND_FILE, Command, SHARE_TAG};
-use crate::spec::GuestSpec;
+use crate::protocol::{self, COMMAND_FILE, Command, SHARE_TAG, VIRTUAL_TIME};
+use crate::spec::{Clock, GuestSpec, VIRTUAL_SHIFT};
 use crate::streams::Streams;
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -58,7 +58,11 @@ impl Engine for Qemu {
 fn boot(spec: &GuestSpec, kvm: bool, command: &Command, streams: Streams) -> Result<GuestRun, BootError> {
     let directory = host::directory()?;
     let initrd = directory.path().join("initrd");
-    write_initrd(spec, &initrd, command)?;
+    let mut command = command.clone();
+    if spec.clock == Clock::Virtual && !kvm {
+        command = command.env(VIRTUAL_TIME, "1");
+    }
+    write_initrd(spec, &initrd, &command)?;
     let ports = Ports::listen(directory.path())?;
     let mut process = process::Command::new(PROGRAM);
     process.args(arguments(spec, kvm, &initrd, &ports.arguments()));
@@ -95,8 +99,10 @@ fn arguments(spec: &GuestSpec, kvm: bool, initrd: &Path, ports: &[String]) -> Ve
         add(&["-machine", "pc", "-accel", "tcg,thread=single", "-cpu", "max"]);
     }
     // Counting instructions: time is what the guest executed; with one processor it repeats to a tenth of a percent.
-    if spec.icount {
-        add(&["-icount", "shift=0,sleep=off"]);
+    match spec.clock {
+        Clock::Instructions => add(&["-icount", "shift=0,sleep=off"]),
+        Clock::Virtual if !kvm => add(&["-icount", &format!("shift={VIRTUAL_SHIFT},sleep=off")]),
+        Clock::Virtual | Clock::Host => {}
     }
     add(&["-smp", &spec.cpus.to_string(), "-m", &format!("{}M", spec.memory_mb)]);
     add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
@@ -133,9 +139,12 @@ mod tests {
         let mut spec = GuestSpec::new("bzImage".as_ref(), Vec::new());
         spec.cpus = 4;
         assert!(words(&spec, false).contains("-smp 4 "));
-        spec.icount = true;
+        spec.clock = Clock::Instructions;
         let counted = words(&spec, false);
         assert!(counted.contains("-icount shift=0,sleep=off -smp 4 "), "{counted}");
+        spec.clock = Clock::Virtual;
+        assert!(words(&spec, false).contains("-icount shift=2,sleep=off "));
+        assert!(!words(&spec, true).contains("-icount"), "KVM has no such clock");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::console::Console;
 use crate::end::{GuestEnd, GuestRun};
 use crate::engine::BootError;
 use crate::protocol::Message;
-use crate::spec::GuestSpec;
+use crate::spec::{Clock, GuestSpec};
 
 /// Once the status is known or the kernel has panicked, the hypervisor has this long to end without being killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -47,8 +47,13 @@ impl<'a> Watch<'a> {
             started,
             ready: None,
             last_sign: started,
-            // A second of the guest's is then a thousand million instructions.
-            stall: spec.stall * if spec.icount { 10 } else { 1 },
+            // A second of the guest's is so many instructions then: it takes longer than a second.
+            stall: spec.stall
+                * match spec.clock {
+                    Clock::Host => 1,
+                    Clock::Virtual => 3,
+                    Clock::Instructions => 10,
+                },
             ended: None,
             end: None,
             boot_failure: None,

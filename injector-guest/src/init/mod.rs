@@ -24,14 +24,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SigHandler, Signal, kill, killpg, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::drain;
 use crate::port;
 use crate::protocol::{
-    self, AGENT_COMMAND, CONTROL_PORT, Command, DATA_PORT, Message, Request, STDERR_PORT, STDOUT_PORT,
+    self, AGENT_COMMAND, BUDGET_SIGNAL, CONTROL_PORT, Command, DATA_PORT, Message, Request, STDERR_PORT, STDOUT_PORT,
 };
 
 /// Threads of PID 1 need little; the default of 2 MiB each would be asked from a kernel that is short of memory.
@@ -159,6 +159,11 @@ fn start(command: &Command, stdout: OwnedFd, stderr: OwnedFd) -> Result<i32, ()>
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr);
+    // SAFETY: signal(2) is async-signal-safe, and nothing is allocated between fork and exec.
+    unsafe {
+        // It may come before the command handles it.
+        process.pre_exec(|| ignore(BUDGET_SIGNAL).map_err(io::Error::from));
+    }
     match retry(|| process.spawn()) {
         // Not waited for by this handle: the loop that reaps orphans sees it too.
         Ok(child) => Ok(child.id() as i32),
@@ -169,6 +174,11 @@ fn start(command: &Command, stdout: OwnedFd, stderr: OwnedFd) -> Result<i32, ()>
             Err(())
         }
     }
+}
+
+fn ignore(number: i32) -> nix::Result<()> {
+    // SAFETY: no handler is installed.
+    unsafe { signal(Signal::try_from(number)?, SigHandler::SigIgn) }.map(drop)
 }
 
 /// Waits for all that ends, until `child` does; its status as a shell counts.
@@ -216,13 +226,19 @@ fn start_requests(control: Arc<fs::File>, child: Arc<AtomicI32>) -> io::Result<(
                 // The host is not connected, or no memory.
                 Ok(0) | Err(_) => thread::sleep(Duration::from_millis(100)),
                 Ok(_) => {
-                    let pid = child.load(Ordering::SeqCst);
-                    if let Some(Request::Signal { number }) = protocol::decode(&line)
-                        && let Ok(signal) = Signal::try_from(number)
-                        && pid > 0
-                    {
+                    let pid = Pid::from_raw(child.load(Ordering::SeqCst));
+                    if pid.as_raw() <= 0 {
+                        continue;
+                    }
+                    match protocol::decode(&line) {
                         // As a terminal does it: the whole group gets it.
-                        let _ = killpg(Pid::from_raw(pid), signal);
+                        Some(Request::Signal { number }) => {
+                            let _ = Signal::try_from(number).map(|signal| killpg(pid, signal));
+                        }
+                        Some(Request::BudgetSpent) => {
+                            let _ = Signal::try_from(BUDGET_SIGNAL).map(|signal| kill(pid, signal));
+                        }
+                        None => {}
                     }
                 }
             }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use injector_guest::{EngineChoice, Root, engines};
+use injector_guest::{Clock, EngineChoice, Root, engines};
 
 use super::RunOptions;
 use super::backend::BackendArg;
@@ -225,6 +225,21 @@ pub(super) struct GuestArgs {
     /// Add this word to the guest kernel's command line; repeatable
     #[arg(long, value_name = "WORD", requires = "vm", help_heading = GUESTS)]
     append: Vec<String>,
+
+    /// The clock of emulated guests: virtual or real
+    ///
+    /// virtual: the clock counts instructions, and jumps to the next timer when the guest waits. So
+    /// waiting takes no time, and runs repeat better. Budgets and the times of reports are this
+    /// machine's. Under KVM and other engines the clock is always real.
+    #[arg(long, value_name = "CLOCK", default_value = "virtual", hide_possible_values = true, requires = "vm", help_heading = GUESTS)]
+    time: GuestTime,
+}
+
+/// `virtual` or `real`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum GuestTime {
+    Virtual,
+    Real,
 }
 
 fn engine_help() -> String {
@@ -274,7 +289,7 @@ impl FromStr for Added {
 impl GuestArgs {
     /// The guests; none if the sweep runs in this process.
     pub(super) fn into_guests(self) -> Result<Option<Guests>, GuestsError> {
-        let Self { vm, engine, jobs, memory, cpus, add, with, append } = self;
+        let Self { vm, engine, jobs, memory, cpus, add, with, append, time } = self;
         let engine = match (engine, &vm) {
             (None, None) => return Ok(None),
             (None, Some(_)) => EngineChoice::QEMU,
@@ -286,6 +301,11 @@ impl GuestArgs {
             return Err(GuestsError::NoRoot(engine));
         }
         let added = add.into_iter().map(|Added(file, place)| (file, place)).collect();
-        Ok(Some(Guests { engine, image: vm, jobs, memory_mb: memory, cpus, added, programs: with, append }))
+        let clock = match time {
+            GuestTime::Virtual => Clock::Virtual,
+            GuestTime::Real => Clock::Host,
+        };
+        let programs = with;
+        Ok(Some(Guests { engine, image: vm, jobs, memory_mb: memory, cpus, added, programs, append, clock }))
     }
 }

@@ -242,7 +242,7 @@ fn bad_input_is_one_line_each() {
         ("--order-lt 0", "injector: --order-lt: order range `less than 0` is empty: no allocation can match it"),
         (
             "--prob 1 --order-lt 2 --order-gt 2",
-            "injector: --order, --order-lt, --order-gt: order ranges 0..=1 and 3.. have no order in common: no allocation can match both",
+            "injector: --order, --order-lt, --order-gt: order ranges 0..=1 and 3.. do not overlap: no allocation can match both",
         ),
         (
             "--prob 1 --stack a --not-stack a",

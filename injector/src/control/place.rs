@@ -33,7 +33,7 @@ pub enum PlaceError {
     #[error("the control socket {} belongs to a running injector; choose another with --control=PATH", .0.display())]
     Live(PathBuf),
     /// A file of somebody's.
-    #[error("{} is there and is no socket; choose another with --control=PATH", .0.display())]
+    #[error("{} exists and is not a socket; choose another with --control=PATH", .0.display())]
     NoSocket(PathBuf),
     /// Anything else.
     #[error("can't make the control socket {}: {error}", .path.display())]

@@ -16,13 +16,13 @@ pub enum DecodeError {
     #[error("a record of {0} bytes instead of {expected}", expected = size_of::<Failure>())]
     Length(usize),
     /// There is no such hook.
-    #[error("a record of hook {0}, which there is not")]
+    #[error("a record of hook {0}, which does not exist")]
     Hook(u32),
     /// There is no such context.
-    #[error("a record of context {0}, which there is not")]
+    #[error("a record of context {0}, which does not exist")]
     Context(u32),
     /// There is no such outcome.
-    #[error("a record of outcome {0}, which there is not")]
+    #[error("a record of outcome {0}, which does not exist")]
     Outcome(u32),
 }
 

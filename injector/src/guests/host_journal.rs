@@ -5,12 +5,14 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use super::{VmError, console_tail::ConsoleTail, decide::BootProgress};
 use crate::journal::{
     self, News, Record, Remark, State, WriteError, Writer,
     record::{Crash, CrashKind},
+    to_line,
 };
 
 /// A longer line is no record: the console's text in a record is far shorter.
@@ -30,6 +32,8 @@ pub struct HostJournal {
     unsynced: bool,
     /// What the records add up to.
     state: State,
+    /// When this journal was opened, and how long the sweep took before, seconds.
+    opened: (Instant, f64),
     /// The counts of what is new in it when the last guest booted.
     before: News,
 }
@@ -62,7 +66,11 @@ impl HostJournal {
         };
         let (tail, rejected, unsynced) = (Vec::new(), 0, false);
         let before = state.news().clone();
-        Ok((Self { path: path.to_owned(), writer, untouched, tail, rejected, unsynced, state, before }, remarks))
+        let opened = (Instant::now(), state.spent_time());
+        Ok((
+            Self { path: path.to_owned(), writer, untouched, tail, rejected, unsynced, state, opened, before },
+            remarks,
+        ))
     }
 
     /// The file's content.
@@ -116,7 +124,13 @@ impl HostJournal {
             }
             // The kernel that sent it is broken on purpose. A line that is no record would damage the journal.
             match serde_json::from_slice(&self.tail) {
-                Ok(record) => {
+                Ok(mut record) => {
+                    // A guest knows neither how long boots took nor, in virtual time, what the time is.
+                    if let Record::End(end) = &mut record {
+                        let (opened, earlier) = self.opened;
+                        end.elapsed = earlier + opened.elapsed().as_secs_f64();
+                        self.tail = to_line(&record).map_err(WriteError::Record)?.into_bytes();
+                    }
                     self.state.apply(&record);
                     armed |= matches!(record, Record::Armed(_));
                     out.append(&mut self.tail);

@@ -17,6 +17,7 @@ use super::{
     host_journal::{HostJournal, Lost, Sink},
     interrupt::Interrupt,
     output::Output,
+    reminder::Reminder,
 };
 use crate::{exit::ExitCode, journal::record::CrashKind};
 
@@ -126,6 +127,7 @@ impl<'a> Job<'a> {
         let (requests, received) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let output = |last| Box::new(Output::new(self.shown_job(), self.show, last));
+        let _reminder = self.plan.until.map(|until| Reminder::start(until, requests.clone()));
         let streams = Streams {
             stdout: output(&Arc::default()),
             stderr: output(&said),

@@ -100,7 +100,7 @@ fn an_image_that_is_not_there_is_named_before_anything_is_made() {
     assert_eq!(error.exit_code(), ExitCode::USAGE);
     assert!(error.to_string().contains("bzImage: No such file"), "{error}");
     plan.guests.image = Some(directory.path().to_owned());
-    assert!(run(&plan, &show).unwrap_err().to_string().contains("it is no file"));
+    assert!(run(&plan, &show).unwrap_err().to_string().contains("it is not a file"));
     assert!(!plan.journal.exists());
 }
 

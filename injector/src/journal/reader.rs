@@ -28,7 +28,7 @@ pub enum ReadError {
         error: io::Error,
     },
     /// Nothing in it looks like one.
-    #[error("{name} is no journal: line 1 is no record ({why})")]
+    #[error("{name} is not a journal: line 1 is not a record ({why})")]
     NotAJournal {
         /// Which.
         name: String,

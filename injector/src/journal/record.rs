@@ -30,7 +30,7 @@ impl From<Signature> for u64 {
 
 /// Text that is no signature.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no site; write the 16 hexadecimal digits of its signature")]
+#[error("`{0}` is not a site; write the 16 hexadecimal digits of its signature")]
 pub struct NoSignature(String);
 
 impl fmt::Display for Signature {
@@ -323,6 +323,12 @@ impl Outcome {
     #[must_use]
     pub fn of_error(error: String) -> Self {
         if matches!(error.as_str(), "ENOMEM" | "ENOBUFS") { Self::Clean } else { Self::Misreported { error } }
+    }
+
+    /// The title of a workload that got stuck with an error, as long as several failures may be the cause.
+    #[must_use]
+    pub fn wedged_title(error: &str) -> String {
+        format!("{error} again and again")
     }
 
     /// The verdict that this is.

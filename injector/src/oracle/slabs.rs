@@ -8,7 +8,7 @@
 //! slabs): for the 96-byte objects of a 4-KiB slab on two CPUs, 84 without partial slabs and 588 with them. Where a node has
 //! more than 10,000 partial slabs, the kernel estimates.
 //!
-//! [`Settler`] makes the numbers exact instead: it empties what is reclaimable and asks every cache to shrink, which
+//! [`SlabReader`] makes the numbers exact instead: it empties what is reclaimable and asks every cache to shrink, which
 //! also takes the slabs away from the CPUs, and objects out of KASAN's quarantine. It needs sysfs' `slab` directory.
 //!
 //! # What is a leak
@@ -106,7 +106,7 @@ impl Slabs {
 /// that a write to sysfs uses (small kmalloc) come last, and of several rounds the smallest number of each cache counts: a
 /// CPU's slab only ever adds.
 #[derive(Debug)]
-pub struct Settler {
+pub struct SlabReader {
     files: KernelFiles,
     numbers: File,
     shrink: BTreeMap<Order, File>,
@@ -122,7 +122,7 @@ impl Order {
     }
 }
 
-impl Settler {
+impl SlabReader {
     /// For the kernel below a root.
     ///
     /// # Errors
@@ -232,7 +232,7 @@ pub fn growth(before: &Slabs, after: &Slabs) -> Vec<Growth> {
 /// The caches that lost an object or more with each of `repeats` repeats of a failure: readings from before, from after
 /// half of the repeats, and from after all of them.
 ///
-/// `slack` says by how many objects a cache may have grown besides: 0 for readings of [`Settler`], else
+/// `slack` says by how many objects a cache may have grown besides: 0 for readings of [`SlabReader`], else
 /// [`Cache::slack`]. To see a loss of one object each, there must be more repeats than twice that.
 #[must_use]
 pub fn leaks(readings: [&Slabs; 3], repeats: u64, slack: impl Fn(&Cache) -> u64) -> Vec<Growth> {
@@ -346,16 +346,16 @@ kmalloc-96           700    714     96   42    1 : tunables    0    0    0 : sla
     fn settling_shrinks_every_cache_once() {
         let root = tempfile::tempdir().unwrap();
         let files = KernelFiles::new(root.path());
-        assert!(Settler::new(files.clone()).unwrap_err().to_string().contains("proc/slabinfo"));
+        assert!(SlabReader::new(files.clone()).unwrap_err().to_string().contains("proc/slabinfo"));
         for directory in ["proc/sys/vm", "sys/kernel/slab/:0000096"] {
             fs::create_dir_all(root.path().join(directory)).unwrap();
         }
         for (path, text) in [("proc/sys/vm/drop_caches", "0"), (FILE, TEXT), ("sys/kernel/slab/:0000096/shrink", "")] {
             fs::write(files.path(path), text).unwrap();
         }
-        let mut settler = Settler::new(files.clone()).unwrap();
+        let mut reader = SlabReader::new(files.clone()).unwrap();
         std::os::unix::fs::symlink(":0000096", files.path("sys/kernel/slab/kmalloc-96")).unwrap();
-        assert_eq!(settler.read().unwrap(), Slabs::parse(TEXT));
+        assert_eq!(reader.read().unwrap(), Slabs::parse(TEXT));
         assert_eq!(files.read_text("proc/sys/vm/drop_caches").unwrap(), "2");
         assert_eq!(files.read_text("sys/kernel/slab/:0000096/shrink").unwrap(), "1");
     }

@@ -95,7 +95,7 @@ pub enum Kthreads {
 
 /// Neither of the two.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not what can be done with kernel threads; write `only` or `exclude`")]
+#[error("`{0}` does not say what to do with kernel threads; write `only` or `exclude`")]
 pub struct UnknownKthreads(String);
 
 impl FromStr for Kthreads {
@@ -146,7 +146,7 @@ mod tests {
         }
         assert_eq!(
             "none".parse::<Kthreads>().unwrap_err().to_string(),
-            "`none` is not what can be done with kernel threads; write `only` or `exclude`"
+            "`none` does not say what to do with kernel threads; write `only` or `exclude`"
         );
     }
 

@@ -28,7 +28,7 @@ pub enum PlanError {
     #[error("two rules are called `{0}`; give each a name of its own")]
     SameName(String),
     /// Nothing to attach to.
-    #[error("no hook is named; hooks are: {}", Hook::names())]
+    #[error("name a hook; hooks are: {}", Hook::names())]
     NoHook,
     /// A filter or policy on a fact that no attached hook's calls have.
     #[error("{option} can never match here: it is about {fact}, which only calls of {hooks} have")]
@@ -51,7 +51,7 @@ pub enum PlanError {
     )]
     FilemapExists,
     /// Attached to twice.
-    #[error("--function {0} is there twice; a rule fails a function in one way")]
+    #[error("--function {0} is given twice; a rule fails a function in one way")]
     SameFunction(String),
     /// A function that has a hook, with its guards.
     #[error("--function {function} is the hook {hook}; write --hook {hook}, and --errno for another error")]
@@ -79,7 +79,7 @@ pub enum PlanError {
     )]
     TooManyPaths(usize),
     /// Nothing to look for.
-    #[error("--stack-depth says how far --stack and --not-stack look, and neither is given")]
+    #[error("--stack-depth needs --stack or --not-stack: it says how far they look")]
     DepthAlone,
     /// In an interrupt, the task is whichever was there.
     #[error(
@@ -123,7 +123,7 @@ pub enum PlanError {
     #[error("--every and --nth exclude each other; name all numbers with --nth, or leave it out")]
     EveryAndNth,
     /// Nothing to count.
-    #[error("--nth-per says whose matches --nth counts, and --nth is not given")]
+    #[error("--nth-per needs --nth: it says whose matches --nth counts")]
     NthPerAlone,
     /// More than the kernel side compares.
     #[error("--nth has {0} numbers; at most {max} are possible", max = Policy::MAX_NTH)]

@@ -89,10 +89,12 @@ pub enum FunctionError {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FunctionNameError {
     /// Nothing there, or only an error.
-    #[error("no function is named in `{0}`; write its name, and what it is to return: open_ctree, openat=EINTR")]
+    #[error("`{0}` names no function; write its name, and what it returns: open_ctree, openat=EINTR")]
     Empty(String),
     /// No symbol has such a character.
-    #[error("function `{name}` has `{character}` in it, which no kernel symbol has; each --function names one")]
+    #[error(
+        "function `{name}` has `{character}` in it, which no kernel symbol has; give --function once for each function"
+    )]
     Character {
         /// The name.
         name: String,

@@ -28,7 +28,7 @@ pub enum OrderError {
     #[error("order range `{0}` is empty: no allocation can match it")]
     Empty(String),
     /// Each range is fine, but they have nothing in common.
-    #[error("order ranges {0} and {1} have no order in common: no allocation can match both")]
+    #[error("order ranges {0} and {1} do not overlap: no allocation can match both")]
     Disjoint(OrderRange, OrderRange),
 }
 
@@ -215,10 +215,7 @@ mod tests {
         let three = OrderRange::less_than(4).unwrap().intersection(OrderRange::greater_than(2).unwrap()).unwrap();
         assert_eq!(three.bounds(), (3, 3));
         let error = OrderRange::less_than(2).unwrap().intersection(OrderRange::greater_than(5).unwrap()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "order ranges 0..=1 and 6.. have no order in common: no allocation can match both"
-        );
+        assert_eq!(error.to_string(), "order ranges 0..=1 and 6.. do not overlap: no allocation can match both");
     }
 
     #[test]

@@ -51,7 +51,9 @@ pub enum NthPer {
 
 /// Neither of the two.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not whose matches can be counted; write `run` (everybody's together) or `task` (each task's)")]
+#[error(
+    "`{0}` does not say whose matches count; write `run` (those of all tasks together) or `task` (those of each task)"
+)]
 pub struct UnknownNthPer(String);
 
 impl FromStr for NthPer {

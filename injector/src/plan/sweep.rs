@@ -7,7 +7,7 @@ pub(crate) mod text;
 
 use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use injector_guest::EngineChoice;
+use injector_guest::{Clock, EngineChoice};
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, StackPattern};
@@ -103,6 +103,8 @@ pub struct Guests {
     pub programs: Vec<String>,
     /// Words for the kernel's command line.
     pub append: Vec<String>,
+    /// What their clocks count.
+    pub clock: Clock,
 }
 
 impl Guests {
@@ -110,7 +112,8 @@ impl Guests {
     #[must_use]
     pub fn new(engine: EngineChoice, image: Option<PathBuf>) -> Self {
         let (added, programs, append) = (Vec::new(), Vec::new(), Vec::new());
-        Self { engine, image, jobs: 1, memory_mb: 2048, cpus: 2, added, programs, append }
+        let clock = Clock::Virtual;
+        Self { engine, image, jobs: 1, memory_mb: 2048, cpus: 2, added, programs, append, clock }
     }
 }
 
@@ -158,7 +161,7 @@ impl Leaks {
 
 /// `--leaks` has no such value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no way to look for leaks; ways are: auto, slab, off")]
+#[error("`{0}` is not a way to look for leaks; write auto, slab or off")]
 pub struct UnknownLeaks(String);
 
 impl FromStr for Leaks {
@@ -199,7 +202,7 @@ impl fmt::Display for Shard {
 
 /// A text that is no shard.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no shard; write I/N with I from 0 to N-1: 0/4")]
+#[error("`{0}` is not a shard; write I/N with I from 0 to N-1: 0/4")]
 pub struct NoShard(String);
 
 impl FromStr for Shard {
@@ -231,6 +234,6 @@ mod tests {
     #[test]
     fn ways_to_look_for_leaks() {
         assert_eq!("slab".parse(), Ok(Leaks::Slab));
-        assert!("valgrind".parse::<Leaks>().unwrap_err().to_string().contains("auto, slab, off"));
+        assert!("valgrind".parse::<Leaks>().unwrap_err().to_string().contains("auto, slab or off"));
     }
 }

@@ -132,7 +132,7 @@ fn functions() {
     );
     assert_eq!(
         refused_rule("function=['f', 'f=EIO']", &everybody),
-        "--function f is there twice; a rule fails a function in one way"
+        "--function f is given twice; a rule fails a function in one way"
     );
     // Not past the guards of the hook.
     assert_eq!(
@@ -202,7 +202,7 @@ fn policies_that_contradict_themselves() {
     let everybody = Target::default();
     for (keys, said) in [
         ("every=2\nnth=1", "--every and --nth exclude each other; name all numbers with --nth, or leave it out"),
-        ("nth-per='task'", "--nth-per says whose matches --nth counts, and --nth is not given"),
+        ("nth-per='task'", "--nth-per needs --nth: it says whose matches --nth counts"),
         (
             "per-site=2\nonce-per-site=true",
             "--once-per-site and --per-site exclude each other: the first is --per-site 1",
@@ -225,7 +225,7 @@ fn stacks_that_are_too_much() {
     accepted_rule("not-stack='f'\nstack-depth=1", &everybody);
     assert_eq!(
         refused_rule("caller='f'\nstack-depth=1", &everybody),
-        "--stack-depth says how far --stack and --not-stack look, and neither is given"
+        "--stack-depth needs --stack or --not-stack: it says how far they look"
     );
 }
 

@@ -156,7 +156,7 @@ mod tests {
         ] {
             assert_eq!(told(text), is, "{}", String::from_utf8_lossy(text));
         }
-        let neither = "f is neither a run's JSON lines nor a sweep's journal: line 1 is of neither";
+        let neither = "f is neither a run's JSON lines nor a sweep's journal: line 1 belongs to neither";
         assert_eq!(told(b"# Notes\nx"), format!("{neither} (expected value)"));
         assert_eq!(told(b"{}\n"), format!("{neither} (it has no type)"));
     }

@@ -9,6 +9,7 @@
 mod ground;
 mod panics;
 mod replay;
+mod time;
 
 #[path = "../../../tests/src/defects/table.rs"]
 #[allow(dead_code, reason = "the tests in guests use more of it")]

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::journal::{
     Verdict,
-    record::{Crash, Level, Record, Signature, Trouble},
+    record::{Crash, Level, Outcome, Record, Signature, Trouble},
 };
 
 /// Complaints, crashes, and the failures that may be their cause.
@@ -59,10 +59,15 @@ impl Suspicion {
             }
             Record::Trouble(trouble) => self.trouble(trouble, runs),
             Record::Crash(crash) => self.crash(crash, runs, tested),
+            Record::Failed(failed) => {
+                // One failure that wedges the workload is known. The other suspects would each take a run.
+                if let Outcome::Wedged { error } = &failed.outcome {
+                    self.confirm(&Outcome::wedged_title(error));
+                }
+            }
             Record::Begin(_)
             | Record::Plain(_)
             | Record::Site(_)
-            | Record::Failed(_)
             | Record::Ended(_)
             | Record::Unreached(_)
             | Record::Scanned(_)
@@ -81,8 +86,7 @@ impl Suspicion {
                 if *verdict >= Verdict::Hang {
                     self.harm(site, first);
                 }
-                self.unresolved.remove(title);
-                self.confirmed.insert(title.clone());
+                self.confirm(title);
             }
             // One failure that leads to it is known. The others would each take a run.
             None if self.confirmed.contains(title) => {}
@@ -97,6 +101,12 @@ impl Suspicion {
                 }
             }
         }
+    }
+
+    /// A failure is known that leads to a title.
+    fn confirm(&mut self, title: &str) {
+        self.unresolved.remove(title);
+        self.confirmed.insert(title.to_owned());
     }
 
     fn crash(&mut self, crash: &Crash, runs: &Runs, tested: &Tested) {

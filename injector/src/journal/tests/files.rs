@@ -169,9 +169,9 @@ fn a_newer_schema_is_refused() {
 
 #[test]
 fn rubbish() {
-    assert_eq!(refused(b"\x7fELF\x02\x01\x01\0"), "j is no journal: line 1 is no record (it holds NUL bytes)");
-    assert_eq!(refused(b"hello\nworld\n"), "j is no journal: line 1 is no record (expected value)");
-    assert_eq!(refused(b"{}\n"), "j is no journal: line 1 is no record (missing field `type`)");
+    assert_eq!(refused(b"\x7fELF\x02\x01\x01\0"), "j is not a journal: line 1 is not a record (it holds NUL bytes)");
+    assert_eq!(refused(b"hello\nworld\n"), "j is not a journal: line 1 is not a record (expected value)");
+    assert_eq!(refused(b"{}\n"), "j is not a journal: line 1 is not a record (missing field `type`)");
     assert!(refused(b"\xff\xff\n").contains("it is not text"));
     assert!(matches!(read(Path::new("/nonexistent/j")), Err(ReadError::Io { .. })));
     assert!(matches!(read(Path::new("/")), Err(ReadError::Io { .. })));

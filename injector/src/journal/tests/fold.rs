@@ -175,6 +175,21 @@ fn a_stuck_workload_is_no_complaint() {
 }
 
 #[test]
+fn one_failure_that_wedges_the_workload_clears_the_other_suspects() {
+    let Record::Trouble(stuck) = trouble(1, None, Verdict::Wedged, "EIO again and again") else {
+        panic!("a complaint")
+    };
+    let stuck = Record::Trouble(Trouble { suspects: vec![A, B, C], ..stuck });
+    let all = Record::Armed(Armed { run: 1, level: Level::MULTI, sites: None, first: None });
+    let mut records = vec![first("s"), all, stuck, ended(1), armed(2, Some(&[A]))];
+    assert_eq!(state(records.clone()).suspicion().unresolved().len(), 1);
+    records.push(failed(2, A, Outcome::Wedged { error: "ENOSPC".to_owned() }));
+    assert_eq!(state(records.clone()).suspicion().unresolved().len(), 1, "another error");
+    records.push(failed(2, A, Outcome::Wedged { error: "EIO".to_owned() }));
+    assert!(state(records).suspicion().unresolved().is_empty());
+}
+
+#[test]
 fn pairs() {
     let Record::Failed(single) = failed(1, B, Outcome::Clean) else { panic!("a failure") };
     let pair = Record::Failed(Failed { after: Some(A), ..single });

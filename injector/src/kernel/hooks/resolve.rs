@@ -90,7 +90,7 @@ pub enum HookError {
         count: usize,
     },
     /// It would change nothing.
-    #[error("--errno {errno} would be returned by nothing: {}; leave it out", .returns.join(", "))]
+    #[error("--errno {errno} has no effect: {}; leave it out", .returns.join(", "))]
     ErrnoUnused {
         /// The error.
         errno: ErrorNumber,
@@ -317,7 +317,7 @@ mod tests {
         }
         assert_eq!(
             points(&[Hook::Page], &["openat=EACCES"], Some("EIO")).expect_err("unused"),
-            "--errno EIO would be returned by nothing: page returns only TRUE, __x64_sys_openat returns the EACCES that is written there; leave it out"
+            "--errno EIO has no effect: page returns only TRUE, __x64_sys_openat returns the EACCES that is written there; leave it out"
         );
     }
 }

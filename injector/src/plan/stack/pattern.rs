@@ -51,7 +51,7 @@ pub enum StackError {
     Bracket(String),
     /// No addresses.
     #[error(
-        "stack pattern `{0}` is no address range; write 0x and hexadecimal digits on both sides, the second is left out: 0xffffffff81000000-0xffffffff81001000"
+        "stack pattern `{0}` is not an address range; write 0x and hexadecimal digits on both sides, the second is left out: 0xffffffff81000000-0xffffffff81001000"
     )]
     Addresses(String),
     /// Not where in a function.
@@ -60,7 +60,7 @@ pub enum StackError {
     )]
     Piece(String),
     /// Nothing lies in it.
-    #[error("stack pattern `{0}` ends where it starts, or before: nothing can lie in it")]
+    #[error("stack pattern `{0}` is an empty range: it ends where it starts, or before")]
     EmptyRange(String),
     /// Several functions.
     #[error("stack pattern `{0}` is a path; here, each pattern is one function, glob or module")]

@@ -31,7 +31,7 @@ pub enum ReadError {
         error: io::Error,
     },
     /// Nothing in it looks like one.
-    #[error("{name} is no run's file: line {line} is none of a run ({why})")]
+    #[error("{name} is not the file of a run: line {line} does not belong to one ({why})")]
     NotARun {
         /// The name of the file.
         name: String,
@@ -41,7 +41,7 @@ pub enum ReadError {
         why: String,
     },
     /// Neither of one nor of a sweep.
-    #[error("{name} is neither a run's JSON lines nor a sweep's journal: line {line} is of neither ({why})")]
+    #[error("{name} is neither a run's JSON lines nor a sweep's journal: line {line} belongs to neither ({why})")]
     Neither {
         /// The name of the file.
         name: String,

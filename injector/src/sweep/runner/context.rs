@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use injector_guest::port::DataPort;
+use injector_guest::{
+    port::DataPort,
+    protocol::{BUDGET_SIGNAL, VIRTUAL_TIME},
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{
@@ -100,6 +103,8 @@ pub struct SweepContext {
     pub plain: Duration,
     /// SIGINT and SIGTERM set it.
     pub interrupted: Arc<AtomicBool>,
+    /// The controller's signal sets it: the budget is used up.
+    pub spent: Arc<AtomicBool>,
 }
 
 impl SweepContext {
@@ -113,6 +118,10 @@ impl SweepContext {
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("can't handle signals")?;
         }
+        let spent = Arc::new(AtomicBool::new(false));
+        if is_virtual() {
+            signal_hook::flag::register(BUDGET_SIGNAL, Arc::clone(&spent)).context("can't handle signals")?;
+        }
         let prepared = Prepared::new(plan, &files)?;
         let mut workload = Workload::new(plan)?;
         workload.clean_up()?;
@@ -121,8 +130,13 @@ impl SweepContext {
         let plain = workload.uninjected(prepared.cgroup()?, plan.hang * 10, is_interrupted)?;
         sinks::announce(format_args!("the workload takes {:.2} s without injection", plain.as_secs_f64()));
         let (injector, attempts, cgroup) = Injector::attach(plan, &files, prepared)?;
-        Ok(Self { files, injector, attempts, cgroup, workload, plain, interrupted })
+        Ok(Self { files, injector, attempts, cgroup, workload, plain, interrupted, spent })
     }
+}
+
+/// Whether this machine's clock is virtual: where a user's time is meant, it is of no use.
+pub fn is_virtual() -> bool {
+    std::env::var_os(VIRTUAL_TIME).is_some()
 }
 
 /// The first line of a new journal.

@@ -70,13 +70,14 @@ impl<'a> KernelRunner<'a> {
     /// # Errors
     /// The kernel's log can't be read.
     pub fn new(plan: &'a SweepPlan, context: SweepContext, recorder: Recorder, start: Instant) -> Result<Self> {
-        let SweepContext { files, mut injector, attempts, cgroup, workload, plain, interrupted } = context;
+        let SweepContext { files, mut injector, attempts, cgroup, workload, plain, interrupted, spent } = context;
         let log = KernelLog::open_at_end().context("can't read the kernel's log, /dev/kmsg; run as root")?;
         for site in recorder.state().sites().values().filter_map(|site| site.info.as_ref()) {
             injector.remember(site.clone());
         }
         let earlier = recorder.state().spent_time();
-        let limits = Limits { start, budget: plan.budget, interrupted, keep_going: plan.keep_going };
+        let budget = plan.budget.filter(|_| !context::is_virtual());
+        let limits = Limits { start, budget, interrupted, spent, keep_going: plan.keep_going };
         Ok(Self {
             plan,
             tuning: Tuning::default(),

@@ -18,7 +18,7 @@ use crate::{
     },
     oracle::{
         Complaint, Kind,
-        slabs::{self, Settler, Slabs},
+        slabs::{self, SlabReader, Slabs},
     },
     sweep::{
         classify, clock, hang,
@@ -408,7 +408,7 @@ impl RunMonitor<'_> {
         if ![1, repeats / 2 + 1, repeats].contains(times) {
             return Vec::new();
         }
-        match Settler::new(self.observer.files().clone()).and_then(|mut settler| settler.read()) {
+        match SlabReader::new(self.observer.files().clone()).and_then(|mut reader| reader.read()) {
             Ok(reading) => readings.push(reading),
             Err(error) => warn!("can't see slab caches grow: {error}"),
         }
@@ -428,7 +428,7 @@ impl RunMonitor<'_> {
         };
         let error = error.to_string();
         if !self.mode.are_certain() {
-            let title = format!("{error} again and again");
+            let title = Outcome::wedged_title(&error);
             let (run, verdict, suspects) = (self.mode.run, Verdict::Wedged, self.suspects());
             let trouble = Trouble { run, verdict, title, splat: String::new(), site: None, after: None, suspects };
             return self.observer.sync(&Record::Trouble(trouble));

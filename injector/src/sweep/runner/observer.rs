@@ -19,7 +19,7 @@ use crate::{
         record::{RunEnd, Trouble},
     },
     kernel::KernelFiles,
-    oracle::{Complaint, kmsg::KernelLog, rearm, slabs::Settler, taint::Taint},
+    oracle::{Complaint, kmsg::KernelLog, rearm, slabs::SlabReader, taint::Taint},
     sinks::Progress,
     sweep::Stopped,
 };
@@ -29,10 +29,13 @@ use crate::{
 pub struct Limits {
     /// When this part of the sweep began.
     pub start: Instant,
-    /// The sweep ends after this time.
+    /// The sweep ends after this time. None in virtual time, which says nothing of the time that a user gives: there the
+    /// controller says when it is over.
     pub budget: Option<Duration>,
     /// A signal sets it.
     pub interrupted: Arc<AtomicBool>,
+    /// The controller's signal sets it: the budget is used up.
+    pub spent: Arc<AtomicBool>,
     /// The sweep goes on with a damaged kernel.
     pub keep_going: bool,
 }
@@ -44,7 +47,8 @@ impl Limits {
         if self.interrupted.load(Ordering::Relaxed) {
             return Some(Stopped::Interrupted);
         }
-        self.budget.is_some_and(|budget| self.start.elapsed() > budget).then_some(Stopped::Budget)
+        let over = self.budget.is_some_and(|budget| self.start.elapsed() > budget);
+        (over || self.spent.load(Ordering::Relaxed)).then_some(Stopped::Budget)
     }
 }
 
@@ -63,7 +67,7 @@ pub struct Observer {
     /// How many failures the journal had before this part of the sweep.
     earlier_failures: u64,
     /// None where the slab caches can't be read.
-    slabs: Option<Settler>,
+    slabs: Option<SlabReader>,
     /// The kernel's taint flags so far; none where they can't be read.
     taint: Option<Taint>,
 }
@@ -72,7 +76,7 @@ impl Observer {
     /// From what was attached and opened.
     pub fn new(files: KernelFiles, injector: Injector, log: KernelLog, recorder: Recorder, limits: Limits) -> Self {
         let taint = Taint::read(&files).ok();
-        let slabs = Settler::new(files.clone()).ok();
+        let slabs = SlabReader::new(files.clone()).ok();
         let earlier_failures = recorder.state().tested().failures();
         let progress = Progress::new("sweep");
         Self { injector, log, recorder, limits, files, progress, earlier_failures, slabs, taint }
@@ -148,7 +152,7 @@ impl Observer {
     /// Between runs: makes slab caches as empty as they can be. Otherwise it depends on earlier runs where a cache takes a new
     /// slab, and the sites of that come and go. A kernel that checks slabs does so then.
     pub fn empty_slabs(&mut self) {
-        if let Some(Err(error)) = self.slabs.as_mut().map(Settler::empty) {
+        if let Some(Err(error)) = self.slabs.as_mut().map(SlabReader::empty) {
             debug!("can't empty the slab caches: {error}");
             self.slabs = None;
         }

@@ -59,7 +59,7 @@ fn stages(setting: &Setting) -> VecDeque<Box<dyn Stage>> {
         all.push(Box::<nested::Nested>::default());
         all.push(Box::<whole::Whole>::default());
         // Whole runs reach sites that nobody has seen before.
-        all.push(Box::<nested::Nested>::default());
+        all.push(Box::new(nested::Nested::latecomers()));
         all.push(Box::new(whole::Whole::latecomers()));
         all.push(Box::<leaks::Leaks>::default());
         all.push(Box::<rest::Rest>::default());

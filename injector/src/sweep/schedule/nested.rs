@@ -20,14 +20,27 @@ use crate::{
 /// Runs in which the failures repeat that lead to sites that are left.
 #[derive(Debug, Default)]
 pub(super) struct Nested {
+    /// It is for sites that nobody had seen when the whole level began. They are worth another run only where they are few:
+    /// each run brings some three, and takes as long as one that brings dozens.
+    latecomers: bool,
     runs: u32,
     done: bool,
+}
+
+impl Nested {
+    /// For what the whole level saw first.
+    pub fn latecomers() -> Self {
+        Self { latecomers: true, ..Self::default() }
+    }
 }
 
 impl Stage for Nested {
     fn propose(&mut self, view: &View<'_>) -> Option<Next> {
         let over = self.done || self.runs >= view.tuning().nested_runs;
         if over || depth(view) < 2 || is_abandoned(view, &Level::RETRY) {
+            return None;
+        }
+        if self.latecomers && sites(view).len() > view.tuning().nested_few {
             return None;
         }
         let left = left(view);

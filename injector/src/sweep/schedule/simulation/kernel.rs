@@ -449,8 +449,23 @@ impl<'a> Boot<'a> {
             }
             if self.wedged && run.end.is_none() {
                 run.end = Some(RunEnd::Stuck);
-                if let (Some(site), false) = (run.recent.first().copied(), traced.several) {
-                    self.failed(run, site, None, Outcome::Wedged { error: "EROFS".to_owned() })?;
+                let error = "EROFS".to_owned();
+                let uncertain = traced.several && !spec.aim.is_named();
+                if let Some(site) = run.recent.first().copied().filter(|_| !uncertain) {
+                    self.failed(run, site, None, Outcome::Wedged { error })?;
+                } else {
+                    let suspects = run.recent.iter().copied().take(8).collect();
+                    let (title, splat) = (Outcome::wedged_title(&error), String::new());
+                    let (verdict, site, after) = (Verdict::Wedged, None, None);
+                    self.write(Record::Trouble(Trouble {
+                        run: run.run,
+                        verdict,
+                        title,
+                        splat,
+                        site,
+                        after,
+                        suspects,
+                    }))?;
                 }
             }
             if run.end.is_some() {
