@@ -18,6 +18,8 @@ impl Level {
     pub const RETRY: Self = Self::named("retry");
     /// Several failures in each system call, and failures in kernel threads and interrupts. Failed system calls are retried.
     pub const MULTI: Self = Self::named("multi");
+    /// As [`Self::MULTI`], but only suspects of a complaint fail.
+    pub const GROUP: Self = Self::named("group");
     /// Copies of the process make the system calls that can't be retried (execve), with one failure each; page faults fail too.
     pub const COPY: Self = Self::named("copy");
     /// One failure of each site in the whole run. Nothing is retried, and no tracer watches.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::journal::{
     Verdict,
-    record::{Crash, Level, Outcome, Record, Signature, Trouble},
+    record::{Crash, Level, Outcome, Record, RunEnd, Signature, Trouble},
 };
 
 /// Complaints, crashes, and the failures that may be their cause.
@@ -31,8 +31,21 @@ pub struct Suspicion {
     limits: BTreeMap<Signature, usize>,
     /// The machine went down in the last run in which every site could fail, and no failure is known that did it.
     crashed: Option<Crashed>,
+    /// What came of the runs in which several suspects failed.
+    groups: Vec<Group>,
     /// How often such a run was followed by another one, with no failure known by then: by level.
     unexplained: BTreeMap<Level, u32>,
+}
+
+/// A run in which several suspects failed, to find the cause of a complaint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The sites, sorted.
+    pub sites: Vec<Signature>,
+    /// Those of them that may be the cause of what happened: they failed. All of them, if the machine went down.
+    pub suspects: Vec<Signature>,
+    /// What the kernel complained of.
+    pub titles: Vec<String>,
 }
 
 /// The machine went down in a run in which every site could fail.
@@ -63,6 +76,14 @@ impl Suspicion {
                 // One failure that wedges the workload is known. The other suspects would each take a run.
                 if let Outcome::Wedged { error } = &failed.outcome {
                     self.confirm(&Outcome::wedged_title(error));
+                }
+            }
+            // A run that was cut off told nothing.
+            Record::Ended(ended) if ended.end != RunEnd::Interrupted => {
+                if let Some(run) = runs.get(ended.run).filter(|run| is_group(run)) {
+                    let failed: BTreeSet<Signature> = run.failed.iter().map(|(site, _)| *site).collect();
+                    let titles = self.last_titles.clone();
+                    self.groups.push(group(run, |site| failed.contains(site), titles));
                 }
             }
             Record::Begin(_)
@@ -122,6 +143,13 @@ impl Suspicion {
         let Some(run) = crash.run.and_then(|run| runs.get(run)) else { return };
         match run.armed.sites.as_deref() {
             Some([_]) => {}
+            Some(sites) if is_group(run) => {
+                let titles = self.last_titles.iter().chain([&crash.title]).cloned().collect();
+                self.groups.push(group(run, |_| true, titles));
+                if !self.confirmed.contains(&crash.title) {
+                    self.unresolved.entry(crash.title.clone()).or_insert_with(|| sites.to_vec());
+                }
+            }
             Some(sites) => {
                 let left: Vec<Signature> = sites.iter().copied().filter(|site| !tested.is_finished(*site)).collect();
                 self.halve(&left);
@@ -163,6 +191,12 @@ impl Suspicion {
     #[must_use]
     pub fn is_confirmed(&self, title: &str) -> bool {
         self.confirmed.contains(title)
+    }
+
+    /// The runs in which several suspects failed.
+    #[must_use]
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
     }
 
     /// Titles that no failure is known for, with the failures that may be the cause.
@@ -227,6 +261,17 @@ impl Suspicion {
         let now = self.crashed.as_ref().is_some_and(|crashed| crashed.level == *level);
         self.unexplained.get(level).copied().unwrap_or(0) + u32::from(now)
     }
+}
+
+/// Whether a run is one of several suspects.
+fn is_group(run: &Run) -> bool {
+    run.armed.level == Level::GROUP && run.armed.sites.as_ref().is_some_and(|sites| sites.len() > 1)
+}
+
+fn group(run: &Run, is_suspect: impl Fn(&Signature) -> bool, titles: Vec<String>) -> Group {
+    let mut sites = run.armed.sites.clone().unwrap_or_default();
+    sites.sort_unstable();
+    Group { suspects: sites.iter().copied().filter(is_suspect).collect(), sites, titles }
 }
 
 /// The sites that failed in a run, the latest first.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{runs::Runs, suspicion::Suspicion};
-use crate::journal::record::{Record, RunEnd, Signature};
+use crate::journal::record::{Level, Record, RunEnd, Signature};
 
 /// Failures whose leaks nobody has looked for.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +50,8 @@ impl Unscanned {
             Record::Armed(armed) => {
                 let sites = armed.sites.as_deref().unwrap_or_default();
                 self.again = None;
-                if armed.first.is_none() && sites.iter().any(|site| self.missed.contains(site)) {
+                let suspects = armed.first.is_some() || armed.level == Level::GROUP;
+                if !suspects && sites.iter().any(|site| self.missed.contains(site)) {
                     self.again = Some(Again { run: armed.run, harmful: suspicion.harmful(), end: End::Well });
                 }
             }
@@ -97,7 +98,7 @@ impl Unscanned {
         }
         for site in failed {
             let times = self.in_vain.entry(site).or_default();
-            *times += if again.end == End::Fatally { IN_VAIN } else { 1 };
+            *times += if again.end == End::Fatally { 2 } else { 1 };
             if *times >= IN_VAIN {
                 self.missed.remove(&site);
             }

@@ -67,8 +67,8 @@ pub struct RunMode {
     pub run: u32,
     /// The name of its level.
     pub level: Level,
-    /// Only sites that were named may fail.
-    named: bool,
+    /// [`Aim::is_single`](crate::sweep::schedule::Aim::is_single).
+    single: bool,
     /// The site that fails first in an attempt, where the run is of two.
     first: Option<Signature>,
     /// Several may fail in one attempt, and in kernel threads meanwhile.
@@ -87,14 +87,14 @@ impl RunMode {
             Mode::Traced(traced) => (traced.several, traced.growth),
             Mode::Untraced => (false, false),
         };
-        let named = spec.aim.is_named();
+        let single = spec.aim.is_single();
         let first = spec.aim.first();
-        Self { run, level: spec.level.clone(), named, first, several, growth, persistent }
+        Self { run, level: spec.level.clone(), single, first, several, growth, persistent }
     }
 
     /// A complaint can only come from the last failure. Of several at once nobody knows which it was.
     fn are_certain(&self) -> bool {
-        !self.several || self.named
+        !self.several || self.single
     }
 }
 

@@ -64,6 +64,12 @@ impl Aim {
         }
     }
 
+    /// One site is named, alone or with the one before it: whatever goes wrong in the run comes from there.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.named().is_some_and(|sites| sites.len() == 1)
+    }
+
     /// Only these sites may fail, whether they were seen before or not.
     #[must_use]
     pub fn is_named(&self) -> bool {

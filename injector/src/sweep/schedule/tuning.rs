@@ -46,9 +46,13 @@ pub struct Tuning {
     /// A whole run is poor when it fails fewer than one in so many of its sites.
     pub whole_few: usize,
 
-    /// At most so many suspects of a complaint fail alone.
+    /// At most so many suspects of a complaint are tried.
     pub suspects_tried: usize,
-    /// If none of them leads to the complaint: the pairs of so many suspects fail together.
+    /// So many of them, the likeliest, fail alone before groups of them fail in one run.
+    pub suspects_alone: usize,
+    /// All suspects fail in one run at most so often until the complaint comes again.
+    pub suspects_together: usize,
+    /// Of the smallest group that led to the complaint so many fail alone, and their pairs.
     pub suspects_paired: usize,
     /// After a crash in a run in which every site could fail: so many of the last failures fail alone,
     pub crash_last: usize,
@@ -103,6 +107,8 @@ impl Default for Tuning {
             whole_misses: 2,
             whole_few: 20,
             suspects_tried: 24,
+            suspects_alone: 3,
+            suspects_together: 2,
             suspects_paired: 4,
             crash_last: 2,
             crash_next: 2,

@@ -325,7 +325,7 @@ impl<'a> Boot<'a> {
             attempt.sites[attempt.failed as usize % MAX_NAMED] = signature.0;
             attempt.failed += 1;
             // Only the last failure may be to blame, if the run names its sites or has one failure in an attempt.
-            let certain = !traced.several || spec.aim.is_named();
+            let certain = !traced.several || spec.aim.is_single();
             let first = (attempt.failed > 1).then(|| Signature(attempt.sites[0]));
             let first = first.filter(|first| attempt.multi == 0 || Some(*first) == run.first);
             let suspects: Vec<Signature> =
@@ -381,7 +381,7 @@ impl<'a> Boot<'a> {
             }
             attempt.sites[attempt.failed as usize % MAX_NAMED] = signature.0;
             attempt.failed += 1;
-            let several = attempt.multi != 0 && !spec.aim.is_named();
+            let several = attempt.multi != 0 && !spec.aim.is_single();
             let after = Some(first).filter(|first| attempt.multi == 0 || Some(*first) == run.first);
             let culprit = (!several).then_some((signature, after));
             let suspects: Vec<Signature> =
@@ -445,12 +445,12 @@ impl<'a> Boot<'a> {
                 if run.end.is_some() {
                     break;
                 }
-                self.anywhere(run, spec, site, limit > 0, !spec.aim.is_named())?;
+                self.anywhere(run, spec, site, limit > 0, !spec.aim.is_single())?;
             }
             if self.wedged && run.end.is_none() {
                 run.end = Some(RunEnd::Stuck);
                 let error = "EROFS".to_owned();
-                let uncertain = traced.several && !spec.aim.is_named();
+                let uncertain = traced.several && !spec.aim.is_single();
                 if let Some(site) = run.recent.first().copied().filter(|_| !uncertain) {
                     self.failed(run, site, None, Outcome::Wedged { error })?;
                 } else {
