@@ -1,5 +1,6 @@
 //! What a task that does not come back is waiting in.
 
+use super::tracer;
 use crate::events::frames;
 
 /// The first function of a kernel stack, innermost first, that does not wait on behalf of its callers.
@@ -13,6 +14,28 @@ pub fn what_waits(stack: &[String]) -> Option<&str> {
 pub fn is_for_a_peer(function: &str) -> bool {
     PEERS.contains(&function)
 }
+
+/// The first of these tasks that waits for something in the kernel, and for no other program: what it waits in, and its stack.
+#[must_use]
+pub fn what_hangs(tasks: &[u32]) -> Option<(String, Vec<String>)> {
+    tasks.iter().find_map(|task| {
+        let stack = tracer::kernel_stack(*task);
+        let waits_in = what_waits(&stack).filter(|function| !is_for_a_peer(function) && !ASKED.contains(function))?;
+        Some((waits_in.to_owned(), stack))
+    })
+}
+
+/// Functions in which a program waits for a child, for a signal or for some time, as it asked.
+const ASKED: &[&str] = &[
+    "__do_sys_pause",
+    "__do_sys_wait4",
+    "__do_sys_waitid",
+    "do_nanosleep",
+    "hrtimer_nanosleep",
+    "kernel_wait4",
+    "kernel_waitid",
+    "sigsuspend",
+];
 
 /// Functions that wait for what another program sends, or does not: a message that was lost for lack of memory is no defect.
 const PEERS: &[&str] = &[

@@ -106,6 +106,13 @@ impl OwnCgroup {
         self.0.path.join("cgroup.procs")
     }
 
+    /// The threads in it; none if they can't be read.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<u32> {
+        let text = fs::read_to_string(self.0.path.join("cgroup.threads")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
     /// Kills every process in it (cgroup.kill, since 5.14).
     pub fn kill(&self) {
         if let Err(error) = fs::write(self.0.path.join("cgroup.kill"), "1") {

@@ -15,18 +15,22 @@ use crate::{
     oracle::{Complaint, Kind},
     sweep::{
         clock::TICK,
+        hang,
         schedule::{RunResult, RunSpec},
         workload::{self, Watched},
     },
     target,
 };
 
+/// What a task waits in, and its kernel stack.
+type Stuck = (String, Vec<String>);
+
 impl KernelRunner<'_> {
     pub(super) fn untraced(&mut self, spec: &RunSpec) -> Result<RunResult> {
         let run = self.begin(spec)?;
         let start = Instant::now();
         let deadline = self.deadline(spec);
-        let (watched, mut complaints) = self.watch(spec, deadline)?;
+        let (watched, mut complaints, stuck) = self.watch(spec, deadline)?;
         self.observer.empty_slabs();
         std::thread::sleep(TICK);
         complaints.extend(self.observer.log.flush());
@@ -46,8 +50,11 @@ impl KernelRunner<'_> {
             None => RunEnd::TimedOut,
         };
         if end == RunEnd::TimedOut && complaints.is_empty() {
-            let splat = format!("the workload did not end within {} s after the last failure", deadline.as_secs());
-            let title = "the workload does not end".to_owned();
+            let late = format!("the workload did not end within {} s after the last failure", deadline.as_secs());
+            let (title, splat) = match stuck {
+                Some((waits_in, stack)) => (format!("task hung in {waits_in}"), format!("{late}:\n{}", stack.join("\n"))),
+                None => ("the workload does not end".to_owned(), late),
+            };
             complaints.push(Complaint { kind: Kind::Hang, title, splat });
         }
         // A warning that a failure is known for is not looked into again: every run with it would be taken apart.
@@ -89,8 +96,8 @@ impl KernelRunner<'_> {
         Ok(result)
     }
 
-    /// Runs the workload, and watches the kernel's log meanwhile.
-    fn watch(&mut self, spec: &RunSpec, deadline: Duration) -> Result<(Watched, Vec<Complaint>)> {
+    /// Runs the workload, and watches the kernel's log meanwhile. If it does not end: what a task of it waits in, with its stack.
+    fn watch(&mut self, spec: &RunSpec, deadline: Duration) -> Result<(Watched, Vec<Complaint>, Option<Stuck>)> {
         let Self { plan, observer, workload, cgroup, .. } = self;
         let mut command = workload.start(cgroup)?;
         observer.rearm();
@@ -98,6 +105,7 @@ impl KernelRunner<'_> {
         let mut complaints = Vec::new();
         // Each failure may cost the workload a delay, and many add up: it hangs when none has come for long.
         let mut last = Instant::now();
+        let mut stuck = None;
         let watched = workload::watch(&mut command, cgroup, Duration::MAX, || {
             observer.injector.heartbeat();
             observer.drain(None)?;
@@ -106,13 +114,18 @@ impl KernelRunner<'_> {
             }
             complaints.extend(observer.log.poll());
             let broken = complaints.iter().any(|complaint: &Complaint| Verdict::from(complaint.kind) >= Verdict::Hang);
-            Ok(broken || last.elapsed() > deadline || observer.over().is_some())
+            if last.elapsed() > deadline {
+                // Before it is killed.
+                stuck = hang::what_hangs(&cgroup.tasks());
+                return Ok(true);
+            }
+            Ok(broken || observer.over().is_some())
         });
         observer.injector.disarm();
         let watched = watched?;
         if watched.unkillable {
             command.give_up();
         }
-        Ok((watched, complaints))
+        Ok((watched, complaints, stuck))
     }
 }
