@@ -138,8 +138,10 @@ fn prototypes_of_the_named_hooks() {
     for kernel in kernels() {
         let survey = Survey::take(&files(&kernel));
         let types = survey.types.expect("there");
+        let injectable = survey.injectable.expect("there");
         for hook in Hook::NAMED {
-            assert_eq!(types.prototype(hook), hook.prototype(), "{kernel}: {hook}");
+            let function = injectable.function_of(hook);
+            assert_eq!(types.prototype(function), hook.prototype(function), "{kernel}: {hook}");
         }
     }
 }

@@ -50,10 +50,10 @@ pub struct Survey {
 pub struct Types {
     /// Member offsets.
     pub offsets: Offsets,
-    /// Prototypes of the hooks that the kernel has.
-    pub prototypes: Vec<(Hook, String)>,
-    /// The ids of their functions.
-    pub ids: Vec<(Hook, u32)>,
+    /// Prototypes of the hooks' functions that the kernel has.
+    pub prototypes: Vec<(&'static str, String)>,
+    /// The ids of these functions.
+    pub ids: Vec<(&'static str, u32)>,
 }
 
 /// Byte offsets of structure members; `None`: this kernel has no such member.
@@ -85,6 +85,11 @@ fn enough(found: &Addresses) -> bool {
 /// How addresses are had: names, functions whose copies are wanted too, and when it is enough.
 type AddressesBy = fn(&KernelFiles, &[&str], &[&str], fn(&Addresses) -> bool) -> Result<Addresses, KernelError>;
 
+/// The functions of all hooks with a name of their own, by whatever name kernels have them.
+fn hook_functions() -> Vec<&'static str> {
+    Hook::NAMED.into_iter().flat_map(Hook::functions).collect()
+}
+
 impl Types {
     fn of(btf: &Btf) -> Self {
         let offsets = Offsets {
@@ -96,16 +101,22 @@ impl Types {
             task_exit_code: btf.member_offset("task_struct", "exit_code"),
             pcpu_hot_preempt_count: btf.member_offset(PREEMPT_COUNT_STRUCT, "preempt_count"),
         };
-        let prototypes =
-            Hook::NAMED.into_iter().filter_map(|hook| Some((hook, btf.prototype(hook.function())?))).collect();
-        let ids = Hook::NAMED.into_iter().filter_map(|hook| Some((hook, btf.function(hook.function())?))).collect();
+        let functions = hook_functions();
+        let prototypes = functions.iter().filter_map(|function| Some((*function, btf.prototype(function)?))).collect();
+        let ids = functions.iter().filter_map(|function| Some((*function, btf.function(function)?))).collect();
         Self { offsets, prototypes, ids }
     }
 
-    /// The prototype of a hook.
+    /// The id of a hook's function.
     #[must_use]
-    pub fn prototype(&self, hook: Hook) -> Option<&str> {
-        self.prototypes.iter().find(|(known, _)| *known == hook).map(|(_, prototype)| prototype.as_str())
+    pub fn id(&self, function: &str) -> Option<u32> {
+        self.ids.iter().find(|(known, _)| *known == function).map(|(_, id)| *id)
+    }
+
+    /// The prototype of a hook's function.
+    #[must_use]
+    pub fn prototype(&self, function: &str) -> Option<&str> {
+        self.prototypes.iter().find(|(known, _)| *known == function).map(|(_, prototype)| prototype.as_str())
     }
 }
 
@@ -123,7 +134,7 @@ impl Survey {
     }
 
     fn with(files: &KernelFiles, addresses: AddressesBy) -> Self {
-        let functions = Hook::NAMED.map(Hook::function);
+        let functions = hook_functions();
         let btf = Btf::read(
             files,
             Wanted {
@@ -133,7 +144,7 @@ impl Survey {
             },
         );
         let options = Options::read(files);
-        let symbols: Vec<&str> = SYMBOLS.into_iter().chain(functions).collect();
+        let symbols: Vec<&str> = SYMBOLS.into_iter().chain(functions.iter().copied()).collect();
         Self {
             release: files.release(),
             gfp: GfpBits::read(files, btf.as_ref().ok()),
@@ -189,7 +200,7 @@ pub struct Facts {
     /// Member offsets.
     pub offsets: Offsets,
     /// Ids of the hooks' functions in vmlinux' BTF.
-    pub ids: Vec<(Hook, u32)>,
+    pub ids: Vec<(&'static str, u32)>,
     /// How hooks can be attached.
     pub ways: Ways,
     /// Kernel text: `_stext` and `_etext`.

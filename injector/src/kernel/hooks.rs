@@ -50,7 +50,7 @@ impl Listed {
     /// The hook that has it, if one has.
     #[must_use]
     pub fn hook(&self) -> Option<Hook> {
-        Hook::NAMED.into_iter().find(|hook| hook.function() == self.name)
+        Hook::NAMED.into_iter().find(|hook| hook.has_function(&self.name))
     }
 
     /// The system call of 64-bit programs that it is: `openat`.
@@ -107,6 +107,12 @@ impl Injectable {
     #[must_use]
     pub fn get(&self, symbol: &str) -> Option<&Listed> {
         self.0.iter().find(|listed| listed.name == symbol)
+    }
+
+    /// The function that a hook is here: the one that is listed, else the first of its functions.
+    #[must_use]
+    pub fn function_of(&self, hook: Hook) -> &'static str {
+        hook.functions().find(|function| self.get(function).is_some()).unwrap_or_else(|| hook.function())
     }
 
     /// The function that is meant: by its symbol, or by the name of a system call (`openat`, `sys_openat`).
