@@ -24,7 +24,8 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    check, control,
+    check::{self, Needs},
+    control,
     events::{
         End, Event, HookSummary, Outcomes, Record, Rings, RuleSummary, SiteSummary, Start, Summary, Symbolizer, decode,
     },
@@ -60,7 +61,7 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
     let status = if live.no_status { None } else { Status::wanted(plan) };
     let stage = |what| status.iter().for_each(|status| status.stage(what));
     stage("looking at the kernel");
-    let facts = check::prerequisites(files, plan)?;
+    let facts = check::prerequisites(files, &Needs::of(plan))?;
     debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
     stage("resolving the plan: kernel symbols");

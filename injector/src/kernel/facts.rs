@@ -1,6 +1,7 @@
 //! The facts that a run needs, each source read once.
 
 use super::btf::{Btf, Wanted};
+use super::features::Features;
 use super::gfp::{self, GfpBits};
 use super::hooks::{Injectable, Ways};
 use super::kallsyms::Addresses;
@@ -41,6 +42,8 @@ pub struct Survey {
     pub modules: Result<Modules, KernelError>,
     /// Build options.
     pub options: Result<Options, KernelError>,
+    /// What there is of eBPF.
+    pub features: Features,
     /// How hooks can be attached.
     pub ways: Ways,
 }
@@ -124,16 +127,22 @@ impl Survey {
     /// Reads everything, thoroughly.
     #[must_use]
     pub fn take(files: &KernelFiles) -> Self {
-        Self::with(files, Addresses::read)
+        Self::with(files, Addresses::read, None)
     }
 
     /// Reads what a run needs, in the quickest way: of copies of hooks only those with usual names are found.
     #[must_use]
     pub fn quick(files: &KernelFiles) -> Self {
-        Self::with(files, Addresses::ask)
+        Self::with(files, Addresses::ask, None)
     }
 
-    fn with(files: &KernelFiles, addresses: AddressesBy) -> Self {
+    /// Reads everything of a kernel that is not the running one. `features`: what it said of its eBPF when it ran.
+    #[must_use]
+    pub fn of_another(files: &KernelFiles, features: Features) -> Self {
+        Self::with(files, Addresses::read, Some(features))
+    }
+
+    fn with(files: &KernelFiles, addresses: AddressesBy, features: Option<Features>) -> Self {
         let functions = hook_functions();
         let btf = Btf::read(
             files,
@@ -144,15 +153,22 @@ impl Survey {
             },
         );
         let options = Options::read(files);
+        let gfp = GfpBits::read(files, btf.as_ref().ok());
+        let types = btf.map(|btf| Types::of(&btf));
+        let features = features.unwrap_or_else(|| {
+            let overridable = |types: &Types| Hook::MEMORY.iter().find_map(|hook| types.id(hook.function()));
+            Features::of(files, types.as_ref().ok().and_then(overridable))
+        });
         let symbols: Vec<&str> = SYMBOLS.into_iter().chain(functions.iter().copied()).collect();
         Self {
             release: files.release(),
-            gfp: GfpBits::read(files, btf.as_ref().ok()),
-            types: btf.map(|btf| Types::of(&btf)),
+            gfp,
+            types,
             addresses: addresses(files, &symbols, &functions, enough),
             injectable: Injectable::read(files),
             modules: Modules::read(files),
-            ways: Ways::read(files, options.as_ref().ok()),
+            ways: Ways::read(files, options.as_ref().ok(), &features),
+            features,
             options,
         }
     }
@@ -162,7 +178,7 @@ impl Survey {
     /// # Errors
     /// Something is.
     pub fn into_facts(self) -> Result<Facts, KernelError> {
-        let Self { release, types, gfp, addresses, injectable, modules, options: _, ways } = self;
+        let Self { release, types, gfp, addresses, injectable, modules, options: _, features, ways } = self;
         let (Types { offsets, prototypes: _, ids }, addresses) = (types?, addresses?);
         if addresses.are_hidden() {
             return Err(KernelError::HiddenAddresses);
@@ -182,6 +198,7 @@ impl Survey {
             preempt_count: in_hot().or_else(|| addresses.get(PREEMPT_COUNT)),
             offsets,
             ids,
+            features,
             ways,
             modules: modules?,
             injectable: injectable?,
@@ -201,6 +218,8 @@ pub struct Facts {
     pub offsets: Offsets,
     /// Ids of the hooks' functions in vmlinux' BTF.
     pub ids: Vec<(&'static str, u32)>,
+    /// What there is of eBPF.
+    pub features: Features,
     /// How hooks can be attached.
     pub ways: Ways,
     /// Kernel text: `_stext` and `_etext`.
