@@ -203,6 +203,10 @@ pub struct Config {
     pub follow: u32,
     /// How many CPUs there can be: the rows of the counters.
     pub cpus: u32,
+    /// [`ON`]: bpf_loop() makes loops; else bpf_for_each_map_elem() does, which older kernels have too.
+    pub bpf_loop: u32,
+    /// Explicit padding.
+    pub _pad: u32,
 
     /// By the hook's number.
     pub hooks: [HookConfig; HOOKS],
@@ -420,6 +424,8 @@ impl Config {
         outcome: 0,
         follow: 0,
         cpus: 0,
+        bpf_loop: OFF,
+        _pad: 0,
         hooks: [HookConfig { id: 0, error: 0, fmod_ret: OFF, _pad: 0 }; HOOKS],
         offsets: Offsets {
             task_flags: ABSENT,
@@ -502,7 +508,7 @@ const _: () = {
     // No padding: what stands before `hooks`, between it and `gfp`, and the rest. Who adds a member counts it here.
     assert!(
         size_of::<Config>()
-            == 32
+            == 40
                 + size_of::<HookConfig>() * HOOKS
                 + 744
                 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES

@@ -28,6 +28,7 @@ use crate::{
     kernel::{
         self, Facts, KernelError, KernelFiles, allocator,
         caches::{Caches, NoSuchCache},
+        features::Feature,
         hooks::{Attach, HookError, HookPoint},
         kallsyms::{Kallsyms, NoMatch},
     },
@@ -332,6 +333,7 @@ fn base(plan: &Plan, facts: &Facts, targets: &Targets) -> Result<Config, Resolve
         outcome: on(plan.outcome),
         follow: on(plan.target.follow),
         cpus: cpus(),
+        bpf_loop: on(facts.features.has(Feature::BpfLoop)),
         gfp_bits: GfpBits {
             nofail: bit(facts, "__GFP_NOFAIL")?,
             io: bit(facts, "__GFP_IO")?,
