@@ -67,6 +67,16 @@ pub struct AddressRange {
     pub end: u64,
 }
 
+/// An entry of the table of address ranges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct StackRange {
+    /// The addresses.
+    pub range: AddressRange,
+    /// Set when a frame lies in them.
+    pub hit: u64,
+}
+
 /// Part of the table of address ranges, sorted by address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -501,7 +511,7 @@ impl Config {
 
 const _: () = {
     assert!(size_of::<GfpAlternative>() == 24 + 8 * MAX_GFP_NEGATED);
-    assert!(size_of::<Module>() == 24);
+    assert!(size_of::<Module>() == 24 && size_of::<StackRange>() == 24);
     assert!(size_of::<Cgroup>() == 16);
     assert!(size_of::<Target>() == 8 + 4 * FEW_PIDS + 16 * MAX_CGROUPS);
     // Members in order of their alignment within each group, so that nothing is between them: the sum of all is the size.
@@ -520,11 +530,11 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{AddressRange, Config, Module};
+    use super::{Config, Module, StackRange};
     // SAFETY: repr(C), integers only, no padding that is not a field (asserted above), any bit pattern is valid.
     unsafe impl aya::Pod for Config {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for AddressRange {}
+    unsafe impl aya::Pod for StackRange {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Module {}
 }

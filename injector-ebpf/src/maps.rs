@@ -11,7 +11,7 @@ use injector_common::{
     attempt::{MAX_ATTEMPTS, Slot},
     automaton::Automaton,
     config::{
-        AddressRange, Config, GLOBS, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, MAX_WALKS, Module, STATES,
+        Config, GLOBS, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, MAX_WALKS, Module, STATES, StackRange,
     },
     counters::Counters,
     hooks::HOOKS,
@@ -143,7 +143,7 @@ pub static MODULES: Array<Module> = Array::with_max_entries(MAX_MODULES, 0);
 
 /// Address ranges of the stack filters, each filter's sorted: `Config` has which are whose. The user side shrinks it to what the run needs.
 #[map]
-pub static STACK_RANGES: Array<AddressRange> = Array::with_max_entries(MAX_STACK_RANGES, 0);
+pub static STACK_RANGES: Array<StackRange> = Array::with_max_entries(MAX_STACK_RANGES, 0);
 
 /// The numbers of a stack's frames, to have bpf_for_each_map_elem() count them where there is no bpf_loop(). Nobody looks at the
 /// values.

@@ -217,7 +217,8 @@ fn look_at(i: u32, hook: u32) -> i64 {
 
     if is_looked_at(walk, scratch, call) {
         // What a filter accepts is read only where it is on: the load of a constant costs instructions.
-        if config!(stack_any.len) != 0 && walk.any == 0 && in_ranges(scratch, slice!(stack_any), call) {
+        // Also when one was found already: each pattern remembers whether it was ever in a stack.
+        if config!(stack_any.len) != 0 && in_ranges(scratch, slice!(stack_any), call) {
             walk.any = 1;
         }
         if config!(stack_none.len) != 0 && in_ranges(scratch, slice!(stack_none), call) {
@@ -299,12 +300,24 @@ fn contains(range: &AddressRange, address: u64) -> bool {
     address >= range.start && address < range.end
 }
 
-/// Whether an address is in one of the ranges of a slice.
+/// Whether an address is in one of the ranges of a slice, which then remembers it.
 #[inline(always)]
 fn in_ranges(scratch: &mut Scratch, slice: Slice, address: u64) -> bool {
     let Slice { first, len } = slice;
-    let found = search(scratch, len, |i| STACK_RANGES.get(first + i).is_some_and(|range| range.start <= address));
-    found > 0 && STACK_RANGES.get(first + found - 1).is_some_and(|range| address < range.end)
+    let starts_before = |i| STACK_RANGES.get(first + i).is_some_and(|entry| entry.range.start <= address);
+    let found = search(scratch, len, starts_before);
+    if found == 0 {
+        return false;
+    }
+    let Some(entry) = STACK_RANGES.get_ptr_mut(first + found - 1) else { return false };
+    // SAFETY: a valid entry; whoever sets it sets the same, and volatile, since nobody here reads it.
+    unsafe {
+        if address >= (*entry).range.end {
+            return false;
+        }
+        (&raw mut (*entry).hit).write_volatile(1);
+    }
+    true
 }
 
 /// The module that an address lies in: its id, and the offset in it.
