@@ -1,7 +1,7 @@
 //! What the user side tells the eBPF programs: constants, frozen before load, so that the verifier removes
 //! the branches of filters that are off; and the few knobs that change while they run.
 
-use crate::{arch::MAX_SYSCALLS, hooks::HOOKS};
+use crate::{arch::MAX_SYSCALLS, decide::PreemptMasks, hooks::HOOKS};
 
 /// How many `--gfp` values one run can have.
 pub const MAX_GFP_ALTERNATIVES: usize = 8;
@@ -217,6 +217,8 @@ pub struct Config {
     pub bpf_loop: u32,
     /// Explicit padding.
     pub _pad: u32,
+    /// What the bits of the preempt count mean.
+    pub preempt_masks: PreemptMasks,
 
     /// By the hook's number.
     pub hooks: [HookConfig; HOOKS],
@@ -436,6 +438,7 @@ impl Config {
         cpus: 0,
         bpf_loop: OFF,
         _pad: 0,
+        preempt_masks: PreemptMasks { hardirq: 0, nmi: 0 },
         hooks: [HookConfig { id: 0, error: 0, fmod_ret: OFF, _pad: 0 }; HOOKS],
         offsets: Offsets {
             task_flags: ABSENT,
@@ -518,7 +521,7 @@ const _: () = {
     // No padding: what stands before `hooks`, between it and `gfp`, and the rest. Who adds a member counts it here.
     assert!(
         size_of::<Config>()
-            == 40
+            == 48
                 + size_of::<HookConfig>() * HOOKS
                 + 744
                 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES

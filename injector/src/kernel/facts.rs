@@ -8,12 +8,17 @@ use super::kallsyms::Addresses;
 use super::modules::Modules;
 use super::options::Options;
 use super::{KernelError, KernelFiles, Release};
+use injector_common::decide::PreemptMasks;
+
 use crate::arch::{PREEMPT_COUNT, PREEMPT_COUNT_STRUCT};
 use crate::plan::Hook;
 
 const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
+/// Where kernels have it, the preempt count has bits for how often hardirqs were disabled: the hardirq and NMI counts are above
+/// these (include/linux/preempt.h, `HARDIRQ_DISABLE_BITS`, kernel/softirq.c, 7.3).
+const DISABLED_HARDIRQS: &str = "local_interrupt_disable_state";
 /// The addresses that a run may need, beside those of the hooks' functions.
-const SYMBOLS: [&str; 9] = [
+const SYMBOLS: [&str; 10] = [
     "_stext",
     "_etext",
     "__irqentry_text_start",
@@ -23,6 +28,7 @@ const SYMBOLS: [&str; 9] = [
     PER_CPU_OFFSETS,
     PREEMPT_COUNT_STRUCT,
     PREEMPT_COUNT,
+    DISABLED_HARDIRQS,
 ];
 
 /// Everything that could be found out about the kernel; what could not, says why.
@@ -82,7 +88,10 @@ pub struct Offsets {
 /// and the per-CPU offsets lie has changed, so those are waited for.
 fn enough(found: &Addresses) -> bool {
     let has = |name| found.get(name).is_some();
-    has("_etext") && has(PER_CPU_OFFSETS) && (has(PREEMPT_COUNT_STRUCT) || has(PREEMPT_COUNT))
+    // Kernels with DISABLED_HARDIRQS have their per-CPU variables behind the text; older ones began at 0.
+    let begins_at_zero = || found.get(PREEMPT_COUNT) < found.get("_stext");
+    let count = has(PREEMPT_COUNT_STRUCT) || (has(PREEMPT_COUNT) && (begins_at_zero() || has(DISABLED_HARDIRQS)));
+    has("_etext") && has(PER_CPU_OFFSETS) && count
 }
 
 /// How addresses are had: names, functions whose copies are wanted too, and when it is enough.
@@ -196,6 +205,10 @@ impl Survey {
             ],
             per_cpu_offsets: addresses.get(PER_CPU_OFFSETS),
             preempt_count: in_hot().or_else(|| addresses.get(PREEMPT_COUNT)),
+            preempt_masks: match addresses.get(DISABLED_HARDIRQS) {
+                Some(_) => PreemptMasks::WITH_DISABLED,
+                None => PreemptMasks::PLAIN,
+            },
             offsets,
             ids,
             features,
@@ -230,6 +243,8 @@ pub struct Facts {
     pub per_cpu_offsets: Option<u64>,
     /// Per-CPU address of the preempt count: in `pcpu_hot` from 6.2 to 6.14, else `__preempt_count`.
     pub preempt_count: Option<u64>,
+    /// What its bits mean.
+    pub preempt_masks: PreemptMasks,
     /// Loaded modules.
     pub modules: Modules,
     /// Functions that may be overridden.

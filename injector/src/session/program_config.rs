@@ -337,6 +337,7 @@ fn base(plan: &Plan, facts: &Facts, targets: &Targets) -> Result<Config, Resolve
         follow: on(plan.target.follow),
         cpus: cpus(),
         bpf_loop: on(facts.features.has(Feature::BpfLoop)),
+        preempt_masks: facts.preempt_masks,
         gfp_bits: GfpBits {
             nofail: bit(facts, "__GFP_NOFAIL")?,
             io: bit(facts, "__GFP_IO")?,
