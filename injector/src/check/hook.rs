@@ -43,7 +43,7 @@ fn listed(survey: &Survey, hook: Hook) -> Check {
             };
             Check::missing(&name, format!("{lacks} in the error injection list"), unlisted)
         }
-        Ok(Some(error_type)) if *error_type == hook.error_type() => {
+        Ok(Some(error_type)) if error_type.is(&hook.error_type()) => {
             Check::found(&name, format!("{function}, error type {error_type}"))
         }
         Ok(Some(error_type)) => Check::missing(

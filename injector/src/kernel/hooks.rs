@@ -160,6 +160,12 @@ impl ErrorType {
         }
     }
 
+    /// Whether it is this one. 5.10 has no word for TRUE and prints `(unknown)` (`error_type_string()`, lib/error-inject.c).
+    #[must_use]
+    pub fn is(&self, known: &Self) -> bool {
+        self == known || (*known == Self::True && matches!(self, Self::Other(word) if word == "(unknown)"))
+    }
+
     /// Whether one error number or another can be chosen.
     #[must_use]
     pub fn has_errno(&self) -> bool {
@@ -259,6 +265,14 @@ mod tests {
         let syscalls: Vec<_> = list.iter().map(Listed::syscall).collect();
         assert_eq!(syscalls, [Some("openat"), Some("getpid"), None, Some("stat"), Some("umount2"), None, None, None]);
         assert!(list.iter().all(|listed| list.find(listed.short_name()) == Some(listed)));
+    }
+
+    #[test]
+    fn true_has_no_word_in_old_kernels() {
+        let unknown = ErrorType::from("(unknown)");
+        assert!(unknown.is(&Hook::Page.error_type()) && !unknown.is(&Hook::Slab.error_type()));
+        assert!(ErrorType::True.is(&ErrorType::True) && !ErrorType::Errno.is(&ErrorType::True));
+        assert!(!ErrorType::from("ODD").is(&ErrorType::True));
     }
 
     #[test]
