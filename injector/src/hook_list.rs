@@ -88,7 +88,7 @@ impl<'a> HookList<'a> {
             (hook, listed.name.contains("_sys_"), listed.syscall().is_none(), listed.short_name())
         });
         let mut absent = Hook::NAMED.to_vec();
-        absent.retain(|hook| pattern.is_none() && injectable.get(hook.function()).is_none());
+        absent.retain(|hook| pattern.is_none() && hook.functions().all(|function| injectable.get(function).is_none()));
         Ok(Self { kernel, functions, absent })
     }
 
@@ -153,7 +153,12 @@ impl fmt::Display for HookList<'_> {
         let count = functions.len();
         writeln!(f, "\n{count} function{} can be made to fail in kernel {kernel}.", if count == 1 { "" } else { "s" })?;
         for hook in absent {
-            writeln!(f, "--hook {hook} can't be used: {} is not in the kernel's list.", hook.function())?;
+            let functions: Vec<&str> = hook.functions().collect();
+            let lacks = match functions.as_slice() {
+                [function] => format!("{function} is not"),
+                several => format!("neither {} is", several.join(" nor ")),
+            };
+            writeln!(f, "--hook {hook} can't be used: {lacks} in the kernel's list.")?;
         }
         Ok(())
     }

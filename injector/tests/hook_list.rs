@@ -67,7 +67,7 @@ fn hooks_that_a_kernel_has_not_are_named() {
     let injectable = injectable("6.1.192");
     let text = HookList::new("6.1.192", &injectable, None).expect("there are some").to_string();
     assert!(
-        text.ends_with("--hook page-pool can't be used: page_pool_alloc_pages is not in the kernel's list.\n"),
+        text.ends_with("--hook page-pool can't be used: neither page_pool_alloc_pages nor page_pool_alloc_netmems is in the kernel's list.\n"),
         "{text}"
     );
 }

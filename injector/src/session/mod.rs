@@ -11,6 +11,7 @@ mod object;
 mod program_config;
 mod programs;
 mod shared;
+mod stack_patterns;
 mod verify;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -29,6 +30,7 @@ pub use canary::CanaryError;
 pub use hooks::Hooks;
 pub use names::TooIntricate;
 pub use program_config::{ProgramConfig, ResolveError, Sites};
+pub use stack_patterns::{ArmedPattern, StackTable};
 pub use verify::{Verified, verify};
 
 /// All rules of a run, each with programs of its own on its hooks. Dropping it detaches them.
