@@ -3,6 +3,7 @@
 //! `injector check` prints the list; the same list runs before every run, before anything is loaded.
 
 mod hook;
+mod module;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -152,10 +153,13 @@ impl Check {
 /// Checks all prerequisites.
 #[must_use]
 pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs) -> Checklist {
+    // The kernel's own error injection is needed by hooks that the module does not make.
+    let by_module = |hook: &Hook| module::makes(survey, needs.backend, *hook);
+    let own = !needs.hooks.iter().all(by_module);
     // Where there is a choice: what can only be attached by a kprobe is refused when that is known.
     let kprobes = match needs.backend {
-        Backend::Auto => !survey.ways.fmod_ret,
-        Backend::FmodRet => false,
+        Backend::Auto => own && !survey.ways.fmod_ret,
+        Backend::FmodRet | Backend::Module => false,
         Backend::Kprobe => true,
     };
     let mut checks = vec![
@@ -166,22 +170,28 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
         types(survey),
         symbols(survey),
         tracefs(files, survey),
-        debugfs(files),
-        error_injection(files, &survey.injectable),
+        debugfs(files).required_if(own),
+        error_injection(files, &survey.injectable).required_if(own),
         option(
             survey,
             "CONFIG_FUNCTION_ERROR_INJECTION",
             survey.injectable.as_ref().is_ok_and(|list| !list.is_empty()),
-        ),
+        )
+        .required_if(own),
         option(survey, FOR_OVERRIDES, false).required_if(kprobes),
         option(survey, "CONFIG_KPROBES", false).required_if(kprobes),
         trampolines(survey).required_if(needs.backend == Backend::FmodRet),
+        module::check(files, survey, needs),
         option(survey, "CONFIG_BPF_EVENTS", false),
         gfp(survey),
     ];
     let required = needs.hooks.iter().map(|hook| (hook, true));
     for (hook, required) in required.chain(needs.also.iter().map(|hook| (hook, false))) {
-        checks.extend(hook::checks(survey, *hook).map(|check| check.required_if(required)));
+        if by_module(hook) {
+            checks.push(module::hook(survey, *hook).required_if(required));
+        } else {
+            checks.extend(hook::checks(survey, *hook).map(|check| check.required_if(required)));
+        }
     }
     checks.push(cgroup(files).required_if(needs.cgroup));
     let kernel = survey.release.as_ref().map_or_else(|_| "unknown".to_owned(), ToString::to_string);
@@ -193,8 +203,11 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
 /// # Errors
 /// Something that the plan needs is missing.
 pub fn prerequisites(files: &KernelFiles, plan: &Plan) -> Result<Facts, MissingPrerequisites> {
-    let survey = Survey::quick(files);
-    let report = run(files, &survey, &Caller::this(files), &Needs::of(plan));
+    let (mut survey, needs) = (Survey::quick(files), Needs::of(plan));
+    if module::load(files, &survey, &needs).map_err(|error| MissingPrerequisites(error.to_string()))? {
+        survey = Survey::quick(files);
+    }
+    let report = run(files, &survey, &Caller::this(files), &needs);
     if !report.is_ok() {
         return Err(MissingPrerequisites(report.complaint()));
     }

@@ -12,6 +12,7 @@ pub mod facts;
 pub mod files;
 pub mod gfp;
 pub mod hooks;
+pub mod hooks_module;
 pub mod kallsyms;
 pub mod modules;
 pub mod options;

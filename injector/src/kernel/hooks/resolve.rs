@@ -213,8 +213,12 @@ pub fn attaches(
         let HookPoint { hook, function, error } = *point;
         let named = facts.ids.iter().find(|(known, _)| *known == hook).map(|(_, id)| *id);
         let id = named.or_else(|| types.as_ref()?.function(function));
-        let module = facts.injectable.get(function).and_then(|listed| listed.module.as_deref());
-        Ok(facts.ways.choose(backend, Candidate { hook, function, error, module, id })?)
+        let entry = facts.injectable.get(function);
+        let module = entry.and_then(|entry| entry.module.as_deref());
+        let listed =
+            entry.is_some_and(|entry| matches!(hook, Hook::Function(_)) || entry.error_type == hook.error_type());
+        let candidate = Candidate { hook, function, error, module, id, listed };
+        Ok(facts.ways.choose(backend, candidate, facts.hooks_module.as_ref())?)
     };
     points.iter().map(attach).collect()
 }

@@ -331,7 +331,7 @@ proptest! {
         names in subsequence(vec!["a", "b c", "\"", "ä", "1", "default"], 4),
         target in prop_oneof![Just(Target::default()), targets()],
         flags: (bool, bool),
-        backend in prop_oneof![Just(Backend::Auto), Just(Backend::FmodRet), Just(Backend::Kprobe)],
+        backend in select(&Backend::ALL[..]),
         times in (prop::option::of(1u64..1 << 40), 100u64..3_600_000),
     ) {
         let mut rules: Vec<Rule> = Vec::new();

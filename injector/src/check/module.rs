@@ -1,0 +1,92 @@
+//! The module injector_hooks as a prerequisite: for hooks that the kernel does not let be overridden.
+
+use super::{Check, GUEST, Needs};
+use crate::kernel::hooks_module::{self, LoadError, NAME};
+use crate::kernel::{KernelFiles, Survey};
+use crate::plan::{Backend, Hook};
+use crate::sinks;
+
+/// What ftrace needs to call the module.
+const OPTION: &str = "CONFIG_DYNAMIC_FTRACE_WITH_ARGS";
+
+/// Whether the kernel itself lets a hook be overridden, as far as that is known.
+fn is_overridable(survey: &Survey, hook: Hook) -> bool {
+    let error_type = hook.error_type();
+    let result = error_type.result(None, crate::plan::ErrorNumber::ENOMEM).unwrap_or_default();
+    let listed = |listed: Option<&_>| listed.is_some_and(|listed| *listed == error_type);
+    survey.injectable.as_ref().is_ok_and(|list| listed(list.error_type(hook.function())))
+        && survey.ways.can_override(result)
+}
+
+/// Whether it is the module that makes a hook, or would if it were there.
+pub(super) fn makes(survey: &Survey, backend: Backend, hook: Hook) -> bool {
+    match backend {
+        Backend::Module => true,
+        Backend::Auto => !is_overridable(survey, hook) && is_possible(survey),
+        Backend::FmodRet | Backend::Kprobe => false,
+    }
+}
+
+/// Whether this kernel can have the module, as far as is known.
+fn is_possible(survey: &Survey) -> bool {
+    survey.hooks_module.is_some() || survey.options.as_ref().is_ok_and(|options| options.is_on(OPTION))
+}
+
+/// Whether some hook of the run is made by the module.
+fn is_needed(survey: &Survey, needs: &Needs) -> bool {
+    needs.hooks.iter().any(|hook| makes(survey, needs.backend, *hook))
+}
+
+/// The module itself.
+pub(super) fn check(files: &KernelFiles, survey: &Survey, needs: &Needs) -> Check {
+    let check = match (&survey.hooks_module, &survey.release) {
+        (Some(module), _) => Check::found(NAME, format!("loaded, version {}", module.version)),
+        (None, Ok(release)) => match hooks_module::installed(files, release) {
+            Some(path) => Check::found(NAME, format!("installed, loaded when it is needed: {}", path.display())),
+            None if is_possible(survey) => {
+                Check::missing(NAME, "neither loaded nor installed", format!("injector module install, {GUEST}"))
+            }
+            None => Check::missing(
+                NAME,
+                format!(
+                    "neither loaded nor installed, and this kernel has no {OPTION}, without which it can't be built"
+                ),
+                format!("use a kernel with {OPTION}=y, {GUEST}"),
+            ),
+        },
+        (None, Err(error)) => Check::unknown(NAME, error.to_string()),
+    };
+    check.required_if(is_needed(survey, needs))
+}
+
+/// A hook that the module makes.
+pub(super) fn hook(survey: &Survey, hook: Hook) -> Check {
+    let name = format!("hook {hook}");
+    match (&survey.hooks_module, hooks_module::serves(survey.hooks_module.as_ref(), hook)) {
+        (Some(module), Ok(())) => {
+            let functions: Vec<&str> = module.of(hook).map(|function| function.function.as_str()).collect();
+            Check::found(&name, format!("by the module {NAME}: {}", functions.join(", ")))
+        }
+        // What to do, its own check says.
+        (None, _) => Check::unknown(&name, format!("can't tell before the module {NAME} is loaded")),
+        (Some(_), Err(error)) => {
+            let text = error.to_string();
+            let (detail, remedy) = text.rsplit_once("; ").unwrap_or((&text, GUEST));
+            Check::missing(&name, detail, remedy)
+        }
+    }
+}
+
+/// Loads the module if a hook needs it and it is installed, and says so. False: nothing was loaded.
+pub(super) fn load(files: &KernelFiles, survey: &Survey, needs: &Needs) -> Result<bool, LoadError> {
+    let here = files.are_of_running_kernel() && survey.hooks_module.is_none();
+    let Some(path) = survey.release.as_ref().ok().and_then(|release| hooks_module::installed(files, release)) else {
+        return Ok(false);
+    };
+    if !here || !is_needed(survey, needs) {
+        return Ok(false);
+    }
+    hooks_module::load(&path)?;
+    sinks::announce(format_args!("loaded the module {NAME} ({})", path.display()));
+    Ok(true)
+}
