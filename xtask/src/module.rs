@@ -20,7 +20,9 @@ struct Source {
 }
 
 const TESTS: Source = Source { directory: "tests/module", names: &["injector_test.ko", "injector_defects.ko"] };
-const HOOKS: Source = Source { directory: "module", names: &["injector_hooks.ko"] };
+const HOOKS: Source = Source { directory: "module", names: &[HOOKS_FILE] };
+/// The module by which the injector hooks.
+pub const HOOKS_FILE: &str = "injector_hooks.ko";
 
 /// The modules for `kernel`, built if their sources changed: those of the tests first, then the injector's.
 pub fn build(kernel: &Kernel) -> Result<Vec<PathBuf>> {
@@ -86,6 +88,19 @@ impl Source {
     }
 }
 
+/// The release of the kernel that a module was built for: the first word of its version magic.
+pub fn release(module: &Path) -> Result<String> {
+    let content = fs::read(module).with_context(|| format!("can't read {}", module.display()))?;
+    parse_release(&content).with_context(|| format!("{} is no kernel module", module.display()))
+}
+
+fn parse_release(content: &[u8]) -> Option<String> {
+    const MAGIC: &[u8] = b"\0vermagic=";
+    let at = content.windows(MAGIC.len()).position(|bytes| bytes == MAGIC)? + MAGIC.len();
+    let release: Vec<u8> = content[at..].iter().copied().take_while(|byte| !matches!(byte, b' ' | 0)).collect();
+    String::from_utf8(release).ok().filter(|release| !release.is_empty())
+}
+
 /// Names and contents, in order of the names; what a build by hand left there is no source.
 fn sources(directory: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
@@ -100,4 +115,20 @@ fn sources(directory: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases() {
+        let of = |text: &[u8]| parse_release(text);
+        assert_eq!(
+            of(b"license=GPL\0vermagic=6.12.117 SMP preempt mod_unload \0name=x\0"),
+            Some("6.12.117".to_owned())
+        );
+        assert_eq!(of(b"vermagic of something"), None);
+        assert_eq!(of(b"\0vermagic="), None);
+    }
 }
