@@ -121,13 +121,15 @@ fn a_workload_has_the_same_allocating_functions() {
         report.report.assert_accounts();
         report.report
     };
-    // Twice each: what comes and goes from run to run is in neither's intersection.
-    let both = |backend: &str| [sites(backend), sites(backend)];
+    // In turns, since what was allocated for a slab is there in the next run; and of each twice: what comes and goes from run
+    // to run is in neither's intersection.
+    sites("kprobe");
+    let [(own_1, module_1), (own_2, module_2)] = [(); 2].map(|()| (sites("kprobe"), sites("module")));
+    let (own, by_module) = ([own_1, own_2], [module_1, module_2]);
     let stacks = |report: &Report, hook: &str| -> BTreeSet<Stack> {
         let sites = report.sites();
         sites.iter().filter(|site| site.hook == hook).map(|site| stack(&site.stack)).collect()
     };
-    let (own, by_module) = (both("kprobe"), both("module"));
     for hook in ["slab", "page"] {
         let always = |reports: &[Report; 2]| -> BTreeSet<Stack> {
             stacks(&reports[0], hook).intersection(&stacks(&reports[1], hook)).cloned().collect()
@@ -147,7 +149,7 @@ fn a_workload_has_the_same_allocating_functions() {
         let functions = |stacks: &[Stack]| -> BTreeSet<String> {
             stacks.iter().filter_map(|stack| stack.first().cloned()).collect()
         };
-        assert!(unseen.len() <= 2 && only.len() <= 2, "{hook}: unseen {unseen:#?}\nonly by the module {only:#?}");
+        assert!(unseen.len() <= 3 && only.len() <= 3, "{hook}: unseen {unseen:#?}\nonly by the module {only:#?}");
         let seen_entries = functions(&ever(&by_module).into_iter().collect::<Vec<_>>());
         let missing: Vec<_> =
             functions(&always(&own).into_iter().collect::<Vec<_>>()).difference(&seen_entries).cloned().collect();
@@ -258,20 +260,21 @@ fn rules_are_asked_in_their_order() {
     fs::write(
         &plan,
         format!(
-            "backend = \"module\"\n[target]\npids = [{}]\n[[rules]]\nname = \"first\"\nhooks = [\"slab\"]\ntimes = 5\n\
-             [[rules]]\nname = \"second\"\nhooks = [\"slab\"]\ntimes = 7\n",
+            "backend = \"module\"\n[target]\npid = {}\n[[rule]]\nname = \"first\"\nhook = \"slab\"\ncache = \"injector_test_64\"\n\
+             [[rule]]\nname = \"second\"\nhook = \"slab\"\n",
             worker.pid()
         ),
     )
     .expect("writable");
     let injector = Injector::start(&["--plan", plan.to_str().expect("a path")]);
-    let outcome = worker.run("kind=slab count=100");
+    let failed =
+        ["kind=slab cache=injector_test_64 count=30", "kind=slab count=20"].map(|request| worker.run(request).failed);
     let report = injector.stop();
-    assert_eq!(outcome.failed, 12);
-    let failures = |rule: usize| report.summary["rules"][rule]["hooks"]["slab"]["failures"].as_u64();
-    let matches = |rule: usize| report.summary["rules"][rule]["hooks"]["slab"]["matches"].as_u64();
-    assert_eq!((failures(0), failures(1)), (Some(5), Some(7)), "{}", report.summary);
-    assert_eq!((matches(0), matches(1)), (Some(100), Some(95)), "{}", report.summary);
+    assert_eq!(failed, [30, 20]);
+    let of = |rule: usize, counter: &str| report.summary["rules"][rule]["hooks"]["slab"][counter].as_u64();
+    assert_eq!((of(0, "failures"), of(1, "failures")), (Some(30), Some(20)), "{}", report.summary);
+    // What the first has failed the second has not seen.
+    assert_eq!((of(0, "calls"), of(1, "calls")), (Some(50), Some(20)), "{}", report.summary);
     let _ = fs::remove_file(plan);
     hooks_module::unload();
 }
@@ -292,7 +295,11 @@ fn a_tracer_on_the_same_function_changes_no_site() {
         fs::write(&path, text).unwrap_or_else(|e| panic!("{path}: {e}"));
     };
     tracing("set_ftrace_filter", &hooks_module::functions("slab").join("\n"));
-    for tracer in ["function", "function_graph"] {
+    let available = fs::read_to_string("/sys/kernel/tracing/available_tracers").expect("tracefs");
+    let tracers: Vec<&str> = available.split_whitespace().filter(|tracer| tracer.starts_with("function")).collect();
+    println!("{tracers:?}");
+    assert!(!tracers.is_empty(), "no function tracer: {available}");
+    for tracer in tracers {
         tracing("current_tracer", tracer);
         let beside = sites();
         tracing("current_tracer", "nop");

@@ -2,6 +2,7 @@
 
 use super::{Check, GUEST, Needs};
 use crate::kernel::hooks_module::{self, LoadError, NAME};
+use crate::kernel::kallsyms::Addresses;
 use crate::kernel::{KernelFiles, Survey};
 use crate::plan::{Backend, Hook};
 use crate::sinks;
@@ -14,7 +15,9 @@ fn is_overridable(survey: &Survey, hook: Hook) -> bool {
     let error_type = hook.error_type();
     let result = error_type.result(None, crate::plan::ErrorNumber::ENOMEM).unwrap_or_default();
     let listed = |listed: Option<&_>| listed.is_some_and(|listed| *listed == error_type);
+    let copied = |addresses: &Addresses| addresses.called_instead_of(hook.function()).is_some();
     survey.injectable.as_ref().is_ok_and(|list| listed(list.error_type(hook.function())))
+        && !survey.addresses.as_ref().is_ok_and(copied)
         && survey.ways.can_override(result)
 }
 

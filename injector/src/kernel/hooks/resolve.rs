@@ -215,8 +215,8 @@ pub fn attaches(
         let id = named.or_else(|| types.as_ref()?.function(function));
         let entry = facts.injectable.get(function);
         let module = entry.and_then(|entry| entry.module.as_deref());
-        let listed =
-            entry.is_some_and(|entry| matches!(hook, Hook::Function(_)) || entry.error_type == hook.error_type());
+        let of_type = |entry: &Listed| matches!(hook, Hook::Function(_)) || entry.error_type == hook.error_type();
+        let listed = entry.is_some_and(of_type) && facts.addresses.called_instead_of(function).is_none();
         let candidate = Candidate { hook, function, error, module, id, listed };
         Ok(facts.ways.choose(backend, candidate, facts.hooks_module.as_ref())?)
     };
@@ -271,7 +271,7 @@ mod tests {
                 .into_iter()
                 .map(|(_, error)| error)
                 .collect::<Vec<_>>(),
-            [-5, 1, -5, -5, 0]
+            [-5, 1, -5, -5, 0, 0, 0]
         );
         assert_eq!(
             points(&[], &["get_it=NULL", "btrfs_should_cancel_balance", "openat"], Some("EACCES")).expect("right"),
