@@ -1,6 +1,6 @@
 //! The module injector_hooks as a prerequisite: for hooks that the kernel does not let be overridden.
 
-use super::{Check, GUEST, Needs};
+use super::{Check, GUEST, Needs, Presence, hook};
 use crate::kernel::hooks_module::{self, LoadError, NAME};
 use crate::kernel::kallsyms::Addresses;
 use crate::kernel::{KernelFiles, Survey};
@@ -25,9 +25,23 @@ fn is_overridable(survey: &Survey, hook: Hook) -> bool {
 pub(super) fn makes(survey: &Survey, backend: Backend, hook: Hook) -> bool {
     match backend {
         Backend::Module => true,
-        Backend::Auto => !is_overridable(survey, hook) && is_possible(survey),
+        Backend::Auto => !is_overridable(survey, hook) && !is_only_hidden(survey, hook) && is_possible(survey),
         Backend::FmodRet | Backend::Kprobe => false,
     }
+}
+
+/// Whether the kernel may well let it be overridden, and debugfs is not mounted.
+fn is_only_hidden(survey: &Survey, hook: Hook) -> bool {
+    let has = |option| survey.options.as_ref().is_ok_and(|options| options.is_on(option));
+    let kept = hook.needs().is_none_or(|needs| has(needs.option));
+    survey.injectable.is_err() && has("CONFIG_FUNCTION_ERROR_INJECTION") && kept && !hook.is_module_only()
+}
+
+/// Why the module must do what the kernel's own hooks could.
+fn reason(survey: &Survey, needs: &Needs) -> String {
+    let checks = needs.hooks.iter().flat_map(|hook| hook::checks(survey, *hook));
+    let why = checks.filter(|check| check.state == Presence::Missing).map(|check| check.detail).next();
+    why.unwrap_or_else(|| "this kernel does not let its own hooks be overridden".to_owned())
 }
 
 /// Whether this kernel can have the module, as far as is known.
@@ -46,15 +60,15 @@ pub(super) fn check(files: &KernelFiles, survey: &Survey, needs: &Needs) -> Chec
         (Some(module), _) => Check::found(NAME, format!("loaded, version {}", module.version)),
         (None, Ok(release)) => match hooks_module::installed(files, release) {
             Some(path) => Check::found(NAME, format!("installed, loaded when it is needed: {}", path.display())),
-            None if is_possible(survey) => {
-                Check::missing(NAME, "neither loaded nor installed", format!("injector module install, {GUEST}"))
-            }
+            None if is_needed(survey, needs) && needs.backend == Backend::Auto => Check::missing(
+                NAME,
+                format!("neither loaded nor installed, and without it: {}", reason(survey, needs)),
+                format!("injector module install, {GUEST}"),
+            ),
             None => Check::missing(
                 NAME,
-                format!(
-                    "neither loaded nor installed, and this kernel has no {OPTION}, without which it can't be built"
-                ),
-                format!("use a kernel with {OPTION}=y, {GUEST}"),
+                format!("neither loaded nor installed (it needs a kernel with {OPTION})"),
+                format!("injector module install, {GUEST}"),
             ),
         },
         (None, Err(error)) => Check::unknown(NAME, error.to_string()),

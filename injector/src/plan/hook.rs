@@ -226,6 +226,12 @@ impl Hook {
         self.row().is_none_or(|row| row.error_type == "ERRNO")
     }
 
+    /// Whether no kernel lists its function, so that only the module injector_hooks can make it.
+    #[must_use]
+    pub fn is_module_only(self) -> bool {
+        self.number().is_some_and(|number| matches!(number, hooks::VMALLOC | hooks::PERCPU))
+    }
+
     /// Its name on the command line and in outputs.
     #[must_use]
     pub fn name(self) -> &'static str {
