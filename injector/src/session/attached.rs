@@ -253,7 +253,7 @@ impl Attached {
     /// Ends the failures and detaches; what was counted stays readable.
     pub fn detach(&mut self) {
         self.disarm();
-        let missed = self.on_hooks.iter().map(|(hook, program)| (*hook, program.missed()));
+        let missed: Vec<_> = self.on_hooks.iter().map(|(hook, _)| (*hook, self.missed(*hook))).collect();
         self.missed.extend(missed);
         self.on_hooks.clear();
         self.on_tracepoints.clear();
@@ -282,10 +282,10 @@ impl Attached {
         self.budget.is_some_and(|budget| self.state.get(STATE_SPENT) >= budget)
     }
 
-    /// How often a hook was called and its program was not: [`Program::missed`].
+    /// How often a hook was called and its program was not: [`Program::missed`], and what the module has not asked about.
     fn missed(&self, hook: Hook) -> u64 {
         match self.program(hook) {
-            Some(program) => program.missed(),
+            Some(program) => program.missed() + self.module.as_ref().map_or(0, |module| module.missed(hook)),
             None => self.missed.get(&hook).copied().unwrap_or_default(),
         }
     }

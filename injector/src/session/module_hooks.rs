@@ -5,6 +5,7 @@ use std::{
     io::{self, Read as _, Write as _},
 };
 
+use crate::kernel::{KernelFiles, hooks_module};
 use crate::plan::Hook;
 
 /// The device.
@@ -14,6 +15,8 @@ const DEVICE: &str = "/dev/injector_hooks";
 #[derive(Debug)]
 pub(super) struct ModuleHooks {
     _device: File,
+    /// Calls of each hook that the module had not asked about before.
+    missed_before: Vec<(Hook, u64)>,
 }
 
 /// Why the module does not hook something.
@@ -58,6 +61,14 @@ impl ModuleHooks {
                 ModuleHooksError::Function { function, error }
             }
         })?;
-        Ok(Self { _device: device })
+        let missed = |hook: &Hook| (*hook, hooks_module::missed(&KernelFiles::default(), *hook));
+        Ok(Self { _device: device, missed_before: hooks.iter().map(missed).collect() })
+    }
+
+    /// How many calls of a hook the module has not asked about since, whoever made them.
+    pub(super) fn missed(&self, hook: Hook) -> u64 {
+        let before = self.missed_before.iter().find(|(of, _)| *of == hook);
+        let missed = |before: u64| hooks_module::missed(&KernelFiles::default(), hook).saturating_sub(before);
+        before.map_or(0, |(_, before)| missed(*before))
     }
 }
