@@ -1,7 +1,7 @@
 //! What the user side tells the eBPF programs: constants, frozen before load, so that the verifier removes
 //! the branches of filters that are off; and the few knobs that change while they run.
 
-use crate::{arch::MAX_SYSCALLS, hooks::HOOKS};
+use crate::{arch::MAX_SYSCALLS, decide::PreemptMasks, hooks::HOOKS};
 
 /// How many `--gfp` values one run can have.
 pub const MAX_GFP_ALTERNATIVES: usize = 8;
@@ -65,6 +65,16 @@ pub struct AddressRange {
     pub start: u64,
     /// First address after.
     pub end: u64,
+}
+
+/// An entry of the table of address ranges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct StackRange {
+    /// The addresses.
+    pub range: AddressRange,
+    /// Set when a frame lies in them.
+    pub hit: u64,
 }
 
 /// Part of the table of address ranges, sorted by address.
@@ -210,6 +220,12 @@ pub struct Config {
     pub follow: u32,
     /// How many CPUs there can be: the rows of the counters.
     pub cpus: u32,
+    /// [`ON`]: bpf_loop() makes loops; else bpf_for_each_map_elem() does, which older kernels have too.
+    pub bpf_loop: u32,
+    /// Explicit padding.
+    pub _pad: u32,
+    /// What the bits of the preempt count mean.
+    pub preempt_masks: PreemptMasks,
 
     /// By the hook's number.
     pub hooks: [HookConfig; HOOKS],
@@ -427,6 +443,9 @@ impl Config {
         outcome: 0,
         follow: 0,
         cpus: 0,
+        bpf_loop: OFF,
+        _pad: 0,
+        preempt_masks: PreemptMasks { hardirq: 0, nmi: 0 },
         hooks: [HookConfig { id: 0, error: 0, attach: BY_KPROBE, _pad: 0 }; HOOKS],
         offsets: Offsets {
             task_flags: ABSENT,
@@ -502,14 +521,14 @@ impl Config {
 
 const _: () = {
     assert!(size_of::<GfpAlternative>() == 24 + 8 * MAX_GFP_NEGATED);
-    assert!(size_of::<Module>() == 24);
+    assert!(size_of::<Module>() == 24 && size_of::<StackRange>() == 24);
     assert!(size_of::<Cgroup>() == 16);
     assert!(size_of::<Target>() == 8 + 4 * FEW_PIDS + 16 * MAX_CGROUPS);
     // Members in order of their alignment within each group, so that nothing is between them: the sum of all is the size.
     // No padding: what stands before `hooks`, between it and `gfp`, and the rest. Who adds a member counts it here.
     assert!(
         size_of::<Config>()
-            == 32
+            == 48
                 + size_of::<HookConfig>() * HOOKS
                 + 744
                 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES
@@ -521,11 +540,11 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{AddressRange, Config, Module};
+    use super::{Config, Module, StackRange};
     // SAFETY: repr(C), integers only, no padding that is not a field (asserted above), any bit pattern is valid.
     unsafe impl aya::Pod for Config {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for AddressRange {}
+    unsafe impl aya::Pod for StackRange {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Module {}
 }

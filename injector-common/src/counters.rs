@@ -55,6 +55,8 @@ macro_rules! counters {
 counters! {
     /// calls of the hook since it was armed: by the targets, if there are any, else by anyone
     calls: "calls",
+    /// calls that came as far as the filters on stacks: all others accepted them, and so did --not-stack
+    stacks: "calls",
     /// calls that every filter accepted
     matches: "calls",
     /// matches that were failed

@@ -104,16 +104,31 @@ pub const fn next_due(due: u64, now: u64, interval: u64) -> Option<u64> {
     Some(from.saturating_add(interval))
 }
 
-/// in_task() and its siblings from a preempt count (include/linux/preempt.h, 6.1 and 6.12): `CONTEXT_*`.
+/// Which bits of a preempt count say what (include/linux/preempt.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PreemptMasks {
+    /// HARDIRQ_MASK.
+    pub hardirq: u32,
+    /// NMI_MASK.
+    pub nmi: u32,
+}
+
+impl PreemptMasks {
+    /// 5.10, 6.1 and 6.12.
+    pub const PLAIN: Self = Self { hardirq: 0xf << 16, nmi: 0xf << 20 };
+    /// 7.3, which counts in between how often hardirqs were disabled. The highest bit may mean something else there.
+    pub const WITH_DISABLED: Self = Self { hardirq: 0xf << 24, nmi: 0x7 << 28 };
+}
+
+/// in_task() and its siblings from a preempt count: `CONTEXT_*`.
 #[must_use]
 #[inline(always)]
-pub const fn context(preempt_count: u32) -> u32 {
+pub const fn context(preempt_count: u32, masks: PreemptMasks) -> u32 {
     const SOFTIRQ_OFFSET: u32 = 1 << 8; // serving; a mere local_bh_disable() counts in steps of two
-    const HARDIRQ_MASK: u32 = 0xf << 16;
-    const NMI_MASK: u32 = 0xf << 20;
-    if preempt_count & NMI_MASK != 0 {
+    if preempt_count & masks.nmi != 0 {
         crate::record::CONTEXT_NMI
-    } else if preempt_count & HARDIRQ_MASK != 0 {
+    } else if preempt_count & masks.hardirq != 0 {
         crate::record::CONTEXT_HARDIRQ
     } else if preempt_count & SOFTIRQ_OFFSET != 0 {
         crate::record::CONTEXT_SOFTIRQ
@@ -169,12 +184,18 @@ mod tests {
     #[test]
     fn contexts() {
         use crate::record::*;
-        assert_eq!(context(0), CONTEXT_TASK);
-        assert_eq!(context(1), CONTEXT_TASK, "preemption off");
-        assert_eq!(context(0x200), CONTEXT_TASK, "softirqs off, not serving one");
-        assert_eq!(context(0x101), CONTEXT_SOFTIRQ);
-        assert_eq!(context(0x1_0100), CONTEXT_HARDIRQ);
-        assert_eq!(context(0x10_0000), CONTEXT_NMI);
+        for masks in [PreemptMasks::PLAIN, PreemptMasks::WITH_DISABLED] {
+            assert_eq!(context(0, masks), CONTEXT_TASK);
+            assert_eq!(context(1, masks), CONTEXT_TASK, "preemption off");
+            assert_eq!(context(0x200, masks), CONTEXT_TASK, "softirqs off, not serving one");
+            assert_eq!(context(0x101, masks), CONTEXT_SOFTIRQ);
+        }
+        let plain = |count| context(count, PreemptMasks::PLAIN);
+        assert_eq!([0x1_0100, 0x10_0000, 0x11_0000].map(plain), [CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_NMI]);
+        let with_disabled = |count| context(count, PreemptMasks::WITH_DISABLED);
+        assert_eq!([0x1_0000, 0xff_0000].map(with_disabled), [CONTEXT_TASK; 2], "hardirqs are off");
+        assert_eq!([0x100_0100, 0x1100_0000].map(with_disabled), [CONTEXT_HARDIRQ, CONTEXT_NMI]);
+        assert_eq!(with_disabled(0x8000_0000), CONTEXT_TASK, "nobody needs the CPU");
     }
 
     #[test]

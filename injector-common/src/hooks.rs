@@ -16,6 +16,8 @@ pub struct Row {
     pub function: &'static str,
     /// The function's prototype as BTF has it: without the parameters' names and without macros.
     pub prototype: &'static str,
+    /// What other kernels have instead of the function. A kernel lists one of them for error injection.
+    pub alternatives: &'static [Function],
     /// Which of the function's arguments are what.
     pub arguments: Arguments,
     /// The function's type in the kernel's error injection list: what it may return instead of being called.
@@ -24,6 +26,15 @@ pub struct Row {
     pub option: Option<Needs>,
     /// What to do where the kernel has the function and does not list it; none: what [`Needs`] says.
     pub unlisted: Option<&'static str>,
+}
+
+/// A function that does what a hook's function does in other kernels. Its arguments and its error type are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// The kernel function.
+    pub name: &'static str,
+    /// As [`Row::prototype`].
+    pub prototype: &'static str,
 }
 
 /// Which of a hooked function's arguments are what, from 0; none where it has no such argument.
@@ -90,6 +101,7 @@ macro_rules! named_hooks {
                 help: "kmalloc(), kmem_cache_alloc()…",
                 function: "should_failslab",
                 prototype: "int should_failslab(struct kmem_cache *, gfp_t)",
+                alternatives: &[],
                 arguments: Arguments { gfp: Some(1), cache: Some(0), ..Arguments::NONE },
                 error_type: "ERRNO",
                 option: Some(Needs { option: "CONFIG_FAILSLAB", since: (6, 11), lists: true }),
@@ -102,6 +114,7 @@ macro_rules! named_hooks {
                 help: "alloc_pages()…",
                 function: "should_fail_alloc_page",
                 prototype: "bool should_fail_alloc_page(gfp_t, unsigned int)",
+                alternatives: &[],
                 arguments: Arguments { gfp: Some(0), order: Some(1), ..Arguments::NONE },
                 error_type: "TRUE",
                 option: Some(Needs { option: "CONFIG_FAIL_PAGE_ALLOC", since: (6, 11), lists: true }),
@@ -110,11 +123,17 @@ macro_rules! named_hooks {
             /// Every folio that is added to a page cache.
             // v6.1, v6.12 mm/filemap.c: int __filemap_add_folio(struct address_space *mapping, struct folio *folio, pgoff_t index,
             // gfp_t gfp, void **shadowp)
+            // v5.10 mm/filemap.c: int __add_to_page_cache_locked(struct page *page, struct address_space *mapping, pgoff_t offset,
+            // gfp_t gfp, void **shadowp)
             Filemap filemap {
                 name: "filemap",
                 help: "a folio that is added to a page cache",
                 function: "__filemap_add_folio",
                 prototype: "int __filemap_add_folio(struct address_space *, struct folio *, long unsigned int, gfp_t, void **)",
+                alternatives: &[Function {
+                    name: "__add_to_page_cache_locked",
+                    prototype: "int __add_to_page_cache_locked(struct page *, struct address_space *, long unsigned int, gfp_t, void **)",
+                }],
                 arguments: Arguments { gfp: Some(3), ..Arguments::NONE },
                 error_type: "ERRNO",
                 option: None,
@@ -127,6 +146,7 @@ macro_rules! named_hooks {
                 help: "a request to a block device",
                 function: "should_fail_bio",
                 prototype: "int should_fail_bio(struct bio *)",
+                alternatives: &[],
                 arguments: Arguments::NONE,
                 error_type: "ERRNO",
                 option: Some(Needs { option: "CONFIG_BLOCK", since: (0, 0), lists: false }),
@@ -134,15 +154,20 @@ macro_rules! named_hooks {
             }
             /// Every allocation of a network driver's page pool.
             // v6.1, v6.12 net/core/page_pool.c: struct page *page_pool_alloc_pages(struct page_pool *pool, gfp_t gfp)
+            // v7.3 net/core/page_pool.c: netmem_ref page_pool_alloc_netmems(struct page_pool *pool, gfp_t gfp), which the other calls
             PagePool page_pool {
                 name: "page-pool",
                 help: "a page for a network driver",
                 function: "page_pool_alloc_pages",
                 prototype: "struct page *page_pool_alloc_pages(struct page_pool *, gfp_t)",
+                alternatives: &[Function {
+                    name: "page_pool_alloc_netmems",
+                    prototype: "netmem_ref page_pool_alloc_netmems(struct page_pool *, gfp_t)",
+                }],
                 arguments: Arguments { gfp: Some(1), ..Arguments::NONE },
                 error_type: "NULL",
                 option: Some(Needs { option: "CONFIG_PAGE_POOL", since: (0, 0), lists: false }),
-                unlisted: Some("use a newer kernel (6.1 does not list it, 6.12 does)"),
+                unlisted: Some("use a kernel that lists one of them (6.12 and 7.3 do, 6.1 does not)"),
             }
             /// Every virtually contiguous area that pages are allocated for.
             // v6.12 mm/vmalloc.c: void *__vmalloc_node_range_noprof(unsigned long size, unsigned long align, unsigned long start,
@@ -152,6 +177,10 @@ macro_rules! named_hooks {
                 help: "vmalloc()…, by the module injector_hooks only",
                 function: "__vmalloc_node_range_noprof",
                 prototype: "void *__vmalloc_node_range_noprof(long unsigned int, long unsigned int, long unsigned int, long unsigned int, gfp_t, pgprot_t, long unsigned int, int, const void *)",
+                alternatives: &[Function {
+                    name: "__vmalloc_node_range",
+                    prototype: "void *__vmalloc_node_range(long unsigned int, long unsigned int, long unsigned int, long unsigned int, gfp_t, pgprot_t, long unsigned int, int, const void *)",
+                }],
                 arguments: Arguments { gfp: Some(4), size: Some(0), ..Arguments::NONE },
                 error_type: "NULL",
                 option: None,
@@ -164,6 +193,10 @@ macro_rules! named_hooks {
                 help: "alloc_percpu()…, by the module injector_hooks only",
                 function: "pcpu_alloc_noprof",
                 prototype: "void *pcpu_alloc_noprof(size_t, size_t, bool, gfp_t)",
+                alternatives: &[Function {
+                    name: "pcpu_alloc",
+                    prototype: "void *pcpu_alloc(size_t, size_t, bool, gfp_t)",
+                }],
                 arguments: Arguments { gfp: Some(3), size: Some(0), ..Arguments::NONE },
                 error_type: "NULL",
                 option: None,

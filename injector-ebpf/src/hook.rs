@@ -107,6 +107,9 @@ fn decide_call(ctx: &Context, call: &Call) -> Option<()> {
     let mut walk = Walk::NONE;
     if Walk::is_wanted() {
         walk = walk_stack(ctx, call, scratch, counters)?;
+        if walk.none == 0 {
+            counters.stacks += 1;
+        }
         if !walk.is_accepted() {
             return None;
         }

@@ -11,11 +11,11 @@ use injector_common::{
     attempt::{MAX_ATTEMPTS, Slot},
     automaton::Automaton,
     config::{
-        AddressRange, Config, GLOBS, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, MAX_WALKS, Module, STATES,
+        Config, GLOBS, LIVE_KNOBS, MAX_MODULES, MAX_PIDS, MAX_STACK_RANGES, MAX_WALKS, Module, STATES, StackRange,
     },
     counters::Counters,
     hooks::HOOKS,
-    record::{Pending, SiteRecord},
+    record::{MAX_FRAMES, Pending, SiteRecord},
 };
 
 use crate::types::Walk;
@@ -120,7 +120,7 @@ pub static PENDING: LruHashMap<u32, Pending> = LruHashMap::with_max_entries(1638
 pub static NAMES: Array<Automaton> = Array::with_max_entries(GLOBS, 0);
 
 /// Per-CPU memory for what a walk of the stack finds. Not on the program's stack: the verifier of 6.1 looks at the function of
-/// a bpf_loop() once, takes what it did to the stack then for all that it ever does, and removes what depends on more (mended
+/// a loop once, takes what it did to the stack then for all that it ever does, and removes what depends on more (mended
 /// in 6.7, "verify callbacks as if they are called unknown number of times"). Of maps it knows nothing. A row for each hook, as
 /// in [`SCRATCH`].
 #[map]
@@ -143,7 +143,12 @@ pub static MODULES: Array<Module> = Array::with_max_entries(MAX_MODULES, 0);
 
 /// Address ranges of the stack filters, each filter's sorted: `Config` has which are whose. The user side shrinks it to what the run needs.
 #[map]
-pub static STACK_RANGES: Array<AddressRange> = Array::with_max_entries(MAX_STACK_RANGES, 0);
+pub static STACK_RANGES: Array<StackRange> = Array::with_max_entries(MAX_STACK_RANGES, 0);
+
+/// The numbers of a stack's frames, to have bpf_for_each_map_elem() count them where there is no bpf_loop(). Nobody looks at the
+/// values.
+#[map]
+pub static FRAME_NUMBERS: Array<u32> = Array::with_max_entries(MAX_FRAMES as u32, 0);
 
 /// The histogram: signature to site.
 #[map]

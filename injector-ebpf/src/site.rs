@@ -10,7 +10,7 @@ use injector_common::{
 };
 
 use crate::{
-    maps::{self, BPF_NOEXIST, MODULES, STACK_RANGES, Scratch, WALKS, config},
+    maps::{self, BPF_NOEXIST, FRAME_NUMBERS, MODULES, STACK_RANGES, Scratch, WALKS, config},
     types::{CALLER_ACCEPTED, CALLER_OTHER, CALLER_UNSEEN, Context, Walk},
 };
 
@@ -72,11 +72,9 @@ pub fn walk(ctx: &Context, hook: u32, id: u32, scratch: &mut Scratch) -> Option<
     }
     let walk = maps::walk(hook)?;
     *walk = Walk { signature: site::start(id), ..Walk::NONE };
-    let mut row = hook;
-    // SAFETY: the callback has the signature that the helper wants, and its context is a u32 that outlives the loop.
-    unsafe {
-        bpf_loop(frames, frame as *mut c_void, (&raw mut row).cast(), 0);
-    }
+    let mut walking = Walking { frames, hook };
+    // SAFETY: the functions are each_frame()'s, and their context outlives the loop.
+    unsafe { each_frame(frames, walk_frame, walk_frame_of_entry, (&raw mut walking).cast()) };
     scratch.site.hook = hook;
     scratch.site.frames_len = walk.len;
     // No room, or another CPU was faster: both are fine.
@@ -84,35 +82,68 @@ pub fn walk(ctx: &Context, hook: u32, id: u32, scratch: &mut Scratch) -> Option<
     Some(*walk)
 }
 
+/// A function that bpf_loop() calls with a number; 1 ends the loop.
+type ByNumber = extern "C" fn(u32, *mut c_void) -> i64;
+/// A function that bpf_for_each_map_elem() calls with a map, a key, a value; 1 ends the loop.
+type ByEntry = extern "C" fn(*mut c_void, *const u32, *mut c_void, *mut c_void) -> i64;
+
+/// Calls a function for each of `len` frames, from the innermost. bpf_loop() is inlined into the program; kernels before 5.17
+/// have bpf_for_each_map_elem() only. Which one it is, is a constant to the verifier.
+///
+/// # Safety
+/// Both functions do the same, with this context. `by_entry` ends the loop after `len` frames.
+#[inline(always)]
+unsafe fn each_frame(len: u32, by_number: ByNumber, by_entry: ByEntry, context: *mut c_void) {
+    // SAFETY: the caller's; the map is one.
+    unsafe {
+        if config!(bpf_loop) == ON {
+            bpf_loop(len, by_number as *mut c_void, context, 0);
+        } else {
+            let numbers = (&raw const FRAME_NUMBERS).cast_mut().cast();
+            generated::bpf_for_each_map_elem(numbers, by_entry as *mut c_void, context, 0);
+        }
+    }
+}
+
 /// Where the hash of raw frames is made.
 #[repr(C)]
 struct Hashing {
-    frames: *const u64,
+    addresses: *const u64,
     hash: u64,
+    frames: u32,
 }
 
 /// A hash of the raw frames in `scratch.site` that a walk looks at. It stays on the program's stack, where the verifier of 6.1
 /// may take a wrong number for it ([`maps::WALK`] says why): it is a key, and nothing branches on it.
 #[inline(always)]
-fn hash_of_raw(len: u32, start: u64, scratch: &mut Scratch) -> u64 {
-    let mut hashing = Hashing { frames: scratch.site.frames.as_ptr(), hash: start };
-    // SAFETY: the callback has the signature that the helper wants, and its context is one that outlives the loop.
-    unsafe {
-        bpf_loop(len, hash_frame as *mut c_void, (&raw mut hashing).cast(), 0);
-    }
+fn hash_of_raw(frames: u32, start: u64, scratch: &mut Scratch) -> u64 {
+    let mut hashing = Hashing { addresses: scratch.site.frames.as_ptr(), hash: start, frames };
+    // SAFETY: the functions are each_frame()'s, and their context outlives the loop.
+    unsafe { each_frame(frames, hash_frame, hash_frame_of_entry, (&raw mut hashing).cast()) };
     // SAFETY: as above; volatile, since the compiler does not know that the callback writes it.
     unsafe { (&raw const hashing.hash).read_volatile() }
 }
 
-/// Mixes frame `i` into the hash; 1 ends the loop, where a walk ends.
 extern "C" fn hash_frame(i: u32, context: *mut c_void) -> i64 {
+    mix(i, context.cast())
+}
+
+extern "C" fn hash_frame_of_entry(_: *mut c_void, key: *const u32, _: *mut c_void, context: *mut c_void) -> i64 {
+    let hashing = context.cast::<Hashing>();
+    // SAFETY: the helper's key and the caller's context.
+    let (i, frames) = unsafe { (*key, (*hashing).frames) };
+    if i < frames { mix(i, hashing) } else { 1 }
+}
+
+/// Mixes frame `i` into the hash; 1 where a walk ends.
+#[inline(always)]
+fn mix(i: u32, hashing: *mut Hashing) -> i64 {
     if i as usize >= MAX_FRAMES {
         return 1;
     }
     // SAFETY: the caller's, and in bounds of the frames.
     let frame = unsafe {
-        let hashing = context.cast::<Hashing>();
-        let frame = *(*hashing).frames.add(i as usize);
+        let frame = *(*hashing).addresses.add(i as usize);
         (*hashing).hash = site::add((*hashing).hash, frame);
         frame
     };
@@ -184,10 +215,27 @@ fn frames_before_caller(ctx: &Context, hook: u32, scratch: &mut Scratch) -> Opti
     (scratch.skip != 0).then_some(scratch.skip)
 }
 
-/// Looks at frame `i` of the hook whose number `context` points to; 1 ends the loop.
-extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
-    // SAFETY: points to the caller's variable.
-    let hook = unsafe { *context.cast::<u32>() };
+/// Whose stack is walked.
+#[repr(C)]
+struct Walking {
+    frames: u32,
+    hook: u32,
+}
+
+extern "C" fn walk_frame(i: u32, context: *mut c_void) -> i64 {
+    // SAFETY: the caller's.
+    look_at(i, unsafe { (*context.cast::<Walking>()).hook })
+}
+
+extern "C" fn walk_frame_of_entry(_: *mut c_void, key: *const u32, _: *mut c_void, context: *mut c_void) -> i64 {
+    // SAFETY: the helper's key and the caller's context.
+    let (i, &Walking { frames, hook }) = unsafe { (*key, &*context.cast::<Walking>()) };
+    if i < frames { look_at(i, hook) } else { 1 }
+}
+
+/// Looks at frame `i` of a hook's stack; 1 where the walk ends.
+#[inline(always)]
+fn look_at(i: u32, hook: u32) -> i64 {
     let (Some(walk), Some(scratch)) = (maps::walk(hook), maps::scratch(hook)) else { return 1 };
     // A number of its own: 6.1's verifier forgets the bounds of one that the compiler keeps on the stack meanwhile.
     let index = scratch.opaque(i) as usize;
@@ -201,7 +249,8 @@ extern "C" fn frame(i: u32, context: *mut c_void) -> i64 {
 
     if is_looked_at(walk, scratch, call) {
         // What a filter accepts is read only where it is on: the load of a constant costs instructions.
-        if config!(stack_any.len) != 0 && walk.any == 0 && in_ranges(scratch, slice!(stack_any), call) {
+        // Also when one was found already: each pattern remembers whether it was ever in a stack.
+        if config!(stack_any.len) != 0 && in_ranges(scratch, slice!(stack_any), call) {
             walk.any = 1;
         }
         if config!(stack_none.len) != 0 && in_ranges(scratch, slice!(stack_none), call) {
@@ -283,12 +332,24 @@ fn contains(range: &AddressRange, address: u64) -> bool {
     address >= range.start && address < range.end
 }
 
-/// Whether an address is in one of the ranges of a slice.
+/// Whether an address is in one of the ranges of a slice, which then remembers it.
 #[inline(always)]
 fn in_ranges(scratch: &mut Scratch, slice: Slice, address: u64) -> bool {
     let Slice { first, len } = slice;
-    let found = search(scratch, len, |i| STACK_RANGES.get(first + i).is_some_and(|range| range.start <= address));
-    found > 0 && STACK_RANGES.get(first + found - 1).is_some_and(|range| address < range.end)
+    let starts_before = |i| STACK_RANGES.get(first + i).is_some_and(|entry| entry.range.start <= address);
+    let found = search(scratch, len, starts_before);
+    if found == 0 {
+        return false;
+    }
+    let Some(entry) = STACK_RANGES.get_ptr_mut(first + found - 1) else { return false };
+    // SAFETY: a valid entry; whoever sets it sets the same, and volatile, since nobody here reads it.
+    unsafe {
+        if address >= (*entry).range.end {
+            return false;
+        }
+        (&raw mut (*entry).hit).write_volatile(1);
+    }
+    true
 }
 
 /// The module that an address lies in: its id, and the offset in it.

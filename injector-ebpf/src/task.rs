@@ -6,7 +6,7 @@ use injector_common::{
         FEW_PIDS, GLOB_COMM, KTHREADS_ANY, KTHREADS_ONLY, MAX_CGROUPS, MAX_IDS, ON, TARGET_CGROUPS, TARGET_FEW_PIDS,
         TARGET_MANY_PIDS,
     },
-    decide,
+    decide::{self, PreemptMasks},
     record::{COMM_LEN, CONTEXT_UNKNOWN},
 };
 
@@ -128,7 +128,10 @@ pub fn context(scratch: &mut Scratch) -> u32 {
         scratch.preempt_count = base.wrapping_add(variable);
     }
     match kernel_memory::read::<u32>(scratch.preempt_count) {
-        Some(count) => decide::context(count),
+        Some(count) => {
+            let masks = PreemptMasks { hardirq: config!(preempt_masks.hardirq), nmi: config!(preempt_masks.nmi) };
+            decide::context(count, masks)
+        }
         None => CONTEXT_UNKNOWN,
     }
 }

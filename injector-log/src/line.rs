@@ -164,7 +164,9 @@ fn caller(text: &str) -> (Option<Caller>, &str) {
 }
 
 impl Caller {
-    fn parse(text: &str) -> Option<Self> {
+    /// `T12`, `C0`
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let interrupt = text.starts_with('C');
         let number = text.strip_prefix(['T', 'C'])?.parse().ok()?;
         Some(Self { interrupt, number })

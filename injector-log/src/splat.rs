@@ -183,10 +183,10 @@ impl Collector {
         Self::default()
     }
 
-    /// The next line of the log, without level and time.
-    pub fn feed(&mut self, line: &str) {
+    /// The next line of the log, without level and time, and who wrote it, where the log says so.
+    pub fn feed(&mut self, caller: Option<Caller>, line: &str) {
         self.console.lines += 1;
-        self.feed_of(None, line);
+        self.feed_of(caller, line);
     }
 
     /// The next line of a caller.

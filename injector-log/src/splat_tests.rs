@@ -242,9 +242,9 @@ fn extent_of_a_splat() {
 #[test]
 fn a_report_without_an_end_ends_somewhere() {
     let mut collector = Collector::new();
-    collector.feed("BUG: kernel NULL pointer dereference, address: 0000000000000008");
+    collector.feed(None, "BUG: kernel NULL pointer dereference, address: 0000000000000008");
     for line in 0..2 * MOST_LINES {
-        collector.feed(&format!("line {line}"));
+        collector.feed(None, &format!("line {line}"));
     }
     assert!(!collector.is_open());
     collector.flush();
@@ -269,7 +269,7 @@ const PANIC: &str = "Kernel panic - not syncing: Fatal exception\nKernel Offset:
 fn feed(collector: &mut Collector, text: &str) -> Vec<String> {
     collector.done.clear();
     let before = collector.complaints.len();
-    text.lines().for_each(|line| collector.feed(line));
+    text.lines().for_each(|line| collector.feed(None, line));
     let new =
         collector.done.iter().chain(&collector.complaints).skip(if collector.done.is_empty() { before } else { 0 });
     new.map(|reported| reported.complaint.title.clone()).collect()
@@ -339,7 +339,7 @@ fn a_worse_report_of_the_same_raises_the_rank() {
     let mut collector = Collector::new();
     let warning = "------------[ cut here ]------------\nWARNING: CPU: 0 PID: 73 at x.c:1 baz+0x1/0x2\nCPU: 0 UID: 0 PID: 73 Comm: sh\n---[ end trace 0 ]---\n";
     for line in [warning, FAULT].concat().lines() {
-        collector.feed(line);
+        collector.feed(None, line);
     }
     collector.flush();
     let complaints = collector.take();

@@ -1,5 +1,7 @@
 //! bpf(2), as far as aya does not do it for us.
 
+pub(crate) mod instructions;
+
 use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},

@@ -2,6 +2,7 @@
 //!
 //! `injector check` prints the list; the same list runs before every run, before anything is loaded.
 
+mod feature;
 mod hook;
 mod module;
 
@@ -12,6 +13,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use crate::exit::has_exit_code;
+use crate::kernel::features::{Feature, NeededBy};
 use crate::kernel::gfp::Source;
 use crate::kernel::hooks::{FOR_OVERRIDES, FOR_TRAMPOLINES, Injectable, LIST};
 use crate::kernel::{Facts, KernelError, KernelFiles, Survey};
@@ -19,13 +21,13 @@ use crate::plan::{Backend, Hook, Plan};
 
 /// Version of the JSON that [`Checklist::to_json`] writes.
 pub const SCHEMA: u32 = 1;
-/// The oldest kernel that the injector is tested with. It has all that the eBPF side uses: the ring buffer came with 5.8.
-pub const OLDEST: (u32, u32) = (6, 1);
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_BPF: u64 = 1 << 39;
 /// The inode number of the first PID namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+/// Where a kernel with kprobes says which number they have among perf's kinds of events.
+const KPROBE_EVENTS: &str = "sys/bus/event_source/devices/kprobe/type";
 /// What to do where this kernel can't be helped.
 const GUEST: &str = "or boot the guest: cargo xtask run";
 
@@ -65,6 +67,12 @@ pub struct Needs {
     pub also: Vec<Hook>,
     /// Whether its target is a cgroup, or a command, which gets one.
     pub cgroup: bool,
+    /// Whether it knows which system call a failure happens in.
+    pub syscalls: bool,
+    /// Whether it follows system calls or tasks.
+    pub tracepoints: bool,
+    /// Whether it is one of a sweep's.
+    pub sweep: bool,
     /// How hooks are attached.
     pub backend: Backend,
 }
@@ -101,7 +109,27 @@ impl Needs {
     #[must_use]
     pub fn all() -> Self {
         let also = Hook::NAMED.into_iter().filter(|hook| !Hook::MEMORY.contains(hook)).collect();
-        Self { hooks: Hook::MEMORY.to_vec(), also, cgroup: false, backend: Backend::Auto }
+        Self { hooks: Hook::MEMORY.to_vec(), also, ..Self::none() }
+    }
+
+    /// What every run needs.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            hooks: Vec::new(),
+            also: Vec::new(),
+            cgroup: false,
+            syscalls: false,
+            tracepoints: false,
+            sweep: false,
+            backend: Backend::Auto,
+        }
+    }
+
+    /// What a sweep's runs need.
+    #[must_use]
+    pub fn of_sweep(plan: &Plan) -> Self {
+        Self { tracepoints: true, sweep: true, ..Self::of(plan) }
     }
 
     /// What this run needs.
@@ -109,7 +137,14 @@ impl Needs {
     pub fn of(plan: &Plan) -> Self {
         let cgroup = plan.target.command.is_some() || !plan.target.cgroups.is_empty();
         let hooks: BTreeSet<Hook> = plan.rules.iter().flat_map(|rule| rule.hooks.iter().copied()).collect();
-        Self { hooks: hooks.into_iter().collect(), also: Vec::new(), cgroup, backend: plan.backend }
+        Self {
+            hooks: hooks.into_iter().collect(),
+            cgroup,
+            syscalls: plan.outcome || plan.rules.iter().any(|rule| !rule.filter.syscalls.is_empty()),
+            tracepoints: plan.outcome || plan.target.follow,
+            backend: plan.backend,
+            ..Self::none()
+        }
     }
 }
 
@@ -178,13 +213,24 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
             survey.injectable.as_ref().is_ok_and(|list| !list.is_empty()),
         )
         .required_if(own),
-        option(survey, FOR_OVERRIDES, false).required_if(kprobes),
-        option(survey, "CONFIG_KPROBES", false).required_if(kprobes),
+        option(survey, FOR_OVERRIDES, survey.features.has(Feature::Override)).required_if(kprobes),
+        option(survey, "CONFIG_KPROBES", files.exists(KPROBE_EVENTS)).required_if(kprobes),
         trampolines(survey).required_if(needs.backend == Backend::FmodRet),
         module::check(files, survey, needs),
-        option(survey, "CONFIG_BPF_EVENTS", false),
+        // Without it there are no such programs.
+        option(survey, "CONFIG_BPF_EVENTS", survey.features.has(Feature::KernelMemory)),
         gfp(survey),
     ];
+    checks.extend(feature::checks(&survey.features, |needed_by| match needed_by {
+        NeededBy::EveryRun => true,
+        NeededBy::Kprobes => kprobes,
+        NeededBy::Trampolines => needs.backend == Backend::FmodRet,
+        NeededBy::Cgroups => needs.cgroup,
+        NeededBy::SystemCalls => needs.syscalls,
+        NeededBy::Tracepoints => needs.tracepoints,
+        NeededBy::Sweeps => needs.sweep,
+        NeededBy::Nothing => false,
+    }));
     let required = needs.hooks.iter().map(|hook| (hook, true));
     for (hook, required) in required.chain(needs.also.iter().map(|hook| (hook, false))) {
         if by_module(hook) {
@@ -201,13 +247,13 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
 /// Reads the kernel's facts. Every run starts with this.
 ///
 /// # Errors
-/// Something that the plan needs is missing.
-pub fn prerequisites(files: &KernelFiles, plan: &Plan) -> Result<Facts, MissingPrerequisites> {
-    let (mut survey, needs) = (Survey::quick(files), Needs::of(plan));
-    if module::load(files, &survey, &needs).map_err(|error| MissingPrerequisites(error.to_string()))? {
+/// Something that the run needs is missing.
+pub fn prerequisites(files: &KernelFiles, needs: &Needs) -> Result<Facts, MissingPrerequisites> {
+    let mut survey = Survey::quick(files);
+    if module::load(files, &survey, needs).map_err(|error| MissingPrerequisites(error.to_string()))? {
         survey = Survey::quick(files);
     }
-    let report = run(files, &survey, &Caller::this(files), &needs);
+    let report = run(files, &survey, &Caller::this(files), needs);
     if !report.is_ok() {
         return Err(MissingPrerequisites(report.complaint()));
     }
@@ -259,17 +305,11 @@ fn pid_namespace(caller: &Caller) -> Check {
     }
 }
 
+/// For whoever reads the list: what a kernel can do is asked, its version says little.
 fn version(survey: &Survey) -> Check {
     let name = "kernel version";
-    let (major, minor) = OLDEST;
-    match survey.release.as_ref().map(|release| (release, release.version())) {
-        Ok((release, Some(version))) if version >= OLDEST => Check::found(name, release.as_str()),
-        Ok((release, Some(_))) => Check::missing(
-            name,
-            format!("{release} is older than {major}.{minor}"),
-            format!("use kernel {major}.{minor} or newer, {GUEST}"),
-        ),
-        Ok((release, None)) => Check::unknown(name, format!("can't make sense of {release}")),
+    match &survey.release {
+        Ok(release) => Check::found(name, release.as_str()),
         Err(error) => Check::unknown(name, error.to_string()),
     }
 }
@@ -381,6 +421,7 @@ fn trampolines(survey: &Survey) -> Check {
     let name = "fmod_ret";
     let all = FOR_TRAMPOLINES.join(", ");
     match &survey.options {
+        // What it needs of eBPF is a check of its own.
         Ok(options) if FOR_TRAMPOLINES.iter().all(|option| options.is_on(option)) => Check::found(name, all),
         Ok(options) => {
             let remedy = format!("use --backend kprobe, or a kernel with {all}, {GUEST}");

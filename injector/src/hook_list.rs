@@ -92,7 +92,7 @@ impl<'a> HookList<'a> {
             (hook, listed.name.contains("_sys_"), listed.syscall().is_none(), listed.short_name())
         });
         let mut absent = Hook::NAMED.to_vec();
-        absent.retain(|hook| pattern.is_none() && injectable.get(hook.function()).is_none());
+        absent.retain(|hook| pattern.is_none() && hook.functions().all(|function| injectable.get(function).is_none()));
         let serves = |hook: &Hook| module.is_some_and(|module| module.serves(*hook).is_ok());
         absent.retain(|hook| !serves(hook));
         let hooked =
@@ -172,9 +172,14 @@ impl fmt::Display for HookList<'_> {
         for hook in absent {
             if hook.is_module_only() {
                 writeln!(f, "--hook {hook} can't be used: it needs the module {NAME}.")?;
-            } else {
-                writeln!(f, "--hook {hook} can't be used: {} is not in the kernel's list.", hook.function())?;
+                continue;
             }
+            let functions: Vec<&str> = hook.functions().collect();
+            let lacks = match functions.as_slice() {
+                [function] => format!("{function} is not"),
+                several => format!("neither {} is", several.join(" nor ")),
+            };
+            writeln!(f, "--hook {hook} can't be used: {lacks} in the kernel's list.")?;
         }
         for HookedFunction { hook, function, .. } in hooked {
             writeln!(f, "--hook {hook} by the module {NAME}: {function}")?;

@@ -1,6 +1,7 @@
 //! A run: it checks the prerequisites, attaches the hooks, passes events to the sink until something ends it, and writes the summary.
 
 mod live;
+mod unmatched;
 mod watch;
 
 use std::{
@@ -24,9 +25,11 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    check, control,
+    check::{self, Needs},
+    control,
     events::{
-        End, Event, HookSummary, Outcomes, Record, Rings, RuleSummary, SiteSummary, Start, Summary, Symbolizer, decode,
+        End, Event, HookSummary, Outcomes, Record, Rings, RuleSummary, SiteSummary, Start, Summary, Symbolizer,
+        Unmatched, decode,
     },
     exit::{Context as _, ExitCode, Result},
     kernel::{KernelFiles, gfp::GfpBits, hooks::Attach},
@@ -60,7 +63,7 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
     let status = if live.no_status { None } else { Status::wanted(plan) };
     let stage = |what| status.iter().for_each(|status| status.stage(what));
     stage("looking at the kernel");
-    let facts = check::prerequisites(files, plan)?;
+    let facts = check::prerequisites(files, &Needs::of(plan))?;
     debug!("the kernel's facts are known");
     let targets = Targets::open(&plan.target)?;
     stage("resolving the plan: kernel symbols");
@@ -362,6 +365,7 @@ impl Run<'_> {
             delivered: self.delivered,
             lost: sum(|counters| counters.lost),
             suppressed: sum(Counters::suppressed),
+            unmatched: self.unmatched(&rules)?,
             sites: self.histogram()?,
             rules,
             hooks,
@@ -406,6 +410,20 @@ impl Run<'_> {
             exited(Some(&watch)).await;
         }
         Ok(command.outcome().context("can't wait for the command")?.map(CommandEnd::code))
+    }
+
+    /// The filters that let no call through, in the plan's order.
+    fn unmatched(&self, rules: &[RuleSummary]) -> Result<Vec<Unmatched>> {
+        let mut all = Vec::new();
+        for ((rule, summary), attached) in self.plan.rules.iter().zip(rules).zip(self.session.rules()) {
+            let mut counters = Counters::default();
+            summary.hooks.iter().for_each(|hook| counters.add(&hook.counters));
+            let stacks = attached.stack_patterns()?;
+            let stacks: Vec<_> =
+                stacks.iter().map(|(armed, none)| (armed.option, armed.pattern.as_str(), *none)).collect();
+            all.extend(unmatched::of_rule(&summary.name, &rule.filter, &counters, &stacks));
+        }
+        Ok(all)
     }
 
     /// All sites that were failed, over all rules, most frequent first.

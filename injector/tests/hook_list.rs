@@ -68,7 +68,7 @@ fn hooks_that_a_kernel_has_not_are_named() {
     let text = HookList::new("6.1.192", &injectable, None, None).expect("there are some").to_string();
     assert!(
         text.ends_with(
-            "--hook page-pool can't be used: page_pool_alloc_pages is not in the kernel's list.\n\
+            "--hook page-pool can't be used: neither page_pool_alloc_pages nor page_pool_alloc_netmems is in the kernel's list.\n\
              --hook vmalloc can't be used: it needs the module injector_hooks.\n\
              --hook percpu can't be used: it needs the module injector_hooks.\n"
         ),

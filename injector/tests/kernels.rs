@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use injector::check::{self, Caller, Check, Checklist, Needs, Presence};
 use injector::kernel::caches::{Caches, NoSuchCache};
+use injector::kernel::features::{Answer, Feature};
 use injector::kernel::gfp::Source;
 use injector::kernel::hooks::{HookError, Injectable, resolve};
 use injector::kernel::kallsyms::Kallsyms;
-use injector::kernel::{Facts, KernelFiles, Offsets, Survey};
+use injector::kernel::{Facts, Features, KernelFiles, Offsets, Survey};
 use injector::plan::{Backend, CachePattern, Filter, GfpFilter, Hook, Policy, Rule, StackPattern};
 use proptest::prelude::*;
 
@@ -32,8 +33,15 @@ fn root() -> Caller {
     Caller { uid: 0, capabilities: Some(u64::MAX), pid_namespace: Some("pid:[4026531836]".to_owned()) }
 }
 
+/// With all of eBPF that there is.
 fn checked(files: &KernelFiles, caller: &Caller) -> Checklist {
-    check::run(files, &Survey::take(files), caller, &Needs::all())
+    checked_with(files, caller, &[], &Needs::all())
+}
+
+/// Without these features of eBPF.
+fn checked_with(files: &KernelFiles, caller: &Caller, absent: &[Feature], needs: &Needs) -> Checklist {
+    let answer = |feature| if absent.contains(&feature) { Answer::Absent } else { Answer::Present };
+    check::run(files, &Survey::of_another(files, Features::with(answer)), caller, needs)
 }
 
 fn only_missing(report: &Checklist) -> &Check {
@@ -142,11 +150,10 @@ fn prototypes_of_the_named_hooks() {
     for kernel in kernels() {
         let survey = Survey::take(&files(&kernel));
         let types = survey.types.expect("there");
-        for hook in Hook::NAMED
-            .into_iter()
-            .filter(|hook| survey.injectable.as_ref().is_ok_and(|list| list.get(hook.function()).is_some()))
-        {
-            assert_eq!(types.prototype(hook), hook.prototype(), "{kernel}: {hook}");
+        let injectable = survey.injectable.expect("there");
+        for hook in Hook::NAMED.into_iter().filter(|hook| !hook.is_module_only()) {
+            let function = injectable.function_of(hook);
+            assert_eq!(types.prototype(function), hook.prototype(function), "{kernel}: {hook}");
         }
     }
 }
@@ -289,16 +296,58 @@ fn each_missing_thing_has_its_own_line_and_remedy() {
     });
     assert_eq!(only_missing(&report).name, "lockdown");
 
-    let report = changed(&|root| {
-        std::fs::write(root.join("proc/sys/kernel/osrelease"), "5.15.0\n").expect("writable");
-    });
-    assert_eq!(only_missing(&report).detail, "5.15.0 is older than 6.1");
-
-    // Without the options nothing is known, and that is no reason to stop.
+    // Without the options little is known, and that is no reason to stop.
     let report = changed(&|root| std::fs::remove_file(root.join("proc/config.gz")).expect("there"));
     assert!(report.is_ok(), "{report}");
     let unknown = report.checks.iter().filter(|check| check.state == Presence::Unknown);
-    assert_eq!(unknown.count(), 6, "{report}");
+    assert_eq!(
+        unknown.map(|check| check.name.as_str()).collect::<Vec<_>>(),
+        ["CONFIG_KPROBES", "fmod_ret", "hook vmalloc: prototype", "hook percpu: prototype"],
+        "{report}"
+    );
+
+    // What a kernel calls itself says nothing of what it has.
+    let report = changed(&|root| {
+        std::fs::write(root.join("proc/sys/kernel/osrelease"), "5.14.0-570.el9.x86_64\n").expect("writable");
+    });
+    assert!(report.is_ok(), "{report}");
+}
+
+/// What a run needs of eBPF and what it does not: the first is named with its remedy, the second does not stop it.
+#[test]
+fn features_of_ebpf_are_needed_by_what_uses_them() {
+    let files = files("6.12.117");
+    let missing = |absent: &[Feature], needs: &Needs| -> Vec<String> {
+        let report = checked_with(&files, &root(), absent, needs);
+        report.missing().map(|check| format!("{}; {}", check.name, check.remedy.as_deref().unwrap_or("none"))).collect()
+    };
+    let (run, command) = (Needs::all(), Needs { cgroup: true, ..Needs::all() });
+    let outcome = Needs { syscalls: true, tracepoints: true, ..Needs::all() };
+    let sweep = Needs { cgroup: true, tracepoints: true, sweep: true, ..Needs::all() };
+    assert_eq!(
+        missing(&[Feature::Atomics], &run),
+        [
+            "eBPF: BPF_FETCH and BPF_CMPXCHG; use Linux 5.12 or newer, or a kernel with its eBPF, or boot the guest: cargo xtask run"
+        ]
+    );
+    for (feature, needs) in [
+        (Feature::AncestorCgroupId, &command),
+        (Feature::UserRegisters, &outcome),
+        (Feature::RawTracepoints, &outcome),
+        (Feature::ThreadSignals, &sweep),
+    ] {
+        assert_eq!(missing(&[feature], &run), [""; 0], "{feature:?}");
+        assert_eq!(missing(&[feature], needs).len(), 1, "{feature:?}");
+    }
+    // Where there is another way, nothing is missing.
+    assert_eq!(missing(&[Feature::BpfLoop], &sweep), [""; 0]);
+    assert_eq!(missing(&[Feature::KprobeLinks], &run), [""; 0]);
+    assert_eq!(missing(&[Feature::ModifyReturn], &run), [""; 0]);
+    let kprobe = Needs { backend: Backend::Kprobe, ..Needs::all() };
+    assert_eq!(missing(&[Feature::KprobeLinks], &kprobe).len(), 1);
+    assert_eq!(missing(&[Feature::KprobeLinks, Feature::ModifyReturn], &run).len(), 1);
+    let trampolines = Needs { backend: Backend::FmodRet, ..Needs::all() };
+    assert_eq!(missing(&[Feature::ModifyReturn], &trampolines).len(), 1);
 }
 
 #[test]
@@ -306,7 +355,7 @@ fn cgroups_are_needed_for_commands_only() {
     let files = KernelFiles::new("/nonexistent");
     let survey = Survey::take(&files);
     for (cgroup, expected) in [(false, false), (true, true)] {
-        let needs = Needs { hooks: vec![Hook::Slab], also: Vec::new(), cgroup, backend: Backend::Auto };
+        let needs = Needs { hooks: vec![Hook::Slab], cgroup, ..Needs::none() };
         let report = check::run(&files, &survey, &root(), &needs);
         assert_eq!(report.missing().any(|check| check.name == "cgroup v2"), expected);
     }

@@ -6,6 +6,7 @@ use std::{path::Path, rc::Rc, time::Duration};
 use injector::{
     events::{
         Context, End, Event, HookSummary, Outcome, OutcomeKind, Outcomes, RuleSummary, SiteSummary, Start, Summary,
+        Unmatched,
     },
     plan::{Filter, Hook, Plan, Policy, Probability, Rule, Target},
     sinks::{Json, Sink, Text},
@@ -118,6 +119,15 @@ fn summary() -> Summary {
         delivered: 3,
         lost: 4,
         suppressed: 8_883,
+        unmatched: vec![
+            Unmatched {
+                rule: "default".into(),
+                option: "--stack".to_owned(),
+                pattern: Some("getname_flags".to_owned()),
+                calls: 5_312,
+            },
+            Unmatched { rule: "softirqs".into(), option: "--gfp".to_owned(), pattern: None, calls: 13_163 },
+        ],
         sites: vec![
             SiteSummary {
                 site: 0x87c8_e6b2_420e_92dc,

@@ -5,6 +5,7 @@ use injector::kernel::kallsyms::Kallsyms;
 use injector::kernel::{Facts, KernelFiles};
 use injector::session::{ProgramConfig, Sites, Verified, verify};
 use injector::target::Targets;
+use injector_common::config::OFF;
 
 /// Every hook, nothing but the call looked at.
 const SMALL: &[&str] = &["--prob", "1"];
@@ -82,6 +83,8 @@ const LARGE: &[&str] = &[
 const SWEEP: &str = "sweep";
 /// The plan with a hook that has no program for trampolines.
 const KPROBE_ONLY: &str = "page-pool";
+/// Plans as on kernels without bpf_loop().
+const FOR_EACH: [&str; 2] = ["large-for-each", "sweep-for-each"];
 
 /// The hooks that only the module injector_hooks makes.
 const MODULE_ONLY: &str = "module";
@@ -108,13 +111,15 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
     // And with them those that follow the children of a target.
     let follow = ["--pid", &me, "--follow", "--prob", "1"];
     let slab = ["--hook", "slab"];
-    let plans: [(&str, &[&str], &[&str]); 8] = [
+    let plans: [(&str, &[&str], &[&str]); 10] = [
         ("small", &every, SMALL),
         ("large", &slab, LARGE),
         ("large", &["--hook", "page"], &[&of_page, &of_pid[..]].concat()),
         ("cgroup", &slab, &of_cgroup),
         ("follow", &slab, &follow),
         (SWEEP, &slab, &of_cgroup),
+        (FOR_EACH[0], &slab, LARGE),
+        (FOR_EACH[1], &slab, &of_cgroup),
         (KPROBE_ONLY, &["--hook", "page-pool"], SMALL),
         (MODULE_ONLY, &["--hook", "vmalloc,percpu"], SMALL),
     ];
@@ -138,7 +143,10 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
             let targets = Targets::open(&plan.target).expect("no target needs no opening");
             let (mut wires, _) =
                 ProgramConfig::resolve(&plan, &facts, &files, &targets).expect("a plan for this kernel");
-            if size == SWEEP {
+            if FOR_EACH.contains(&size) {
+                wires[0].config.bpf_loop = OFF;
+            }
+            if size.starts_with(SWEEP) {
                 let symbols = Kallsyms::read(&files).expect("the kernel's symbols");
                 let sites = Sites { kthreads: true, persistent: false, shard: None };
                 wires[0].choose_sites(sites, &symbols).expect("a kernel that can be swept");

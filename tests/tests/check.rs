@@ -92,7 +92,7 @@ fn addresses_that_are_asked_for_are_those_of_the_file() {
     let [read, asked] = [Survey::take(&files), Survey::quick(&files)]
         .map(|survey| survey.into_facts().expect("a kernel that can be injected into"));
     let of = |facts: &Facts| {
-        let hooks = Hook::NAMED.map(|hook| facts.addresses.get(hook.function()));
+        let hooks = Hook::NAMED.map(|hook| facts.addresses.get(facts.injectable.function_of(hook)));
         (facts.text, facts.irq_entry, facts.per_cpu_offsets, facts.preempt_count, hooks)
     };
     assert_eq!(of(&asked), of(&read));

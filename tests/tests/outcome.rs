@@ -19,11 +19,11 @@ fn in_shell(arguments: &[&str], script: &str) -> Report {
     finished.report
 }
 
-/// Opening a file needs memory for its name.
+/// Opening a file needs memory for it.
 #[test]
 fn a_call_that_returns_enomem() {
     let report = in_shell(
-        &["--stack", "getname_flags", "--syscall", "openat,open", "--times", "3"],
+        &["--stack", "path_openat", "--syscall", "openat,open", "--times", "3"],
         "cat /etc/hosts /etc/hosts /etc/hosts",
     );
     assert_eq!(outcomes(&report), [3, 0, 0, 0, 0, 0], "{}", report.summary);

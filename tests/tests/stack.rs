@@ -27,6 +27,38 @@ fn a_symbol_tells_two_chains_apart() {
     }
 }
 
+/// A pattern that is in no stack is named at the end, with the number of calls that came so far; those that are in some are not.
+#[test]
+fn a_pattern_that_matches_nothing_is_named() {
+    let worker = Worker::start();
+    let unmatched = |filters: &[&str]| -> Vec<(String, u64)> {
+        let pid = worker.pid_arg();
+        let injector = Injector::start(&[&["--pid", &pid, "--hook", "slab", "--prob", "1"], filters].concat());
+        worker.run("kind=slab chain=a count=100");
+        let report = injector.stop();
+        let all = report.summary["unmatched"].as_array().unwrap_or_else(|| panic!("{}", report.summary)).clone();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+        let said =
+            all.iter().map(|said| (format!("{} {}", text(&said["option"]), text(&said["pattern"])), &said["calls"]));
+        said.map(|(filter, calls)| (filter, calls.as_u64().expect("a number"))).collect()
+    };
+    let said = |filter: &str| (filter.to_owned(), 100);
+    assert_eq!(unmatched(&["--stack", "injector_test_chain_b"]), [said("--stack injector_test_chain_b")]);
+    assert_eq!(unmatched(&["--stack", "injector_test_chain_a"]), []);
+    // Several: each for itself, also one that is further up than what matched already.
+    let several = ["injector_test_chain_b", "injector_test_allocate", "injector_test_loop", "xfs_*"];
+    let several: Vec<&str> = several.iter().flat_map(|pattern| ["--stack", pattern]).collect();
+    assert_eq!(unmatched(&several), [said("--stack injector_test_chain_b"), said("--stack xfs_*")]);
+    let paths = ["injector_test_loop..injector_test_chain_a", "injector_test_chain_a..injector_test_loop"];
+    let paths: Vec<&str> = paths.iter().flat_map(|path| ["--stack", path]).collect();
+    assert_eq!(unmatched(&paths), [said("--stack injector_test_chain_a..injector_test_loop")]);
+    assert_eq!(unmatched(&["--caller", "injector_test_loop"]), [said("--caller injector_test_loop")]);
+    // Each is in the stack, and no call has both.
+    let both = ["--caller", "injector_test_allocate", "--stack", "injector_test_loop", "--stack-depth", "1"];
+    assert_eq!(unmatched(&both), [said("--stack injector_test_loop")]);
+    assert_eq!(unmatched(&["--size", "1M..", "--stack", "injector_test_chain_a"]), [said("--size -")]);
+}
+
 #[test]
 fn not_stack_hits_the_other_chain() {
     let narrow = ["--stack", "injector_test_allocate"];

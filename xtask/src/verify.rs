@@ -81,7 +81,7 @@ fn baseline() -> PathBuf {
 
 fn print(rows: &[Value], known: &[Value]) {
     println!(
-        "{:<6}{:<7}{:<20}{:>14}{:>9}{:>12}  before",
+        "{:<6}{:<16}{:<20}{:>14}{:>9}{:>12}  before",
         "kernel", "plan", "program", "instructions", "states", "translated"
     );
     for row in rows {
@@ -96,7 +96,7 @@ fn print(rows: &[Value], known: &[Value]) {
             },
         );
         println!(
-            "{:<6}{:<7}{:<20}{:>14}{:>9}{:>12}  {before}",
+            "{:<6}{:<16}{:<20}{:>14}{:>9}{:>12}  {before}",
             text("kernel"),
             text("plan"),
             text("program"),

@@ -15,8 +15,9 @@ fn is_overridable(survey: &Survey, hook: Hook) -> bool {
     let error_type = hook.error_type();
     let result = error_type.result(None, crate::plan::ErrorNumber::ENOMEM).unwrap_or_default();
     let listed = |listed: Option<&_>| listed.is_some_and(|listed| *listed == error_type);
-    let copied = |addresses: &Addresses| addresses.called_instead_of(hook.function()).is_some();
-    survey.injectable.as_ref().is_ok_and(|list| listed(list.error_type(hook.function())))
+    let copied =
+        |addresses: &Addresses| hook.functions().any(|function| addresses.called_instead_of(function).is_some());
+    survey.injectable.as_ref().is_ok_and(|list| listed(list.error_type(list.function_of(hook))))
         && !survey.addresses.as_ref().is_ok_and(copied)
         && survey.ways.can_override(result)
 }

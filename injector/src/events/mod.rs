@@ -10,6 +10,7 @@ pub mod symbolize;
 pub use decode::{DecodeError, Record, decode};
 pub use model::{
     Context, End, Event, HookSummary, Outcome, OutcomeKind, Outcomes, RuleSummary, SiteSummary, Start, Summary,
+    Unmatched,
 };
 pub use rings::Rings;
 pub use symbolize::Symbolizer;

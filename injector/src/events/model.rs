@@ -291,6 +291,33 @@ pub struct SiteSummary {
     pub outcomes: Option<Outcomes>,
 }
 
+/// A filter that let no call through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unmatched {
+    /// The rule that has it.
+    pub rule: Rc<str>,
+    /// The option that has it, or several.
+    pub option: String,
+    /// Of a filter on stacks, the pattern that no call matched.
+    pub pattern: Option<String>,
+    /// How many calls came so far.
+    pub calls: u64,
+}
+
+impl Unmatched {
+    /// For people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Self { rule: _, option, pattern, calls } = self;
+        match (pattern, option.as_str()) {
+            (Some(pattern), "--stack") => format!("0 of {calls} calls had {pattern} in their stack (--stack)"),
+            (Some(pattern), "--caller") => format!("0 of {calls} calls were made by {pattern} (--caller)"),
+            (Some(pattern), option) => format!("0 of {calls} calls matched {option} {pattern}"),
+            (None, option) => format!("0 of {calls} calls matched {option}"),
+        }
+    }
+}
+
 /// A run has ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
@@ -318,6 +345,8 @@ pub struct Summary {
     pub lost: u64,
     /// Matches that a guard held back.
     pub suppressed: u64,
+    /// Filters that let no call through.
+    pub unmatched: Vec<Unmatched>,
     /// The histogram, most frequent first.
     pub sites: Vec<SiteSummary>,
 }

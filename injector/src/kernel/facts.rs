@@ -1,6 +1,7 @@
 //! The facts that a run needs, each source read once.
 
 use super::btf::{Btf, Wanted};
+use super::features::Features;
 use super::gfp::{self, GfpBits};
 use super::hooks::{Injectable, Ways};
 use super::hooks_module::HooksModule;
@@ -8,12 +9,17 @@ use super::kallsyms::Addresses;
 use super::modules::Modules;
 use super::options::Options;
 use super::{KernelError, KernelFiles, Release};
+use injector_common::decide::PreemptMasks;
+
 use crate::arch::{PREEMPT_COUNT, PREEMPT_COUNT_STRUCT};
 use crate::plan::Hook;
 
 const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
+/// Where kernels have it, the preempt count has bits for how often hardirqs were disabled: the hardirq and NMI counts are above
+/// these (include/linux/preempt.h, `HARDIRQ_DISABLE_BITS`, kernel/softirq.c, 7.3).
+const DISABLED_HARDIRQS: &str = "local_interrupt_disable_state";
 /// The addresses that a run may need, beside those of the hooks' functions.
-const SYMBOLS: [&str; 9] = [
+const SYMBOLS: [&str; 10] = [
     "_stext",
     "_etext",
     "__irqentry_text_start",
@@ -23,6 +29,7 @@ const SYMBOLS: [&str; 9] = [
     PER_CPU_OFFSETS,
     PREEMPT_COUNT_STRUCT,
     PREEMPT_COUNT,
+    DISABLED_HARDIRQS,
 ];
 
 /// Everything that could be found out about the kernel; what could not, says why.
@@ -42,6 +49,8 @@ pub struct Survey {
     pub modules: Result<Modules, KernelError>,
     /// Build options.
     pub options: Result<Options, KernelError>,
+    /// What there is of eBPF.
+    pub features: Features,
     /// How hooks can be attached.
     pub ways: Ways,
     /// The module injector_hooks, if it is loaded.
@@ -53,10 +62,10 @@ pub struct Survey {
 pub struct Types {
     /// Member offsets.
     pub offsets: Offsets,
-    /// Prototypes of the hooks that the kernel has.
-    pub prototypes: Vec<(Hook, String)>,
-    /// The ids of their functions.
-    pub ids: Vec<(Hook, u32)>,
+    /// Prototypes of the hooks' functions that the kernel has.
+    pub prototypes: Vec<(&'static str, String)>,
+    /// The ids of these functions.
+    pub ids: Vec<(&'static str, u32)>,
 }
 
 /// Byte offsets of structure members; `None`: this kernel has no such member.
@@ -82,11 +91,19 @@ pub struct Offsets {
 /// and the per-CPU offsets lie has changed, so those are waited for.
 fn enough(found: &Addresses) -> bool {
     let has = |name| found.get(name).is_some();
-    has("_etext") && has(PER_CPU_OFFSETS) && (has(PREEMPT_COUNT_STRUCT) || has(PREEMPT_COUNT))
+    // Kernels with DISABLED_HARDIRQS have their per-CPU variables behind the text; older ones began at 0.
+    let begins_at_zero = || found.get(PREEMPT_COUNT) < found.get("_stext");
+    let count = has(PREEMPT_COUNT_STRUCT) || (has(PREEMPT_COUNT) && (begins_at_zero() || has(DISABLED_HARDIRQS)));
+    has("_etext") && has(PER_CPU_OFFSETS) && count
 }
 
 /// How addresses are had: names, functions whose copies are wanted too, and when it is enough.
 type AddressesBy = fn(&KernelFiles, &[&str], &[&str], fn(&Addresses) -> bool) -> Result<Addresses, KernelError>;
+
+/// The functions of all hooks with a name of their own, by whatever name kernels have them.
+fn hook_functions() -> Vec<&'static str> {
+    Hook::NAMED.into_iter().flat_map(Hook::functions).collect()
+}
 
 impl Types {
     fn of(btf: &Btf) -> Self {
@@ -99,16 +116,22 @@ impl Types {
             task_exit_code: btf.member_offset("task_struct", "exit_code"),
             pcpu_hot_preempt_count: btf.member_offset(PREEMPT_COUNT_STRUCT, "preempt_count"),
         };
-        let prototypes =
-            Hook::NAMED.into_iter().filter_map(|hook| Some((hook, btf.prototype(hook.function())?))).collect();
-        let ids = Hook::NAMED.into_iter().filter_map(|hook| Some((hook, btf.function(hook.function())?))).collect();
+        let functions = hook_functions();
+        let prototypes = functions.iter().filter_map(|function| Some((*function, btf.prototype(function)?))).collect();
+        let ids = functions.iter().filter_map(|function| Some((*function, btf.function(function)?))).collect();
         Self { offsets, prototypes, ids }
     }
 
-    /// The prototype of a hook.
+    /// The id of a hook's function.
     #[must_use]
-    pub fn prototype(&self, hook: Hook) -> Option<&str> {
-        self.prototypes.iter().find(|(known, _)| *known == hook).map(|(_, prototype)| prototype.as_str())
+    pub fn id(&self, function: &str) -> Option<u32> {
+        self.ids.iter().find(|(known, _)| *known == function).map(|(_, id)| *id)
+    }
+
+    /// The prototype of a hook's function.
+    #[must_use]
+    pub fn prototype(&self, function: &str) -> Option<&str> {
+        self.prototypes.iter().find(|(known, _)| *known == function).map(|(_, prototype)| prototype.as_str())
     }
 }
 
@@ -116,17 +139,23 @@ impl Survey {
     /// Reads everything, thoroughly.
     #[must_use]
     pub fn take(files: &KernelFiles) -> Self {
-        Self::with(files, Addresses::read)
+        Self::with(files, Addresses::read, None)
     }
 
     /// Reads what a run needs, in the quickest way: of copies of hooks only those with usual names are found.
     #[must_use]
     pub fn quick(files: &KernelFiles) -> Self {
-        Self::with(files, Addresses::ask)
+        Self::with(files, Addresses::ask, None)
     }
 
-    fn with(files: &KernelFiles, addresses: AddressesBy) -> Self {
-        let functions = Hook::NAMED.map(Hook::function);
+    /// Reads everything of a kernel that is not the running one. `features`: what it said of its eBPF when it ran.
+    #[must_use]
+    pub fn of_another(files: &KernelFiles, features: Features) -> Self {
+        Self::with(files, Addresses::read, Some(features))
+    }
+
+    fn with(files: &KernelFiles, addresses: AddressesBy, features: Option<Features>) -> Self {
+        let functions = hook_functions();
         let hooks_module = HooksModule::read(files);
         let hooked = hooks_module.iter().flat_map(HooksModule::symbols);
         let with_types: Vec<&str> = functions.iter().copied().chain(hooked).collect();
@@ -143,15 +172,22 @@ impl Survey {
             Err(_) => hooks_module,
         };
         let options = Options::read(files);
-        let symbols: Vec<&str> = SYMBOLS.into_iter().chain(functions).collect();
+        let gfp = GfpBits::read(files, btf.as_ref().ok());
+        let types = btf.map(|btf| Types::of(&btf));
+        let features = features.unwrap_or_else(|| {
+            let overridable = |types: &Types| Hook::MEMORY.iter().find_map(|hook| types.id(hook.function()));
+            Features::of(files, types.as_ref().ok().and_then(overridable))
+        });
+        let symbols: Vec<&str> = SYMBOLS.into_iter().chain(functions.iter().copied()).collect();
         Self {
             release: files.release(),
-            gfp: GfpBits::read(files, btf.as_ref().ok()),
-            types: btf.map(|btf| Types::of(&btf)),
+            gfp,
+            types,
             addresses: addresses(files, &symbols, &functions, enough),
             injectable: Injectable::read(files),
             modules: Modules::read(files),
-            ways: Ways::read(files, options.as_ref().ok()),
+            ways: Ways::read(files, options.as_ref().ok(), &features),
+            features,
             options,
             hooks_module,
         }
@@ -162,7 +198,8 @@ impl Survey {
     /// # Errors
     /// Something is.
     pub fn into_facts(self) -> Result<Facts, KernelError> {
-        let Self { release, types, gfp, addresses, injectable, modules, options: _, ways, hooks_module } = self;
+        let Self { release, types, gfp, addresses, injectable, modules, options: _, features, ways, hooks_module } =
+            self;
         // With the module, nothing need be in the kernel's list.
         let injectable = if hooks_module.is_some() { injectable.unwrap_or_default() } else { injectable? };
         let (Types { offsets, prototypes: _, ids }, addresses) = (types?, addresses?);
@@ -182,8 +219,13 @@ impl Survey {
             ],
             per_cpu_offsets: addresses.get(PER_CPU_OFFSETS),
             preempt_count: in_hot().or_else(|| addresses.get(PREEMPT_COUNT)),
+            preempt_masks: match addresses.get(DISABLED_HARDIRQS) {
+                Some(_) => PreemptMasks::WITH_DISABLED,
+                None => PreemptMasks::PLAIN,
+            },
             offsets,
             ids,
+            features,
             ways,
             modules: modules?,
             injectable,
@@ -203,7 +245,9 @@ pub struct Facts {
     /// Member offsets.
     pub offsets: Offsets,
     /// Ids of the hooks' functions in vmlinux' BTF.
-    pub ids: Vec<(Hook, u32)>,
+    pub ids: Vec<(&'static str, u32)>,
+    /// What there is of eBPF.
+    pub features: Features,
     /// How hooks can be attached.
     pub ways: Ways,
     /// Kernel text: `_stext` and `_etext`.
@@ -214,6 +258,8 @@ pub struct Facts {
     pub per_cpu_offsets: Option<u64>,
     /// Per-CPU address of the preempt count: in `pcpu_hot` from 6.2 to 6.14, else `__preempt_count`.
     pub preempt_count: Option<u64>,
+    /// What its bits mean.
+    pub preempt_masks: PreemptMasks,
     /// Loaded modules.
     pub modules: Modules,
     /// Functions that may be overridden.

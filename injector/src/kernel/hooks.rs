@@ -50,7 +50,7 @@ impl Listed {
     /// The hook that has it, if one has.
     #[must_use]
     pub fn hook(&self) -> Option<Hook> {
-        Hook::NAMED.into_iter().find(|hook| hook.function() == self.name)
+        Hook::NAMED.into_iter().find(|hook| hook.has_function(&self.name))
     }
 
     /// The system call of 64-bit programs that it is: `openat`.
@@ -109,6 +109,12 @@ impl Injectable {
         self.0.iter().find(|listed| listed.name == symbol)
     }
 
+    /// The function that a hook is here: the one that is listed, else the first of its functions.
+    #[must_use]
+    pub fn function_of(&self, hook: Hook) -> &'static str {
+        hook.functions().find(|function| self.get(function).is_some()).unwrap_or_else(|| hook.function())
+    }
+
     /// The function that is meant: by its symbol, or by the name of a system call (`openat`, `sys_openat`).
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Listed> {
@@ -152,6 +158,12 @@ impl ErrorType {
             (Self::True, FunctionError::True) => Some(1),
             _ => None,
         }
+    }
+
+    /// Whether it is this one. 5.10 has no word for TRUE and prints `(unknown)` (`error_type_string()`, lib/error-inject.c).
+    #[must_use]
+    pub fn is(&self, known: &Self) -> bool {
+        self == known || (*known == Self::True && matches!(self, Self::Other(word) if word == "(unknown)"))
     }
 
     /// Whether one error number or another can be chosen.
@@ -253,6 +265,14 @@ mod tests {
         let syscalls: Vec<_> = list.iter().map(Listed::syscall).collect();
         assert_eq!(syscalls, [Some("openat"), Some("getpid"), None, Some("stat"), Some("umount2"), None, None, None]);
         assert!(list.iter().all(|listed| list.find(listed.short_name()) == Some(listed)));
+    }
+
+    #[test]
+    fn true_has_no_word_in_old_kernels() {
+        let unknown = ErrorType::from("(unknown)");
+        assert!(unknown.is(&Hook::Page.error_type()) && !unknown.is(&Hook::Slab.error_type()));
+        assert!(ErrorType::True.is(&ErrorType::True) && !ErrorType::Errno.is(&ErrorType::True));
+        assert!(!ErrorType::from("ODD").is(&ErrorType::True));
     }
 
     #[test]

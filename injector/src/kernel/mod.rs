@@ -9,6 +9,7 @@ pub mod btf;
 mod build_id;
 pub mod caches;
 pub mod facts;
+pub mod features;
 pub mod files;
 pub mod gfp;
 pub mod hooks;
@@ -22,6 +23,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use facts::{Facts, Offsets, Survey};
+pub use features::Features;
 pub use files::{KernelFiles, Release};
 pub use options::Options;
 

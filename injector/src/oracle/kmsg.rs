@@ -17,6 +17,8 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
+use injector_log::Caller;
+
 use super::{
     Complaint,
     splat::{Collector, is_of_kmemleak},
@@ -47,6 +49,8 @@ pub struct Line {
     pub time: u64,
     /// The kernel says that it is only a part of a line whose beginning is in an earlier record.
     pub fragment: bool,
+    /// Who wrote it, where the kernel tells (CONFIG_PRINTK_CALLER): so reports that CPUs print at the same time are told apart.
+    pub caller: Option<Caller>,
     /// The text.
     pub text: String,
 }
@@ -142,7 +146,7 @@ impl KernelLog {
                 }
                 // What kmemleak finds, its own sensor reports.
                 if !is_of_kmemleak(&line.text) {
-                    self.collector.feed(&line.text);
+                    self.collector.feed(line.caller, &line.text);
                 }
             }
         }
@@ -201,11 +205,12 @@ struct Record<'a> {
     sequence: u64,
     time: u64,
     fragment: bool,
+    caller: Option<Caller>,
     text: &'a str,
 }
 
 impl<'a> Record<'a> {
-    /// `prio,seq,usec,flags[,…];text`
+    /// `prio,seq,usec,flags[,caller=T12];text` (`info_print_ext_header()` in kernel/printk/printk.c, 5.10 to 7.3)
     fn parse(record: &'a str) -> Option<Self> {
         let (prefix, text) = record.split_once(';')?;
         let mut fields = prefix.split(',');
@@ -214,6 +219,7 @@ impl<'a> Record<'a> {
             sequence: fields.next()?.parse().ok()?,
             time: fields.next()?.parse().ok()?,
             fragment: fields.next()?.contains('c'),
+            caller: fields.find_map(|field| Caller::parse(field.strip_prefix("caller=")?)),
             text,
         })
     }
@@ -226,6 +232,7 @@ impl<'a> Record<'a> {
             sequence: self.sequence,
             time: self.time,
             fragment: self.fragment,
+            caller: self.caller,
             text: text.to_owned(),
         };
         text.split('\n').map(line).collect()
@@ -301,15 +308,16 @@ mod tests {
         assert!(log.texts().is_empty());
         log.write("4,2,1000,-;new\n SUBSYSTEM=acpi\n DEVICE=+acpi:PNP0A03:00\n12,3,2000,c,caller=T1;more\n");
         let lines = log.log.read();
-        let line = |level, facility, sequence, time, fragment, text: &str| Line {
+        let line = |level, facility, sequence, time, fragment, caller, text: &str| Line {
             level,
             facility,
             sequence,
             time,
             fragment,
+            caller: Caller::parse(caller),
             text: text.to_owned(),
         };
-        assert_eq!(lines, [line(4, 0, 2, 1000, false, "new"), line(4, 1, 3, 2000, true, "more")]);
+        assert_eq!(lines, [line(4, 0, 2, 1000, false, "", "new"), line(4, 1, 3, 2000, true, "T1", "more")]);
         assert!(log.texts().is_empty());
     }
 
@@ -365,6 +373,38 @@ mod tests {
         }
         log.write(&WARNING.repeat(2));
         assert_eq!(log.log.poll().len(), 1, "but not twice at once");
+    }
+
+    /// Two CPUs warn at the same time. With the callers there are two reports, each with its own lines.
+    #[test]
+    fn reports_of_two_cpus_are_told_apart() {
+        let report = |function: &str| {
+            let frames = format!(" {function}+0x12/0x20 [x]|{function}_caller+0x1/0x20 [x]");
+            let head = format!("------------[ cut here ]------------|WARNING: CPU: 1 PID: 68 at fs/x.c:40{frames}");
+            let lines = format!("{head}|Call Trace:| <TASK>|{frames}| </TASK>|---[ end trace 0000000000000000 ]---");
+            lines.split('|').map(str::to_owned).collect::<Vec<_>>()
+        };
+        let interleaved = |callers: [&str; 2]| -> Vec<String> {
+            let mut log = Log::new("");
+            let mut number = 0;
+            for (foo, bar) in report("foo").iter().zip(&report("bar")) {
+                for (caller, line) in callers.iter().zip([foo, bar]) {
+                    number += 1;
+                    log.write(&format!("4,{number},1,-{caller};{line}\n"));
+                }
+            }
+            log.log.flush().iter().map(|complaint| format!("{}: {}", complaint.title, complaint.splat.len())).collect()
+        };
+        let told_apart = interleaved([",caller=T68", ",caller=C1"]);
+        let alone = |function: &str| {
+            let mut log = Log::new("");
+            report(function).iter().zip(1..).for_each(|(line, number)| log.write(&format!("4,{number},1,-;{line}\n")));
+            log.log.flush().iter().map(|complaint| format!("{}: {}", complaint.title, complaint.splat.len())).collect()
+        };
+        let both: [Vec<String>; 2] = ["foo", "bar"].map(alone);
+        assert_eq!(told_apart, both.concat());
+        assert_eq!(told_apart.len(), 2, "{told_apart:?}");
+        assert_ne!(interleaved(["", ""]), told_apart, "without callers nobody can tell");
     }
 
     #[test]

@@ -99,9 +99,8 @@ impl Filter {
         facts.into_iter().filter_map(|(looked_at, fact)| looked_at.then_some(fact))
     }
 
-    /// The first option that is about the task, if there is one. In an interrupt, the task is a bystander.
-    #[must_use]
-    pub fn condition_on_task(&self) -> Option<&'static str> {
+    /// The options that are about the task.
+    fn conditions_on_task(&self) -> impl Iterator<Item = &'static str> {
         let conditions = [
             (!self.task.comms.is_empty(), "--comm"),
             (!self.task.uids.is_empty(), "--uid"),
@@ -109,7 +108,20 @@ impl Filter {
             (self.kthreads != Kthreads::Any, "--kthreads"),
             (!self.syscalls.is_empty(), "--syscall"),
         ];
-        conditions.into_iter().find_map(|(is_asked, option)| is_asked.then_some(option))
+        conditions.into_iter().filter_map(|(is_asked, option)| is_asked.then_some(option))
+    }
+
+    /// The first option that is about the task, if there is one. In an interrupt, the task is a bystander.
+    #[must_use]
+    pub fn condition_on_task(&self) -> Option<&'static str> {
+        self.conditions_on_task().next()
+    }
+
+    /// The options that a call must fulfil before anybody looks at its stack.
+    #[must_use]
+    pub fn options_before_stacks(&self) -> Vec<&'static str> {
+        let contexts = self.contexts.map(|_| "--context");
+        self.facts().map(|fact| fact.option).chain(self.conditions_on_task()).chain(contexts).collect()
     }
 
     /// Reads the keys of a plan file.

@@ -241,7 +241,19 @@ impl Hook {
         }
     }
 
-    /// The kernel function.
+    /// Its functions: a kernel lists one of them. Which one, [`crate::kernel::hooks::Injectable::function_of`] says.
+    pub fn functions(self) -> impl Iterator<Item = &'static str> + Clone {
+        let alternatives = self.row().map_or(&[][..], |row| row.alternatives);
+        std::iter::once(self.function()).chain(alternatives.iter().map(|function| function.name))
+    }
+
+    /// Whether one of its functions has this symbol.
+    #[must_use]
+    pub fn has_function(self, symbol: &str) -> bool {
+        self.functions().any(|function| function == symbol)
+    }
+
+    /// The first of its functions.
     #[must_use]
     pub fn function(self) -> &'static str {
         match self {
@@ -250,10 +262,14 @@ impl Hook {
         }
     }
 
-    /// The prototype that the eBPF side relies on, as BTF has it; none of functions.
+    /// The prototype that the eBPF side relies on, as BTF has it, for one of its functions; none of [`Hook::Function`].
     #[must_use]
-    pub fn prototype(self) -> Option<&'static str> {
-        self.row().map(|row| row.prototype)
+    pub fn prototype(self, function: &str) -> Option<&'static str> {
+        let row = self.row()?;
+        if row.function == function {
+            return Some(row.prototype);
+        }
+        row.alternatives.iter().find(|other| other.name == function).map(|other| other.prototype)
     }
 
     /// What this kernel must have been built with.
@@ -276,7 +292,7 @@ impl FromStr for Hook {
         let name = text.trim();
         Self::NAMED
             .into_iter()
-            .find(|hook| hook.name() == name || hook.function() == name)
+            .find(|hook| hook.name() == name || hook.has_function(name))
             .ok_or_else(|| UnknownHook { name: name.to_owned() })
     }
 }

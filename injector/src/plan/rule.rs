@@ -109,7 +109,7 @@ impl Rule {
             if functions[..i].iter().any(|other| other.name == function.name) {
                 return Err(PlanError::SameFunction(function.name.clone()));
             }
-            if let Some(hook) = Hook::NAMED.into_iter().find(|hook| hook.function() == function.name) {
+            if let Some(hook) = Hook::NAMED.into_iter().find(|hook| hook.has_function(&function.name)) {
                 return Err(PlanError::FunctionIsHook { function: function.name.clone(), hook });
             }
         }

@@ -7,7 +7,7 @@ use aya_log::EbpfLogger;
 use injector_common::{
     config::{
         Config, LIVE_ALLOWED, LIVE_ARMED, LIVE_BUDGET, LIVE_DEADLINE, LIVE_HIT, LIVE_INTERVAL, LIVE_KNOBS, LIVE_LEVEL,
-        LIVE_THRESHOLD, ON, STATE_DUE, STATE_SPENT, STATES,
+        LIVE_THRESHOLD, ON, STATE_DUE, STATE_SPENT, STATES, StackRange,
     },
     counters::{Counters, DESCRIPTIONS},
     hooks::HOOKS,
@@ -15,7 +15,7 @@ use injector_common::{
 };
 
 use super::{
-    Attempts, Hooks, ProgramConfig, Streams, hooks, maps,
+    ArmedPattern, Attempts, Hooks, ProgramConfig, Streams, hooks, maps,
     module_hooks::ModuleHooks,
     monotonic_ns, object,
     programs::{Kind, Program},
@@ -40,6 +40,8 @@ pub struct Attached {
     counters: Shared,
     cpus: u32,
     sites: Map,
+    stack_ranges: Map,
+    stack_patterns: Vec<ArmedPattern>,
     targets: HashMap<MapData, u32, u32>,
     /// What is attached to, and how.
     wanted: Vec<(Hook, Attach)>,
@@ -131,6 +133,8 @@ impl Attached {
             counters: Shared::new(maps.get("COUNTERS")?, rows * WORDS)?,
             cpus: config.cpus,
             sites: maps.take("SITES")?,
+            stack_ranges: maps.take("STACK_RANGES")?,
+            stack_patterns: wire.stacks.patterns.clone(),
             targets: HashMap::try_from(maps.take("PIDS")?)?,
             hooks: Hooks::new(wanted.iter().map(|(hook, _)| *hook)),
             wanted,
@@ -326,6 +330,22 @@ impl Attached {
     #[must_use]
     pub fn site(&self, signature: u64) -> Option<SiteRecord> {
         HashMap::<_, u64, SiteRecord>::try_from(&self.sites).ok()?.get(&signature, 0).ok()
+    }
+
+    /// The stack patterns, and those of them that no call's stack was as they want it. Only after the programs were detached: a
+    /// system call on a map keeps them off its CPU.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn stack_patterns(&self) -> Result<Vec<(&ArmedPattern, bool)>> {
+        if self.stack_patterns.is_empty() {
+            return Ok(Vec::new());
+        }
+        let map = maps::fd(&self.stack_ranges).context("the stack filter is no map: a defect of the injector")?;
+        let mut table: Vec<(u32, StackRange)> = bpf::entries(map).context("can't read the stack filter")?;
+        table.sort_unstable_by_key(|(i, _)| *i);
+        let table: Vec<StackRange> = table.into_iter().map(|(_, range)| range).collect();
+        Ok(self.stack_patterns.iter().map(|pattern| (pattern, pattern.is_unmatched(&table))).collect())
     }
 
     /// All sites with their signatures, in no order.

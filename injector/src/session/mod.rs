@@ -12,6 +12,7 @@ mod object;
 mod program_config;
 mod programs;
 mod shared;
+mod stack_patterns;
 mod verify;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -32,6 +33,7 @@ pub use hooks::Hooks;
 pub use module_hooks::ModuleHooksError;
 pub use names::TooIntricate;
 pub use program_config::{ProgramConfig, ResolveError, Sites};
+pub use stack_patterns::{ArmedPattern, StackTable};
 pub use verify::{Verified, verify};
 
 /// All rules of a run, each with programs of its own on its hooks. Dropping it detaches them.

@@ -7,7 +7,7 @@ use aya_obj::Object;
 use injector_common::{
     attempt::MAX_ATTEMPTS,
     automaton::Automaton,
-    config::{AddressRange, Config, GLOB_CACHE, GLOB_COMM, MAX_WALKS, Module, ON},
+    config::{Config, GLOB_CACHE, GLOB_COMM, MAX_WALKS, Module, ON, StackRange},
 };
 use tracing::debug;
 
@@ -58,7 +58,7 @@ pub(super) fn prepare(wire: &ProgramConfig, rules: usize, ebpf_log: bool, wanted
 /// How many entries the maps have where a plan says it.
 fn sizes(wire: &ProgramConfig, rules: usize) -> Result<[(&'static str, u32); 8]> {
     let config = &wire.config;
-    let ranges = u32::try_from(wire.stack_ranges.len()).context("too many address ranges")?.max(1);
+    let ranges = u32::try_from(wire.stacks.ranges.len()).context("too many address ranges")?.max(1);
     let share = u32::try_from(rules.next_power_of_two()).context("too many rules")?;
     let only_if = |condition, entries| if condition { entries } else { 1 };
     Ok([
@@ -88,8 +88,8 @@ fn fill(maps: &mut Maps, wire: &ProgramConfig) -> Result<()> {
     for (i, module) in (0..).zip(&wire.modules) {
         modules.set(i, module, 0).context("can't hand over the module table")?;
     }
-    let mut ranges: Array<_, AddressRange> = Array::try_from(maps.get("STACK_RANGES")?)?;
-    for (i, range) in (0..).zip(&wire.stack_ranges) {
+    let mut ranges: Array<_, StackRange> = Array::try_from(maps.get("STACK_RANGES")?)?;
+    for (i, range) in (0..).zip(&wire.stacks.ranges) {
         ranges.set(i, range, 0).context("can't hand over the stack filter")?;
     }
     let mut names: Array<_, Automaton> = Array::try_from(maps.get("NAMES")?)?;

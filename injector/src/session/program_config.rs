@@ -1,9 +1,6 @@
 //! From the plan's words and the kernel's facts to what the eBPF programs are told.
 
-use std::{
-    num::{NonZeroU32, NonZeroU64},
-    ops::Range,
-};
+use std::num::{NonZeroU32, NonZeroU64};
 
 use injector_common::{
     ABI_VERSION,
@@ -22,12 +19,14 @@ use tracing::{debug, warn};
 use super::{
     hooks::{self, Hooks},
     names::{self, TooIntricate},
+    stack_patterns::{Matched, StackTable},
 };
 use crate::{
     arch::{PAGE_FAULT_ENTRY, SYSCALL_ENTRY},
     kernel::{
         self, Facts, KernelError, KernelFiles, allocator,
         caches::{Caches, NoSuchCache},
+        features::Feature,
         hooks::{Attach, HookError, HookPoint},
         kallsyms::{Kallsyms, NoMatch},
     },
@@ -103,7 +102,7 @@ pub struct ProgramConfig {
     /// The module table, sorted by address.
     pub modules: Vec<Module>,
     /// The ranges of the stack filters: `config` has which are whose.
-    pub stack_ranges: Vec<AddressRange>,
+    pub stacks: StackTable,
     /// Names of tasks that match, if they are filtered.
     pub comms: Option<Box<Automaton>>,
     /// Names of caches that match, if they are filtered.
@@ -139,7 +138,7 @@ impl ProgramConfig {
                 hooks: points.into_iter().zip(attaches).collect(),
                 pids: pids.clone(),
                 modules: modules.clone(),
-                stack_ranges: Vec::new(),
+                stacks: StackTable::default(),
                 comms: None,
                 caches: None,
             };
@@ -246,24 +245,30 @@ impl ProgramConfig {
             .filter_map(|path| <[_; 1]>::try_from(path.patterns().to_vec()).ok())
             .flatten()
             .collect();
-        self.config.stack_any = self.slice(&symbols.ranges(&single)?)?;
-        self.config.stack_none = self.slice(&symbols.ranges(&stack.none_of)?)?;
-        self.config.stack_caller = self.slice(&symbols.ranges(&stack.caller)?)?;
+        self.config.stack_any = self.stacks.add_patterns("--stack", &matched(&single, symbols)?);
+        self.config.stack_none = self.stacks.add(&symbols.ranges(&stack.none_of)?);
+        self.config.stack_caller = self.stacks.add_patterns("--caller", &matched(&stack.caller, symbols)?);
         self.config.stack_depth = stack.depth.map_or(0, NonZeroU32::get);
         if !stack.caller.is_empty() || stack.depth.is_some() {
-            self.config.allocator = self.slice(&symbols.ranges_of(allocator::is_its_own))?;
+            self.config.allocator = self.stacks.add(&symbols.ranges_of(allocator::is_its_own));
         }
         for path in stack.any_of.iter().filter(|path| path.patterns().len() > 1) {
             let number = self.config.paths_len as usize;
             if number >= MAX_PATHS || path.patterns().len() > MAX_PATH_LEN {
                 return Err(ResolveError::TooManyPaths);
             }
-            // The hook sees the innermost frame first.
+            // The hook sees the innermost frame first, so a path is complete with its outermost function.
+            let mut outermost = Slice::default();
             for (i, pattern) in path.patterns().iter().rev().enumerate() {
-                self.config.paths[number].functions[i] = self.slice(&symbols.ranges(std::slice::from_ref(pattern))?)?;
+                outermost = self.stacks.add(&symbols.ranges(std::slice::from_ref(pattern))?);
+                self.config.paths[number].functions[i] = outermost;
                 self.config.paths[number].len += 1;
             }
+            self.stacks.name("--stack", path.to_string(), outermost);
             self.config.paths_len += 1;
+        }
+        if self.stacks.ranges.len() > MAX_STACK_RANGES as usize {
+            return Err(ResolveError::TooManyRanges(self.stacks.ranges.len()));
         }
         if outcome || !filter.syscalls.is_empty() {
             let entry = symbols.function(SYSCALL_ENTRY).ok_or(ResolveError::NoFunction(SYSCALL_ENTRY))?;
@@ -271,16 +276,15 @@ impl ProgramConfig {
         }
         Ok(())
     }
+}
 
-    /// Appends to the table of ranges.
-    fn slice(&mut self, ranges: &[Range<u64>]) -> Result<Slice, ResolveError> {
-        let first = length(&self.stack_ranges);
-        self.stack_ranges.extend(ranges.iter().map(|range| AddressRange { start: range.start, end: range.end }));
-        if self.stack_ranges.len() > MAX_STACK_RANGES as usize {
-            return Err(ResolveError::TooManyRanges(self.stack_ranges.len()));
-        }
-        Ok(Slice { first, len: length(ranges) })
-    }
+/// Each pattern with its addresses.
+fn matched(patterns: &[StackPattern], symbols: &Kallsyms) -> Result<Vec<Matched>, NoMatch> {
+    let of = |pattern: &StackPattern| {
+        let addresses = symbols.ranges(std::slice::from_ref(pattern))?;
+        Ok(Matched { pattern: pattern.to_string(), addresses })
+    };
+    patterns.iter().map(of).collect()
 }
 
 fn on(condition: bool) -> u32 {
@@ -336,6 +340,8 @@ fn base(plan: &Plan, facts: &Facts, targets: &Targets) -> Result<Config, Resolve
         outcome: on(plan.outcome),
         follow: on(plan.target.follow),
         cpus: cpus(),
+        bpf_loop: on(facts.features.has(Feature::BpfLoop)),
+        preempt_masks: facts.preempt_masks,
         gfp_bits: GfpBits {
             nofail: bit(facts, "__GFP_NOFAIL")?,
             io: bit(facts, "__GFP_IO")?,

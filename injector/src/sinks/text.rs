@@ -135,6 +135,14 @@ impl<W: Write> Sink for Text<W> {
                 }
             }
         }
+        if !summary.unmatched.is_empty() {
+            writeln!(out)?;
+        }
+        for unmatched in &summary.unmatched {
+            let rule =
+                if summary.rules.len() > 1 { format!("rule {}: ", printable(&unmatched.rule)) } else { String::new() };
+            writeln!(out, "{rule}{}", unmatched.describe())?;
+        }
         writeln!(
             out,
             "\nevents: {} delivered, {} lost (the histogram below is exact all the same)",
@@ -142,7 +150,7 @@ impl<W: Write> Sink for Text<W> {
         )?;
         writeln!(out, "suppressed by guards: {}", summary.suppressed)?;
         for (i, description) in DESCRIPTIONS.iter().enumerate() {
-            if ["calls", "matches", "failures", "lost", "passed"].contains(&description.name) {
+            if ["calls", "stacks", "matches", "failures", "lost", "passed"].contains(&description.name) {
                 continue;
             }
             let sum: u64 = summary.hooks.iter().map(|hook| hook.counters.values()[i]).sum();

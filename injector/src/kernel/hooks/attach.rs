@@ -1,5 +1,6 @@
 //! In which way a hook is attached.
 
+use crate::kernel::features::{Answer, Feature, Features};
 use crate::kernel::hooks_module::{self, HooksModule, ModuleError};
 use crate::kernel::{KernelFiles, Options, preemption};
 use crate::plan::{Backend, Hook};
@@ -21,9 +22,10 @@ pub enum Attach {
 /// Which ways this kernel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ways {
-    /// bpf_override_return(), unless the build options say that there is none.
+    /// bpf_override_return(), unless the kernel says that there is none.
     pub kprobe: bool,
-    /// Trampolines that may replace a call, if the build options say so.
+    /// Trampolines that may replace a call, if the build options say so. Whether the kernel knows such programs, it is asked;
+    /// whether it can attach them, only attaching one would tell.
     pub fmod_ret: bool,
     /// Tasks are preempted in the kernel, or may be. A program in a trampoline is then preempted too, and until it goes on no
     /// other task's calls on that CPU come to it (`prog->active`, kernel/bpf/trampoline.c, 6.1 and 6.12): hundreds at a time.
@@ -94,13 +96,18 @@ pub struct Candidate<'a> {
 }
 
 impl Ways {
-    /// What the build options say, and how the kernel preempts.
+    /// What the kernel says of its eBPF, and where it does not, its build options; and how it preempts.
     #[must_use]
-    pub fn read(files: &KernelFiles, options: Option<&Options>) -> Self {
+    pub fn read(files: &KernelFiles, options: Option<&Options>, features: &Features) -> Self {
         let is_on = |option: &&str| options.is_some_and(|options| options.is_on(option));
+        let overrides = match features.answer(Feature::Override) {
+            Answer::Present => true,
+            Answer::Absent => false,
+            Answer::Unknown => options.is_none_or(|options| options.is_on(FOR_OVERRIDES)),
+        };
         Self {
-            kprobe: options.is_none_or(|options| options.is_on(FOR_OVERRIDES)),
-            fmod_ret: FOR_TRAMPOLINES.iter().all(is_on),
+            kprobe: overrides && !features.lacks(Feature::KprobeLinks),
+            fmod_ret: FOR_TRAMPOLINES.iter().all(is_on) && !features.lacks(Feature::ModifyReturn),
             preemptible: options.is_some_and(|options| preemption::is_preemptible(files, options)),
         }
     }

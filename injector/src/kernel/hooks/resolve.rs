@@ -115,7 +115,7 @@ pub fn resolve(rule: &Rule, injectable: &Injectable, files: &KernelFiles) -> Res
     let named = |hook: &Hook| {
         // Whether the kernel lists it with this type, the prerequisites have told.
         let error = hook.error_type().result(None, errno).unwrap_or_default();
-        HookPoint { hook: *hook, function: hook.function(), error }
+        HookPoint { hook: *hook, function: injectable.function_of(*hook), error }
     };
     let mut points: Vec<HookPoint> = rule.hooks.iter().map(named).collect();
     for function in &rule.functions {
@@ -132,7 +132,7 @@ pub fn resolve(rule: &Rule, injectable: &Injectable, files: &KernelFiles) -> Res
 
 fn function_point(function: &Function, injectable: &Injectable, errno: ErrorNumber) -> Result<HookPoint, HookError> {
     let name = function.name.clone();
-    if let Some(hook) = Hook::NAMED.into_iter().find(|hook| hook.function() == name || hook.name() == name) {
+    if let Some(hook) = Hook::NAMED.into_iter().find(|hook| hook.has_function(&name) || hook.name() == name) {
         return Err(HookError::Named { name, hook });
     }
     let Some(listed) = injectable.find(&name) else {
@@ -211,7 +211,7 @@ pub fn attaches(
     };
     let attach = |point: &HookPoint| {
         let HookPoint { hook, function, error } = *point;
-        let named = facts.ids.iter().find(|(known, _)| *known == hook).map(|(_, id)| *id);
+        let named = facts.ids.iter().find(|(known, _)| *known == function).map(|(_, id)| *id);
         let id = named.or_else(|| types.as_ref()?.function(function));
         let entry = facts.injectable.get(function);
         let module = entry.and_then(|entry| entry.module.as_deref());

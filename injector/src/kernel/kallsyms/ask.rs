@@ -8,7 +8,10 @@ use std::{
 
 use aya_obj::generated::{BPF_F_SLEEPABLE, bpf_cmd, bpf_func_id, bpf_prog_type};
 
-use crate::bpf;
+use crate::bpf::{
+    self,
+    instructions::{EXIT, FRAME, R0, R1, R2, R3, R4, R6, add, call, copy, load, set, store, store_word},
+};
 
 /// `BPF_PROG_TYPE_SYSCALL`, which aya does not know: a program that runs once, when it is told to.
 const SYSCALL: u32 = bpf_prog_type::BPF_PROG_TYPE_SYSCALL as u32;
@@ -64,49 +67,12 @@ impl Answer {
     }
 }
 
-// Registers (Documentation/bpf/standardization/instruction-set.rst).
-const R0: u64 = 0;
-const R1: u64 = 1;
-const R2: u64 = 2;
-const R3: u64 = 3;
-const R4: u64 = 4;
-const R6: u64 = 6;
-const FRAME: u64 = 10;
 /// Where the helper writes an address, below the frame pointer; a name stands below that.
 const RESULT: i16 = -8;
 
-const fn instruction(code: u64, to: u64, from: u64, offset: i16, immediate: u32) -> u64 {
-    code | to << 8 | from << 12 | (offset as u16 as u64) << 16 | (immediate as u64) << 32
-}
-
-const fn copy(to: u64, from: u64) -> u64 {
-    instruction(0xbf, to, from, 0, 0)
-}
-
-const fn set(to: u64, value: u32) -> u64 {
-    instruction(0xb7, to, 0, 0, value)
-}
-
-const fn add(to: u64, value: i16) -> u64 {
-    instruction(0x07, to, 0, 0, value as i32 as u32)
-}
-
-const fn store_word(to: u64, offset: i16, value: u32) -> u64 {
-    instruction(0x62, to, 0, offset, value)
-}
-
-const fn store(to: u64, offset: i16, from: u64) -> u64 {
-    instruction(0x7b, to, from, offset, 0)
-}
-
-const fn load(to: u64, from: u64, offset: i16) -> u64 {
-    instruction(0x79, to, from, offset, 0)
-}
-
 /// For each name: `context[i].status = bpf_kallsyms_lookup_name(name, sizeof(name), 0, &result); context[i].address = result`.
 fn program(names: &[String]) -> Vec<u64> {
-    const CALL: u64 = instruction(0x85, 0, 0, 0, bpf_func_id::BPF_FUNC_kallsyms_lookup_name as u32);
-    const EXIT: u64 = 0x95;
+    const CALL: u64 = call(bpf_func_id::BPF_FUNC_kallsyms_lookup_name as u32);
     let mut program = vec![copy(R6, R1), set(R0, 0), store(FRAME, RESULT, R0)];
     for (name, answer) in names.iter().zip((0..).step_by(size_of::<Answer>())) {
         let mut bytes = name.as_bytes().to_vec();

@@ -13,7 +13,7 @@ use injector_common::{
 use tracing::warn;
 
 use crate::{
-    check,
+    check::{self, Needs},
     events::{Context, Record, decode, symbolize},
     exit::{Context as _, Result},
     journal::{
@@ -98,7 +98,7 @@ impl Prepared {
     /// Those of a run: see [`crate::run::run`].
     pub fn new(plan: &SweepPlan, files: &KernelFiles) -> Result<Self> {
         let plan = run_plan(plan, files)?;
-        check::prerequisites(files, &plan)?;
+        check::prerequisites(files, &Needs::of_sweep(&plan))?;
         let targets = Targets::open(&plan.target)?;
         Ok(Self { plan, targets })
     }
