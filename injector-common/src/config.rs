@@ -107,11 +107,18 @@ pub struct HookConfig {
     pub id: u32,
     /// What a failed call returns.
     pub error: i32,
-    /// Attached by fmod_ret, not by a kprobe: on or off.
-    pub fmod_ret: u32,
+    /// How it is attached: `BY_*`.
+    pub attach: u32,
     /// Explicit padding.
     pub _pad: u32,
 }
+
+/// `HookConfig::attach`: by a kprobe.
+pub const BY_KPROBE: u32 = 0;
+/// `HookConfig::attach`: by fmod_ret.
+pub const BY_FMOD_RET: u32 = 1;
+/// `HookConfig::attach`: to a tracepoint of the module injector_hooks.
+pub const BY_MODULE: u32 = 2;
 
 /// A loaded module: what a site signature needs to be the same wherever the module was loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -439,7 +446,7 @@ impl Config {
         bpf_loop: OFF,
         _pad: 0,
         preempt_masks: PreemptMasks { hardirq: 0, nmi: 0 },
-        hooks: [HookConfig { id: 0, error: 0, fmod_ret: OFF, _pad: 0 }; HOOKS],
+        hooks: [HookConfig { id: 0, error: 0, attach: BY_KPROBE, _pad: 0 }; HOOKS],
         offsets: Offsets {
             task_flags: ABSENT,
             cache_object_size: ABSENT,

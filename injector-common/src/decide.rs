@@ -48,12 +48,12 @@ pub const fn necessary(wanted: GfpTest, scoped: u32) -> GfpTest {
     GfpTest { mask, value: wanted.value & mask }
 }
 
-/// The order that an object of this size needs: get_order() (include/asm-generic/getorder.h, 6.12), 0 for 0 bytes.
+/// The order that an object of this size needs: get_order() (include/asm-generic/getorder.h, 6.12), 0 for 0 bytes, at most 20.
 #[must_use]
 #[inline(always)]
-pub const fn order_of_size(size: u32) -> u32 {
+pub const fn order_of_size(size: u64) -> u32 {
     // A loop of comparisons, since the eBPF target has no count-leading-zeros instruction.
-    let pages = (size as u64 + (1 << PAGE_SHIFT) - 1) >> PAGE_SHIFT;
+    let pages = (size >> PAGE_SHIFT) + (size & ((1 << PAGE_SHIFT) - 1) != 0) as u64;
     let mut order = 0;
     while order < 20 {
         if pages <= 1 << order {
@@ -155,9 +155,18 @@ mod tests {
 
     #[test]
     fn order_of_a_size() {
-        for (size, order) in
-            [(0, 0), (1, 0), (4096, 0), (4097, 1), (8192, 1), (8193, 2), (16384, 2), (1 << 20, 8), (u32::MAX, 20)]
-        {
+        for (size, order) in [
+            (0, 0),
+            (1, 0),
+            (4096, 0),
+            (4097, 1),
+            (8192, 1),
+            (8193, 2),
+            (16384, 2),
+            (1 << 20, 8),
+            (1 << 32, 20),
+            (u64::MAX, 20),
+        ] {
             assert_eq!(order_of_size(size), order, "{size}");
         }
     }

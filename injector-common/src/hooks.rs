@@ -46,6 +46,8 @@ pub struct Arguments {
     pub cache: Option<usize>,
     /// The order.
     pub order: Option<usize>,
+    /// The size in bytes.
+    pub size: Option<usize>,
 }
 
 /// The kernel option that a hook needs.
@@ -61,8 +63,30 @@ pub struct Needs {
 
 impl Arguments {
     /// None of them.
-    pub const NONE: Self = Self { gfp: None, cache: None, order: None };
+    pub const NONE: Self = Self { gfp: None, cache: None, order: None, size: None };
+
+    /// Where the tracepoints of the module injector_hooks have them (module/trace.h): all of them have the same arguments.
+    #[must_use]
+    pub const fn at_tracepoint(self) -> Self {
+        const GFP: usize = 2;
+        const FACT: usize = 3;
+        const fn at(argument: Option<usize>, place: usize) -> Option<usize> {
+            match argument {
+                Some(_) => Some(place),
+                None => None,
+            }
+        }
+        let Self { gfp, cache, order, size } = self;
+        Self { gfp: at(gfp, GFP), cache: at(cache, FACT), order: at(order, FACT), size: at(size, FACT) }
+    }
 }
+
+/// [`Row::unlisted`] of functions that no kernel lists.
+const BY_MODULE: &str = "install the module injector_hooks: injector module install";
+
+/// Version of what both sides know of the module injector_hooks: its tracepoints, parameters and device. It is the module's
+/// version, and INJECTOR_HOOKS_PROTOCOL of module/injector_hooks.h.
+pub const MODULE_PROTOCOL: u32 = 1;
 
 /// Hands the table to a macro, which makes something of each row: its name as an enum's variant, its name in the eBPF object, and
 /// the fields of a [`Row`].
@@ -145,6 +169,39 @@ macro_rules! named_hooks {
                 option: Some(Needs { option: "CONFIG_PAGE_POOL", since: (0, 0), lists: false }),
                 unlisted: Some("use a kernel that lists one of them (6.12 and 7.3 do, 6.1 does not)"),
             }
+            /// Every virtually contiguous area that pages are allocated for.
+            // v6.12 mm/vmalloc.c: void *__vmalloc_node_range_noprof(unsigned long size, unsigned long align, unsigned long start,
+            // unsigned long end, gfp_t gfp_mask, pgprot_t prot, unsigned long vm_flags, int node, const void *caller)
+            Vmalloc vmalloc {
+                name: "vmalloc",
+                help: "vmalloc()…, by the module injector_hooks only",
+                function: "__vmalloc_node_range_noprof",
+                prototype: "void *__vmalloc_node_range_noprof(long unsigned int, long unsigned int, long unsigned int, long unsigned int, gfp_t, pgprot_t, long unsigned int, int, const void *)",
+                alternatives: &[Function {
+                    name: "__vmalloc_node_range",
+                    prototype: "void *__vmalloc_node_range(long unsigned int, long unsigned int, long unsigned int, long unsigned int, gfp_t, pgprot_t, long unsigned int, int, const void *)",
+                }],
+                arguments: Arguments { gfp: Some(4), size: Some(0), ..Arguments::NONE },
+                error_type: "NULL",
+                option: None,
+                unlisted: Some(BY_MODULE),
+            }
+            /// Every dynamic per-CPU allocation.
+            // v6.12 mm/percpu.c: void __percpu *pcpu_alloc_noprof(size_t size, size_t align, bool reserved, gfp_t gfp)
+            Percpu percpu {
+                name: "percpu",
+                help: "alloc_percpu()…, by the module injector_hooks only",
+                function: "pcpu_alloc_noprof",
+                prototype: "void *pcpu_alloc_noprof(size_t, size_t, bool, gfp_t)",
+                alternatives: &[Function {
+                    name: "pcpu_alloc",
+                    prototype: "void *pcpu_alloc(size_t, size_t, bool, gfp_t)",
+                }],
+                arguments: Arguments { gfp: Some(3), size: Some(0), ..Arguments::NONE },
+                error_type: "NULL",
+                option: None,
+                unlisted: Some(BY_MODULE),
+            }
         }
     };
 }
@@ -166,6 +223,10 @@ named_hooks!(table);
 pub const SLAB: u32 = Number::Slab as u32;
 /// The number of the hook on should_fail_alloc_page().
 pub const PAGE: u32 = Number::Page as u32;
+/// The number of the hook on vmalloc().
+pub const VMALLOC: u32 = Number::Vmalloc as u32;
+/// The number of the hook on per-CPU allocations.
+pub const PERCPU: u32 = Number::Percpu as u32;
 /// The number of the first of the hooks on functions that a run names.
 pub const FUNCTION: u32 = NAMED.len() as u32;
 /// How many functions one rule can name.

@@ -1,9 +1,11 @@
-//! The two ways to attach a hook. What comes of a call is decided by [`hook::verdict`] for both.
+//! The three ways to attach a hook. What comes of a call is decided by [`hook::verdict`] for all of them.
 //!
 //! - A kprobe on the function's entry, which replaces the call by bpf_override_return(): any value, on any kernel with
 //!   CONFIG_BPF_KPROBE_OVERRIDE.
 //! - A BPF_MODIFY_RETURN program in a trampoline, which replaces the call by what it returns, unless that is 0: half of a
 //!   kprobe's cost. It can be preempted, and no call on its CPU comes to it until it goes on.
+//! - A tracepoint of the module injector_hooks, which asks at the entries of functions and replaces the call if the program
+//!   says so: on kernels that allow neither of the others.
 
 use aya_ebpf::{EbpfContext as _, helpers::generated, programs::ProbeContext};
 
@@ -43,6 +45,42 @@ pub fn kprobe(ctx: &ProbeContext, prototype: &Prototype) {
 #[inline(always)]
 pub fn fmod_ret(arguments: *mut u64, prototype: &Prototype) -> i64 {
     hook::verdict(&Context { pointer: arguments.cast() }, &Saved(arguments), prototype).map_or(0, i64::from)
+}
+
+/// The arguments of the module's tracepoints (module/trace.h).
+pub struct AtTracepoint(*const u64);
+
+impl Arguments for AtTracepoint {
+    #[inline(always)]
+    fn argument(&self, n: usize) -> Option<u64> {
+        // SAFETY: the verifier knows how many arguments the tracepoint has, and refuses to read others.
+        Some(unsafe { self.0.add(n).read() })
+    }
+}
+
+/// The verdict, to which the tracepoint's first argument points. It is loaded each time: the verifier does not let such a pointer
+/// be kept on the stack.
+#[inline(always)]
+fn verdict(arguments: *mut u64) -> *mut i32 {
+    // SAFETY: each of the tracepoints has this argument.
+    unsafe { arguments.read_volatile() as *mut i32 }
+}
+
+/// What the module is told where a failed function returns NULL: any error will do.
+const NULL: i32 = -12;
+
+/// At a tracepoint of the module, of a call that is looked at, unless another program fails it already.
+#[inline(always)]
+pub fn module(arguments: *mut u64, prototype: &Prototype) {
+    // SAFETY: an int that programs may read and write.
+    if unsafe { verdict(arguments).read_volatile() } != 0 {
+        return;
+    }
+    let context = Context { pointer: arguments.cast() };
+    if let Some(error) = hook::verdict(&context, &AtTracepoint(arguments), prototype) {
+        // SAFETY: as above.
+        unsafe { verdict(arguments).write_volatile(if error == 0 { NULL } else { error }) };
+    }
 }
 
 /// The programs of a hook, by its name and its function's [`Prototype`]. One program for each answer to
@@ -119,3 +157,46 @@ macro_rules! fmod_ret_program {
     };
 }
 pub(crate) use fmod_ret_program;
+
+/// The programs of a hook for its tracepoint in the module, as [`programs`] makes them for the other ways.
+macro_rules! module_programs {
+    ($name:expr, $prototype:expr) => {
+        const _: () = {
+            use $crate::attach::{self, module_program};
+            use $crate::task;
+
+            const PROTOTYPE: $crate::types::Prototype = $prototype;
+
+            #[inline(always)]
+            fn at_tracepoint(arguments: *mut u64) {
+                attach::module(arguments, &PROTOTYPE);
+            }
+            #[inline(never)]
+            fn of_target_at_tracepoint(arguments: *mut u64) {
+                at_tracepoint(arguments);
+            }
+            module_program!(concat!($name, "_module"), at_tracepoint, true);
+            module_program!(concat!($name, "_pid_module"), of_target_at_tracepoint, task::is_first_pid());
+            module_program!(concat!($name, "_cgroup_module"), of_target_at_tracepoint, task::is_in_cgroup(0));
+            module_program!(concat!($name, "_target_module"), of_target_at_tracepoint, task::is_in_scope());
+        };
+    };
+}
+pub(crate) use module_programs;
+
+/// A program for writable tracepoints. Its section is one that aya can parse; the user side loads it as what it is.
+macro_rules! module_program {
+    ($name:expr, $run:ident, $is_looked_at:expr) => {
+        const _: () = {
+            #[unsafe(export_name = $name)]
+            #[unsafe(link_section = "raw_tp/module")]
+            extern "C" fn program(arguments: *mut u64) -> i64 {
+                if $is_looked_at {
+                    $run(arguments);
+                }
+                0
+            }
+        };
+    };
+}
+pub(crate) use module_program;

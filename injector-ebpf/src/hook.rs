@@ -31,7 +31,7 @@ const BOOTSTRAP_CACHE: &[u8; 11] = b"kmem_cache\0";
 #[inline(always)]
 pub fn verdict<A: Arguments>(ctx: &Context, arguments: &A, prototype: &Prototype) -> Option<i32> {
     let call = screen(arguments, prototype)?;
-    let fails = decide(ctx.pointer, call.hook, call.gfp, call.order, call.cache) != 0;
+    let fails = decide(ctx.pointer, call.hook, call.gfp, call.order, call.subject) != 0;
     (fails && config!(dry_run) != ON).then(|| config!(hooks[call.hook as usize].error))
 }
 
@@ -40,7 +40,7 @@ pub fn verdict<A: Arguments>(ctx: &Context, arguments: &A, prototype: &Prototype
 /// that the kernel saves and restores for every call.
 #[inline(always)]
 fn screen<A: Arguments>(arguments: &A, prototype: &Prototype) -> Option<Call> {
-    let &Prototype { hook, arguments: hooks::Arguments { gfp, cache, order } } = prototype;
+    let &Prototype { hook, arguments: hooks::Arguments { gfp, cache, order, size } } = prototype;
     let read = |argument: Option<usize>| argument.map_or(Some(0), |n| arguments.argument(n));
     let counters = maps::counters(hook)?;
     counters.calls += 1;
@@ -53,18 +53,20 @@ fn screen<A: Arguments>(arguments: &A, prototype: &Prototype) -> Option<Call> {
     if cache.is_none() && config!(cache_on) == ON {
         return None;
     }
-    if cache.is_none() && order.is_none() && (config!(order_on) == ON || config!(size_on) == ON) {
+    let has_size = cache.is_some() || order.is_some() || size.is_some();
+    if !has_size && (config!(order_on) == ON || config!(size_on) == ON) {
         return None;
     }
-    let call = Call { hook, gfp: read(gfp)? as u32, cache: read(cache)?, order: read(order)? as u32 };
+    let subject = read(cache.or(size))?;
+    let call = Call { hook, gfp: read(gfp)? as u32, subject, order: read(order)? as u32 };
     (order.is_none() || is_order_accepted(call.order)).then_some(call)
 }
 
 /// Whether the call fails, which the cheap filters have accepted; then it is recorded as a failure. A function of its own, so
 /// that its registers and stack cost nothing when it isn't called.
 #[inline(never)]
-fn decide(pointer: *mut c_void, hook: u32, gfp: u32, order: u32, cache: u64) -> i32 {
-    i32::from(decide_call(&Context { pointer }, &Call { hook, gfp, cache, order }).is_some())
+fn decide(pointer: *mut c_void, hook: u32, gfp: u32, order: u32, subject: u64) -> i32 {
+    i32::from(decide_call(&Context { pointer }, &Call { hook, gfp, subject, order }).is_some())
 }
 
 #[inline(always)]
@@ -76,7 +78,7 @@ fn decide_call(ctx: &Context, call: &Call) -> Option<()> {
 
     // The other filters.
     let scratch = maps::scratch(call.hook)?;
-    let call = &Call { cache: scratch.number(call.cache), ..*call };
+    let call = &Call { subject: scratch.number(call.subject), ..*call };
     let Some(task_flags) = task::flags() else {
         counters.unreadable += 1;
         return None;
@@ -268,11 +270,11 @@ fn match_context(ctx: &Context, scratch: &mut Scratch, counters: &mut Counters) 
 /// Reads the name of a slab call's cache.
 #[inline(always)]
 fn read_cache(ctx: &Context, call: &Call, name: &mut [u8; CACHE_NAME_LEN], counters: &mut Counters) -> Option<()> {
-    let address = kernel_memory::member::<u64>(call.cache, config!(offsets.cache_name));
+    let address = kernel_memory::member::<u64>(call.subject, config!(offsets.cache_name));
     let read = address.and_then(|address| kernel_memory::string(address, name));
     if read.is_none() {
         counters.unreadable += 1;
-        warn!(ctx, "the name of cache {:x} can't be read", call.cache);
+        warn!(ctx, "the name of cache {:x} can't be read", call.subject);
     }
     read
 }
@@ -320,13 +322,17 @@ fn match_gfp(gfp: u32, counters: &mut Counters) -> Option<()> {
 #[inline(always)]
 fn match_size(call: &Call, counters: &mut Counters, scratch: &mut Scratch) -> Option<(u32, u64)> {
     if call.hook == hooks::SLAB {
-        let Some(size) = kernel_memory::member::<u32>(call.cache, config!(offsets.cache_object_size)) else {
+        let Some(size) = kernel_memory::member::<u32>(call.subject, config!(offsets.cache_object_size)) else {
             counters.unreadable += 1;
             return None;
         };
-        let order = scratch.opaque(decide::order_of_size(size));
         let size = u64::from(size);
+        let order = scratch.opaque(decide::order_of_size(size));
         return (is_order_accepted(order) && is_size_accepted(size)).then_some((order, size));
+    }
+    if call.hook == hooks::VMALLOC || call.hook == hooks::PERCPU {
+        let order = scratch.opaque(decide::order_of_size(call.subject));
+        return (is_order_accepted(order) && is_size_accepted(call.subject)).then_some((order, call.subject));
     }
     // The screen has seen to the order.
     let size = if call.hook == hooks::PAGE { 1 << (u64::from(call.order & 31) + u64::from(PAGE_SHIFT)) } else { 0 };

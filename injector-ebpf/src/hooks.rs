@@ -5,13 +5,20 @@ use injector_common::{
     named_hooks,
 };
 
-use crate::{attach::programs, types::Prototype};
+use crate::{
+    attach::{module_programs, programs},
+    types::Prototype,
+};
 
 macro_rules! programs_of_rows {
     ($($(#[$doc:meta])* $variant:ident $program:ident { $($row:tt)* })*) => {
         $(programs!(stringify!($program), {
             const NUMBER: u32 = Number::$variant as u32;
             Prototype { hook: NUMBER, arguments: NAMED[NUMBER as usize].arguments }
+        });
+        module_programs!(stringify!($program), {
+            const NUMBER: u32 = Number::$variant as u32;
+            Prototype { hook: NUMBER, arguments: NAMED[NUMBER as usize].arguments.at_tracepoint() }
         });)*
     };
 }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_loop, generated};
 use injector_common::{
-    config::{AddressRange, MAX_PATH_LEN, MAX_PATHS, MAX_STACK_RANGES, ON, Slice},
+    config::{AddressRange, BY_KPROBE, BY_MODULE, MAX_PATH_LEN, MAX_PATHS, MAX_STACK_RANGES, ON, Slice},
     record::MAX_FRAMES,
     site,
 };
@@ -17,7 +17,8 @@ use crate::{
 /// A kprobe's stack begins with the hooked function, which is left out (`BPF_F_SKIP_FIELD_MASK` of the helper's flags).
 const SKIP_HOOK: u32 = 1;
 
-/// An fmod_ret program's stack begins with the program's functions and the trampoline: fewer than so many.
+/// An fmod_ret program's stack begins with the program's functions and the trampoline; one at a tracepoint of the module with
+/// the program's functions, the module's, and ftrace's: fewer than so many.
 const MAX_SKIP: usize = 16;
 
 /// Reads a [`Slice`] of the configuration.
@@ -51,8 +52,12 @@ impl Walk {
 /// Walks the kernel stack into `scratch.site` and looks at each frame. None when there is no stack to be had.
 #[inline(always)]
 pub fn walk(ctx: &Context, hook: u32, id: u32, scratch: &mut Scratch) -> Option<Walk> {
-    let skip = frames_before_caller(ctx, hook, scratch)?;
-    let bytes = stack(ctx, MAX_FRAMES, skip, scratch);
+    let mut bytes = stack(ctx, MAX_FRAMES, frames_before_caller(ctx, hook, scratch)?, scratch);
+    if is_by_module(hook) && scratch.site.frames[0] != first_by_module(ctx) {
+        // Others trace the same function since: ftrace calls the module in another way.
+        scratch.skip = 0;
+        bytes = stack(ctx, MAX_FRAMES, frames_before_caller(ctx, hook, scratch)?, scratch);
+    }
     if bytes <= 0 {
         return None;
     }
@@ -162,12 +167,39 @@ fn stack(ctx: &Context, len: usize, skip: u32, scratch: &mut Scratch) -> i64 {
     unsafe { generated::bpf_get_stack(ctx.pointer, frames.cast(), bytes as u32, u64::from(skip)) }
 }
 
+/// Whether a hook is attached to a tracepoint of the module.
+#[inline(always)]
+fn is_by_module(hook: u32) -> bool {
+    config!(hooks[hook as usize].attach) == BY_MODULE
+}
+
+/// The return address at which the stack begins, as the module says: its second argument (module/trace.h).
+#[inline(always)]
+fn first_by_module(ctx: &Context) -> u64 {
+    // SAFETY: only programs at the module's tracepoints come here, which all have it.
+    unsafe { ctx.pointer.cast::<u64>().add(1).read_volatile() }
+}
+
 /// How many frames come before the hook's caller. Always the same number for a program on one kernel, so that looking once
-/// is enough: those that are not the kernel's own code are the program and its trampoline, then comes the hooked function.
+/// is enough: those that are not the kernel's own code are the program and its trampoline, then comes the hooked function. The
+/// module says itself where the stack begins.
 #[inline(always)]
 fn frames_before_caller(ctx: &Context, hook: u32, scratch: &mut Scratch) -> Option<u32> {
-    if config!(hooks[hook as usize].fmod_ret) != ON {
+    if config!(hooks[hook as usize].attach) == BY_KPROBE {
         return Some(SKIP_HOOK);
+    }
+    if is_by_module(hook) {
+        if scratch.skip == 0 {
+            let (bytes, first) = (stack(ctx, MAX_SKIP, 0, scratch), first_by_module(ctx));
+            for i in 0..MAX_SKIP {
+                // SAFETY: in bounds, as MAX_SKIP is less than MAX_FRAMES.
+                let address = unsafe { *scratch.site.frames.as_ptr().add(i) };
+                if scratch.skip == 0 && ((i * size_of::<u64>()) as i64) < bytes && address == first {
+                    scratch.skip = i as u32;
+                }
+            }
+        }
+        return (scratch.skip != 0).then_some(scratch.skip);
     }
     if scratch.skip == 0 {
         let bytes = stack(ctx, MAX_SKIP, 0, scratch);

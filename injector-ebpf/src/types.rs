@@ -5,9 +5,9 @@ use core::ffi::c_void;
 use aya_ebpf::EbpfContext;
 use injector_common::{config::MAX_PATHS, hooks};
 
-/// What the kernel hands to a program, as far as both ways to attach have it: helpers take the pointer.
+/// What the kernel hands to a program, as far as all ways to attach have it: helpers take the pointer.
 pub struct Context {
-    /// A kprobe's registers or an fmod_ret program's arguments.
+    /// A kprobe's registers, or the arguments of an fmod_ret program or of a tracepoint.
     pub pointer: *mut c_void,
 }
 
@@ -29,9 +29,9 @@ pub struct Call {
     pub hook: u32,
     /// Flags asked for; 0 for hooks that have none.
     pub gfp: u32,
-    /// Address of the slab cache; 0 for the other hooks.
-    pub cache: u64,
-    /// Order asked for; not known yet for a slab call, 0 for hooks that have none.
+    /// What is allocated: the address of the slab cache, or the size in bytes; 0 for hooks that have neither.
+    pub subject: u64,
+    /// Order asked for; not known yet for a call that has a size or a cache, 0 for hooks that have none.
     pub order: u32,
 }
 

@@ -4,6 +4,7 @@
 
 mod feature;
 mod hook;
+mod module;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -187,10 +188,13 @@ impl Check {
 /// Checks all prerequisites.
 #[must_use]
 pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs) -> Checklist {
+    // The kernel's own error injection is needed by hooks that the module does not make.
+    let by_module = |hook: &Hook| module::makes(survey, needs.backend, *hook);
+    let own = !needs.hooks.iter().all(by_module);
     // Where there is a choice: what can only be attached by a kprobe is refused when that is known.
     let kprobes = match needs.backend {
-        Backend::Auto => !survey.ways.fmod_ret,
-        Backend::FmodRet => false,
+        Backend::Auto => own && !survey.ways.fmod_ret,
+        Backend::FmodRet | Backend::Module => false,
         Backend::Kprobe => true,
     };
     let mut checks = vec![
@@ -201,16 +205,18 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
         types(survey),
         symbols(survey),
         tracefs(files, survey),
-        debugfs(files),
-        error_injection(files, &survey.injectable),
+        debugfs(files).required_if(own),
+        error_injection(files, &survey.injectable).required_if(own),
         option(
             survey,
             "CONFIG_FUNCTION_ERROR_INJECTION",
             survey.injectable.as_ref().is_ok_and(|list| !list.is_empty()),
-        ),
+        )
+        .required_if(own),
         option(survey, FOR_OVERRIDES, survey.features.has(Feature::Override)).required_if(kprobes),
         option(survey, "CONFIG_KPROBES", files.exists(KPROBE_EVENTS)).required_if(kprobes),
         trampolines(survey).required_if(needs.backend == Backend::FmodRet),
+        module::check(files, survey, needs),
         // Without it there are no such programs.
         option(survey, "CONFIG_BPF_EVENTS", survey.features.has(Feature::KernelMemory)),
         gfp(survey),
@@ -227,7 +233,11 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
     }));
     let required = needs.hooks.iter().map(|hook| (hook, true));
     for (hook, required) in required.chain(needs.also.iter().map(|hook| (hook, false))) {
-        checks.extend(hook::checks(survey, *hook).map(|check| check.required_if(required)));
+        if by_module(hook) {
+            checks.push(module::hook(survey, *hook).required_if(required));
+        } else {
+            checks.extend(hook::checks(survey, *hook).map(|check| check.required_if(required)));
+        }
     }
     checks.push(cgroup(files).required_if(needs.cgroup));
     let kernel = survey.release.as_ref().map_or_else(|_| "unknown".to_owned(), ToString::to_string);
@@ -239,7 +249,10 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
 /// # Errors
 /// Something that the run needs is missing.
 pub fn prerequisites(files: &KernelFiles, needs: &Needs) -> Result<Facts, MissingPrerequisites> {
-    let survey = Survey::quick(files);
+    let mut survey = Survey::quick(files);
+    if module::load(files, &survey, needs).map_err(|error| MissingPrerequisites(error.to_string()))? {
+        survey = Survey::quick(files);
+    }
     let report = run(files, &survey, &Caller::this(files), needs);
     if !report.is_ok() {
         return Err(MissingPrerequisites(report.complaint()));

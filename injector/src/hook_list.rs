@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::kernel::hooks::{Injectable, Listed};
+use crate::kernel::hooks_module::{HookedFunction, HooksModule, NAME};
 use crate::plan::{Glob, Hook, suggest};
 
 /// Version of the JSON that [`HookList::to_json`] writes.
@@ -44,6 +45,8 @@ pub struct HookList<'a> {
     functions: Vec<&'a Listed>,
     /// Hooks that this kernel has not; empty where only a part was asked for.
     absent: Vec<Hook>,
+    /// What the module injector_hooks can hook, if it is loaded; as above.
+    module: Vec<&'a HookedFunction>,
 }
 
 impl FromStr for NamePattern {
@@ -74,6 +77,7 @@ impl<'a> HookList<'a> {
     pub fn new(
         kernel: &'a str,
         injectable: &'a Injectable,
+        module: Option<&'a HooksModule>,
         pattern: Option<&NamePattern>,
     ) -> Result<Self, NothingMatches> {
         let wanted = |listed: &&Listed| pattern.is_none_or(|pattern| pattern.matches(listed));
@@ -89,7 +93,12 @@ impl<'a> HookList<'a> {
         });
         let mut absent = Hook::NAMED.to_vec();
         absent.retain(|hook| pattern.is_none() && hook.functions().all(|function| injectable.get(function).is_none()));
-        Ok(Self { kernel, functions, absent })
+        let serves = |hook: &Hook| module.is_some_and(|module| module.serves(*hook).is_ok());
+        absent.retain(|hook| !serves(hook));
+        let hooked =
+            module.iter().flat_map(|module| Hook::NAMED.into_iter().filter(serves).flat_map(|hook| module.of(hook)));
+        let module = hooked.filter(|_| pattern.is_none()).collect();
+        Ok(Self { kernel, functions, absent, module })
     }
 
     /// The list as one line of JSON.
@@ -111,8 +120,16 @@ impl<'a> HookList<'a> {
             r#type: &'static str,
             kernel: &'a str,
             functions: Vec<Function<'a>>,
+            module: Vec<Hooked<'a>>,
         }
-        let Self { kernel, functions, absent: _ } = self;
+        #[derive(Serialize)]
+        struct Hooked<'a> {
+            hook: &'a str,
+            function: &'a str,
+        }
+        let Self { kernel, functions, absent: _, module } = self;
+        let hooked = |hooked: &&'a HookedFunction| Hooked { hook: &hooked.hook, function: &hooked.function };
+        let module = module.iter().map(hooked).collect();
         let function = |listed: &&'a Listed| Function {
             function: &listed.name,
             error_type: listed.error_type.to_string(),
@@ -121,7 +138,7 @@ impl<'a> HookList<'a> {
             syscall: listed.syscall(),
         };
         let functions = functions.iter().map(function).collect();
-        serde_json::to_string(&Json { schema: SCHEMA, r#type: "hooks", kernel, functions })
+        serde_json::to_string(&Json { schema: SCHEMA, r#type: "hooks", kernel, functions, module })
     }
 }
 
@@ -138,7 +155,7 @@ fn option(listed: &Listed) -> String {
 
 impl fmt::Display for HookList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kernel, functions, absent } = self;
+        let Self { kernel, functions, absent, module: hooked } = self;
         let head = ["FUNCTION", "TYPE", "MODULE", "OPTION"].map(str::to_owned);
         let row = |listed: &&Listed| {
             let module = listed.module.as_deref().unwrap_or("-").to_owned();
@@ -153,12 +170,19 @@ impl fmt::Display for HookList<'_> {
         let count = functions.len();
         writeln!(f, "\n{count} function{} can be made to fail in kernel {kernel}.", if count == 1 { "" } else { "s" })?;
         for hook in absent {
+            if hook.is_module_only() {
+                writeln!(f, "--hook {hook} can't be used: it needs the module {NAME}.")?;
+                continue;
+            }
             let functions: Vec<&str> = hook.functions().collect();
             let lacks = match functions.as_slice() {
                 [function] => format!("{function} is not"),
                 several => format!("neither {} is", several.join(" nor ")),
             };
             writeln!(f, "--hook {hook} can't be used: {lacks} in the kernel's list.")?;
+        }
+        for HookedFunction { hook, function, .. } in hooked {
+            writeln!(f, "--hook {hook} by the module {NAME}: {function}")?;
         }
         Ok(())
     }

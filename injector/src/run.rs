@@ -32,7 +32,7 @@ use crate::{
         Unmatched, decode,
     },
     exit::{Context as _, ExitCode, Result},
-    kernel::{KernelFiles, gfp::GfpBits},
+    kernel::{KernelFiles, gfp::GfpBits, hooks::Attach},
     metrics,
     plan::{Hook, Limits, Plan, Policy},
     session::{self, Attached, ProgramConfig, RuleArming, Session, Streams, monotonic_ns},
@@ -86,6 +86,7 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
         dry_run: plan.dry_run,
         hooks: &hooks,
         fmod_ret: &session.hooks_by_fmod_ret(),
+        module: &session.hooks_by_module(),
         plan,
     };
     // Written at once: an output that can't take it is found out before anything fails.
@@ -194,7 +195,7 @@ impl Run<'_> {
         self.armed = Instant::now();
         let armings: Vec<RuleArming> = self.plan.rules.iter().map(|rule| arming(&rule.policy)).collect();
         self.session.arm(&armings, self.deadline());
-        let hooks = by_way(&self.session.hooks(), &self.session.hooks_by_fmod_ret());
+        let hooks = by_way(&self.session);
         let until = if self.command.is_some() { "the command ends" } else { "Ctrl-C" };
         let dry = if self.plan.dry_run { " (a dry run: nothing fails)" } else { "" };
         sinks::announce(format_args!("armed: {hooks}, until {until}{dry}"));
@@ -470,12 +471,13 @@ fn arming(policy: &Policy) -> RuleArming {
 }
 
 /// Hooks with how they are attached: `slab, page by fmod_ret; page-pool by kprobe`.
-fn by_way(hooks: &[Hook], by_fmod_ret: &[Hook]) -> String {
-    let names = |fmod_ret: bool| {
-        let of = hooks.iter().filter(|hook| by_fmod_ret.contains(hook) == fmod_ret);
-        of.map(|hook| hook.name()).collect::<Vec<_>>().join(", ")
-    };
-    let ways = [(names(true), "fmod_ret"), (names(false), "kprobe")];
+fn by_way(session: &Session) -> String {
+    let names = |hooks: Vec<Hook>| hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
+    let ways = [
+        (names(session.hooks_by_fmod_ret()), "fmod_ret"),
+        (names(session.hooks_by(|attach| attach == Attach::Kprobe)), "kprobe"),
+        (names(session.hooks_by_module()), "module"),
+    ];
     let ways: Vec<String> =
         ways.iter().filter(|(hooks, _)| !hooks.is_empty()).map(|(hooks, by)| format!("{hooks} by {by}")).collect();
     ways.join("; ")

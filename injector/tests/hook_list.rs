@@ -33,7 +33,7 @@ fn golden(name: &str, got: &str) {
 #[test]
 fn all() {
     let injectable = injectable("6.12.117");
-    let list = HookList::new("6.12.117", &injectable, None).expect("there are some");
+    let list = HookList::new("6.12.117", &injectable, None, None).expect("there are some");
     golden("hooks.txt", &list.to_string());
     golden("hooks.json", &format!("{}\n", list.to_json().expect("texts")));
 }
@@ -43,7 +43,7 @@ fn a_part() {
     let injectable = injectable("6.12.117");
     let names = |pattern: &str| -> Vec<String> {
         let pattern = pattern.parse().expect("a pattern");
-        let list = HookList::new("6.12.117", &injectable, Some(&pattern)).map_err(|error| error.to_string());
+        let list = HookList::new("6.12.117", &injectable, None, Some(&pattern)).map_err(|error| error.to_string());
         match list {
             Ok(list) => {
                 let json: serde_json::Value = serde_json::from_str(&list.to_json().expect("texts")).expect("JSON");
@@ -65,9 +65,13 @@ fn a_part() {
 #[test]
 fn hooks_that_a_kernel_has_not_are_named() {
     let injectable = injectable("6.1.192");
-    let text = HookList::new("6.1.192", &injectable, None).expect("there are some").to_string();
+    let text = HookList::new("6.1.192", &injectable, None, None).expect("there are some").to_string();
     assert!(
-        text.ends_with("--hook page-pool can't be used: neither page_pool_alloc_pages nor page_pool_alloc_netmems is in the kernel's list.\n"),
+        text.ends_with(
+            "--hook page-pool can't be used: neither page_pool_alloc_pages nor page_pool_alloc_netmems is in the kernel's list.\n\
+             --hook vmalloc can't be used: it needs the module injector_hooks.\n\
+             --hook percpu can't be used: it needs the module injector_hooks.\n"
+        ),
         "{text}"
     );
 }

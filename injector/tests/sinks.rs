@@ -154,6 +154,7 @@ fn write(sink: &mut dyn Sink) {
         dry_run: false,
         hooks: &plan.first().hooks,
         fmod_ret: &[Hook::Slab],
+        module: &[],
         plan: &plan,
     };
     sink.start(&start).expect("it can be written");

@@ -12,6 +12,12 @@
  *        page          alloc_pages of `order`                                               (page hook, once)
  *        page-bulk     alloc_pages_bulk_array of `batch` pages                              (page hook, once)
  *        create-cache  kmem_cache_create + destroy: among others an object of the bootstrap cache
+ *        slab-node     one allocation from `cache` for this node, or kmalloc_node(`size`)   (slab hook, once)
+ *        constant      kmalloc() of a size that the compiler knows: 128                     (slab hook, once)
+ *        dup           kmemdup() of `size` bytes, at most 64                                (slab hook, once)
+ *        kvmalloc      kvmalloc(`size`): up to a page that is kmalloc()                     (slab hook, once)
+ *        vmalloc       __vmalloc(`size`)                                                    (vmalloc hook, once)
+ *        percpu        __alloc_percpu_gfp(`size`)                                           (percpu hook, once)
  *   cache=NAME         injector_test_64, _4k, _8k, _16k, _32k: never merged with other caches;
  *                      injector_test_like_a, _like_b: one cache where the kernel merges caches (slab_merge)
  *   size=BYTES         of kmalloc (default 64); above 8192 it is the page hook that is called, with the size's order
@@ -33,12 +39,16 @@
  * Result: calls=N failed=M ns=… first_failed_ns=… last_failed_ns=… cpu=… context=task|softirq|hardirq pid=…
  * (times are CLOCK_MONOTONIC; cpu, context and pid are those of the last call). After an error of write(): error=REASON.
  *
+ * /sys/kernel/debug/injector_test/change: write the name of a kernel function, and until the file is closed ftrace may
+ * change where it goes on, as a live patch would. Nobody else may then.
+ *
  * All is freed at once. A slab allocation calls the page hook too when the cache needs a new slab, and one with
  * __GFP_ACCOUNT may allocate that slab's accounting vector: exact counts are those of the hook named above.
  */
 #include <linux/completion.h>
 #include <linux/cpu.h>
 #include <linux/debugfs.h>
+#include <linux/ftrace.h>
 #include <linux/gfp.h>
 #include <linux/interrupt.h>
 #include <linux/irq_work.h>
@@ -46,6 +56,7 @@
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -55,6 +66,8 @@
 #include <linux/smp.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
+#include <linux/version.h>
+#include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
 #define MAX_LINE 256
@@ -62,6 +75,11 @@
 #define MAX_DEPTH 100
 /* An interrupt makes at most that many allocations, then the writer raises the next one. */
 #define IRQ_CHUNK 256
+
+/* It lost the end of its name in 6.14. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
+#define alloc_pages_bulk_array alloc_pages_bulk
+#endif
 
 /* Before 6.5 there is no flag that only forbids merging; this one does, and concerns only kmemleak besides. */
 #ifndef SLAB_NO_MERGE
@@ -72,11 +90,17 @@
 #define own_frame noinline __noclone
 #define no_tail_call() barrier()
 
-enum kind { KIND_SLAB, KIND_SLAB_BULK, KIND_PAGE, KIND_PAGE_BULK, KIND_CREATE_CACHE };
+enum kind {
+	KIND_SLAB, KIND_SLAB_BULK, KIND_PAGE, KIND_PAGE_BULK, KIND_CREATE_CACHE,
+	KIND_SLAB_NODE, KIND_CONSTANT, KIND_DUP, KIND_KVMALLOC, KIND_VMALLOC, KIND_PERCPU,
+};
 enum scope { SCOPE_NONE, SCOPE_NOFS, SCOPE_NOIO };
 enum from { FROM_TASK, FROM_WORKQUEUE, FROM_SOFTIRQ, FROM_HARDIRQ };
 
-static const char * const kind_names[] = { "slab", "slab-bulk", "page", "page-bulk", "create-cache" };
+static const char * const kind_names[] = {
+	"slab", "slab-bulk", "page", "page-bulk", "create-cache",
+	"slab-node", "constant", "dup", "kvmalloc", "vmalloc", "percpu",
+};
 static const char * const scope_names[] = { "none", "nofs", "noio" };
 static const char * const from_names[] = { "task", "workqueue", "softirq", "hardirq" };
 static const char * const chain_names[] = { "a", "b" };
@@ -189,6 +213,7 @@ static own_frame bool injector_test_create_cache(void)
 /* The one place where allocations are made, whatever chain leads here. */
 static own_frame bool injector_test_allocate(struct run *run)
 {
+	void __percpu *counter;
 	struct page *page;
 	unsigned int got;
 	void *object;
@@ -222,6 +247,33 @@ static own_frame bool injector_test_allocate(struct run *run)
 		return run->pages[0] != NULL;
 	case KIND_CREATE_CACHE:
 		return injector_test_create_cache();
+	case KIND_SLAB_NODE:
+		if (run->cache)
+			object = kmem_cache_alloc_node(run->cache, run->gfp, numa_node_id());
+		else
+			object = kmalloc_node(run->size, run->gfp, numa_node_id());
+		kfree(object);
+		return object != NULL;
+	case KIND_CONSTANT:
+		object = kmalloc(128, run->gfp);
+		kfree(object);
+		return object != NULL;
+	case KIND_DUP:
+		object = kmemdup(run->line, run->size, run->gfp);
+		kfree(object);
+		return object != NULL;
+	case KIND_KVMALLOC:
+		object = kvmalloc(run->size, run->gfp);
+		kvfree(object);
+		return object != NULL;
+	case KIND_VMALLOC:
+		object = __vmalloc(run->size, run->gfp);
+		vfree(object);
+		return object != NULL;
+	case KIND_PERCPU:
+		counter = __alloc_percpu_gfp(run->size, sizeof(long), run->gfp);
+		free_percpu(counter);
+		return counter != NULL;
 	}
 	return false;
 }
@@ -499,14 +551,15 @@ static const char *parse_word(struct run *run, char *word)
 /* What the kernel would rightly complain about is refused: a splat must be the injector's fault. */
 static const char *check_request(const struct run *run)
 {
-	bool slab = run->kind == KIND_SLAB || run->kind == KIND_SLAB_BULK;
+	bool slab = run->kind != KIND_PAGE && run->kind != KIND_PAGE_BULK;
+	bool sleeps = run->kind == KIND_CREATE_CACHE || run->kind >= KIND_KVMALLOC || run->scope != SCOPE_NONE;
 	bool atomic = run->from == FROM_SOFTIRQ || run->from == FROM_HARDIRQ;
 
 	if (slab && (run->gfp & (__GFP_HIGHMEM | __GFP_MOVABLE | __GFP_COMP)))
 		return "a slab allocation can't take that gfp";
 	if ((run->gfp & __GFP_NOFAIL) && (!(run->gfp & __GFP_DIRECT_RECLAIM) || run->order > 1 || run->size > PAGE_SIZE))
 		return "NOFAIL needs direct reclaim and a small size";
-	if (atomic && ((run->gfp & __GFP_DIRECT_RECLAIM) || run->kind == KIND_CREATE_CACHE || run->scope != SCOPE_NONE))
+	if (atomic && ((run->gfp & __GFP_DIRECT_RECLAIM) || sleeps))
 		return "may sleep, and that in an interrupt";
 	if (run->from != FROM_TASK && run->sleep_ms)
 		return "only from=task sleeps";
@@ -514,6 +567,8 @@ static const char *check_request(const struct run *run)
 		return "from=task runs where the writer runs: pin the writer";
 	if (run->kind == KIND_SLAB_BULK && !run->cache)
 		return "slab-bulk needs a cache";
+	if (run->kind == KIND_DUP && run->size > 64)
+		return "dup copies at most 64 bytes";
 	return NULL;
 }
 
@@ -663,6 +718,57 @@ static const struct file_operations run_operations = {
 	.llseek = default_llseek,
 };
 
+/* What a live patch does to a function, but for the change. */
+static void notrace changes_nothing(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
+				    struct ftrace_regs *fregs)
+{
+}
+
+static struct ftrace_ops change = { .func = changes_nothing, .flags = FTRACE_OPS_FL_IPMODIFY };
+static DEFINE_MUTEX(change_lock);
+
+static ssize_t change_write(struct file *file, const char __user *from, size_t length, loff_t *offset)
+{
+	char name[64];
+	int error = -EBUSY;
+
+	if (length >= sizeof(name))
+		return -EINVAL;
+	if (copy_from_user(name, from, length))
+		return -EFAULT;
+	name[length] = '\0';
+	mutex_lock(&change_lock);
+	if (!file->private_data) {
+		error = ftrace_set_filter(&change, name, length, 1) ?: register_ftrace_function(&change);
+		if (!error)
+			file->private_data = &change;
+	}
+	mutex_unlock(&change_lock);
+	return error ?: length;
+}
+
+static int change_open(struct inode *inode, struct file *file)
+{
+	file->private_data = NULL;
+	return 0;
+}
+
+static int change_release(struct inode *inode, struct file *file)
+{
+	if (file->private_data) {
+		unregister_ftrace_function(&change);
+		ftrace_free_filter(&change);
+	}
+	return 0;
+}
+
+static const struct file_operations change_operations = {
+	.owner = THIS_MODULE,
+	.open = change_open,
+	.release = change_release,
+	.write = change_write,
+};
+
 static void destroy_caches(void)
 {
 	size_t i;
@@ -684,6 +790,7 @@ static int __init injector_test_init(void)
 	}
 	directory = debugfs_create_dir("injector_test", NULL);
 	debugfs_create_file("run", 0600, directory, NULL, &run_operations);
+	debugfs_create_file("change", 0600, directory, NULL, &change_operations);
 	return 0;
 }
 

@@ -86,12 +86,14 @@ pub fn programs() -> Vec<Program> {
     }
 }
 
-const OURS: [&str; 12] = [
+const OURS: [&str; 14] = [
     "slab",
     "page",
     "filemap",
     "bio",
     "page_pool",
+    "vmalloc",
+    "percpu",
     "function0",
     "syscall_exit",
     "task_exit",
@@ -105,7 +107,8 @@ impl Program {
     /// The injector's program `name`, whosever calls it looks at, attached in whatever way. The kernel keeps 15 bytes of a name.
     pub fn is(&self, name: &str) -> bool {
         let whose = ["", "_pid", "_cgroup", "_target"];
-        let names = whose.iter().flat_map(|whose| ["", "_fmod_ret"].map(|attach| format!("{name}{whose}{attach}")));
+        let names =
+            whose.iter().flat_map(|whose| ["", "_fmod_ret", "_module"].map(|attach| format!("{name}{whose}{attach}")));
         names.into_iter().any(|name| self.name == name[..name.len().min(15)])
     }
 }

@@ -11,6 +11,7 @@ pub mod bpftrace;
 pub mod cgroup;
 pub mod daemon;
 pub mod defects;
+pub mod hooks_module;
 pub mod inventory;
 pub mod kernel_log;
 pub mod module;

@@ -12,6 +12,13 @@ pub fn module() -> PathBuf {
     of("INJECTOR_TEST_MODULE", "/lib/modules/injector_test.ko")
 }
 
+/// The module by which the injector hooks: INJECTOR_TEST_HOOKS_MODULE, or where guests have it installed.
+pub fn hooks_module() -> PathBuf {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let installed = format!("/lib/modules/{}/updates/injector_hooks.ko", release.trim());
+    of("INJECTOR_TEST_HOOKS_MODULE", &installed)
+}
+
 /// The workloads: INJECTOR_TEST_WORKLOADS, or where guests have them.
 pub fn workloads() -> PathBuf {
     of("INJECTOR_TEST_WORKLOADS", "/workloads")

@@ -1,14 +1,16 @@
-//! Small eBPF programs of our own: the emptiest that can sit on a hook, by kprobe or fmod_ret, which the injector's cost is
+//! Small eBPF programs of our own: the emptiest that can sit on a hook, in each way to attach, which the injector's cost is
 //! compared with, and one that keeps its CPU busy.
 
 use std::ffi::{CString, c_void};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const PROG_LOAD: i64 = 5;
 const RAW_TRACEPOINT_OPEN: i64 = 17;
 const PROG_TYPE_KPROBE: u32 = 2;
 const PROG_TYPE_TRACING: u32 = 26;
+const PROG_TYPE_RAW_TRACEPOINT_WRITABLE: u32 = 24;
 const MODIFY_RETURN: u32 = 26;
 const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
 const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
@@ -46,6 +48,23 @@ impl SmallProgram {
 pub struct SmallProbe {
     _attached: OwnedFd,
     _program: OwnedFd,
+    _hooks: Option<ModuleHooks>,
+}
+
+/// A hook of the module injector_hooks, hooked as long as it lives.
+#[derive(Debug)]
+pub struct ModuleHooks {
+    _device: File,
+}
+
+impl ModuleHooks {
+    /// Has it hooked.
+    pub fn of(hook: &str) -> Self {
+        let path = "/dev/injector_hooks";
+        let mut device = File::options().write(true).open(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        device.write_all(hook.as_bytes()).unwrap_or_else(|e| panic!("hooking {hook}: {e}"));
+        Self { _device: device }
+    }
 }
 
 /// The members of `union bpf_attr` that BPF_PROG_LOAD needs (include/uapi/linux/bpf.h).
@@ -108,6 +127,20 @@ impl SmallProbe {
         Self::on_trampoline(id, program.instructions())
     }
 
+    /// The same at the tracepoint of the module injector_hooks that asks for this hook, which is hooked meanwhile.
+    pub fn attach_module(hook: &str, program: SmallProgram) -> Self {
+        let hooks = ModuleHooks::of(hook);
+        let of = LoadAttributes::of(program.instructions());
+        let program = load(LoadAttributes { prog_type: PROG_TYPE_RAW_TRACEPOINT_WRITABLE, ..of });
+        let name = CString::new(format!("injector_{hook}_tp")).expect("a hook's name has no NUL");
+        let mut open = [name.as_ptr() as u64, u64::from(program.as_raw_fd().unsigned_abs()), 0];
+        // SAFETY: the name outlives the call.
+        let attached = owned("attaching a small program", unsafe {
+            libc::syscall(libc::SYS_bpf, RAW_TRACEPOINT_OPEN, &raw mut open, size_of_val(&open))
+        });
+        Self { _attached: attached, _program: program, _hooks: Some(hooks) }
+    }
+
     fn on_trampoline(id: u32, instructions: &[u64]) -> Self {
         let program = load(LoadAttributes {
             prog_type: PROG_TYPE_TRACING,
@@ -120,7 +153,7 @@ impl SmallProbe {
         let attached = owned("attaching a small program", unsafe {
             libc::syscall(libc::SYS_bpf, RAW_TRACEPOINT_OPEN, &raw mut open, size_of_val(&open))
         });
-        Self { _attached: attached, _program: program }
+        Self { _attached: attached, _program: program, _hooks: None }
     }
 
     fn on_kprobe(function: &str, instructions: &[u64]) -> Self {
@@ -142,7 +175,7 @@ impl SmallProbe {
             let result = unsafe { libc::ioctl(event.as_raw_fd(), request, argument as *const c_void) };
             assert_eq!(result, 0, "enabling a small program: {}", io::Error::last_os_error());
         }
-        Self { _attached: event, _program: program }
+        Self { _attached: event, _program: program, _hooks: None }
     }
 }
 

@@ -86,9 +86,15 @@ const KPROBE_ONLY: &str = "page-pool";
 /// Plans as on kernels without bpf_loop().
 const FOR_EACH: [&str; 2] = ["large-for-each", "sweep-for-each"];
 
-/// Loads all programs by both backends, attaches none, and says what each took. Panics when one is refused.
+/// The hooks that only the module injector_hooks makes.
+const MODULE_ONLY: &str = "module";
+
+/// Loads all programs by all backends, attaches none, and says what each took. Panics when one is refused.
 pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
     crate::module::load();
+    if !crate::hooks_module::is_loaded() {
+        crate::hooks_module::load("");
+    }
     let files = KernelFiles::default();
     let facts = Facts::read(&files).expect("a kernel that can be injected into");
     let mut all = Vec::new();
@@ -105,7 +111,7 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
     // And with them those that follow the children of a target.
     let follow = ["--pid", &me, "--follow", "--prob", "1"];
     let slab = ["--hook", "slab"];
-    let plans: [(&str, &[&str], &[&str]); 9] = [
+    let plans: [(&str, &[&str], &[&str]); 10] = [
         ("small", &every, SMALL),
         ("large", &slab, LARGE),
         ("large", &["--hook", "page"], &[&of_page, &of_pid[..]].concat()),
@@ -115,11 +121,19 @@ pub fn measure() -> Vec<(&'static str, Vec<Verified>)> {
         (FOR_EACH[0], &slab, LARGE),
         (FOR_EACH[1], &slab, &of_cgroup),
         (KPROBE_ONLY, &["--hook", "page-pool"], SMALL),
+        (MODULE_ONLY, &["--hook", "vmalloc,percpu"], SMALL),
     ];
     for (size, hooks, options) in plans {
         let mut verified: Vec<Verified> = Vec::new();
-        let backends: &[&str] = if size == KPROBE_ONLY { &["kprobe"] } else { &["kprobe", "fmod-ret"] };
+        let backends: &[&str] = match size {
+            KPROBE_ONLY => &["kprobe"],
+            MODULE_ONLY => &["module"],
+            _ => &["kprobe", "fmod-ret", "module"],
+        };
         for backend in backends {
+            // The module has hooks of its own only.
+            let functions = hooks.iter().position(|word| *word == "--function").unwrap_or(hooks.len());
+            let hooks = if *backend == "module" { &hooks[..functions] } else { hooks };
             let words = [&["injector", "--backend", backend], hooks, options].concat();
             let plan = match cli::parse(words.iter().map(std::ffi::OsString::from)) {
                 Ok(Command::Run(plan, ..)) => plan,

@@ -1,4 +1,4 @@
-//! The two ways to attach: they see and do the same, and what they miss is counted.
+//! The ways to attach: they see and do the same, and what they miss is counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use injector_tests::worker::Options;
 use injector_tests::{Injector, OnOneCpu, SmallProbe, SmallProgram, Worker, module, refused};
 
-const WAYS: [&str; 2] = ["kprobe", "fmod-ret"];
+const WAYS: [&str; 3] = ["kprobe", "fmod-ret", "module"];
 
 /// Calls of all kinds from all contexts, at different depths.
 const REQUESTS: [&str; 8] = [
@@ -44,8 +44,10 @@ fn sites(backend: &str) -> Sites {
         }
         let report = injector.stop();
         report.assert_accounts_with_lines();
-        let by_fmod_ret: &[&str] = if backend == "kprobe" { &[] } else { &[hook] };
-        assert_eq!(report.start["fmod_ret"], serde_json::json!(by_fmod_ret), "{backend}");
+        for (list, of) in [("fmod_ret", "fmod-ret"), ("module", "module")] {
+            let attached: &[&str] = if backend == of { &[hook] } else { &[] };
+            assert_eq!(report.start[list], serde_json::json!(attached), "{backend}");
+        }
         all.extend(report.sites().into_iter().map(|site| (site.signature, site.stack)));
     }
     all
@@ -63,20 +65,21 @@ fn comparable(sites: &Sites) -> (Sites, BTreeSet<Vec<String>>) {
     (others, works)
 }
 
-/// Signatures and every frame: the trampoline and the programs are in none of them.
+/// Signatures and every frame: the trampoline, the module and the programs are in none of them.
 #[test]
-fn both_see_the_same_sites() {
-    let [by_kprobe, by_fmod_ret] = WAYS.map(sites);
+fn all_see_the_same_sites() {
+    let [by_kprobe, by_fmod_ret, by_module] = WAYS.map(sites);
     assert!(by_kprobe.len() >= REQUESTS.len() - 1, "{by_kprobe:#?}");
     assert_eq!(comparable(&by_kprobe), comparable(&by_fmod_ret));
+    assert_eq!(comparable(&by_kprobe), comparable(&by_module));
     for stack in by_fmod_ret.values() {
         assert!(!stack.iter().any(|frame| frame.contains("bpf") || frame.starts_with("0x")), "{stack:#?}");
     }
 }
 
-/// Both return the error, and to whom it was meant.
+/// All return the error, and to whom it was meant.
 #[test]
-fn both_fail_what_is_meant() {
+fn all_fail_what_is_meant() {
     for backend in WAYS {
         let (one, other) = (Worker::start(), Worker::start());
         let injector = Injector::start(&["--backend", backend, "--pid", &one.pid_arg(), "--times", "700"]);

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use injector_guest::Initramfs;
 use injector_guest::root::{self, Base};
 
+use crate::module;
 use crate::packages::Group;
 use crate::process;
 use crate::setup;
@@ -20,7 +21,7 @@ const WORKLOADS: [(&str, &str); 2] =
 pub struct Contents {
     /// The injector's binary.
     pub injector: Option<PathBuf>,
-    /// Kernel modules, for /lib/modules.
+    /// Kernel modules, for /lib/modules; injector_hooks for where modules are installed.
     pub modules: Vec<PathBuf>,
     /// More files: of this machine, and where they go.
     pub added: Vec<(PathBuf, String)>,
@@ -40,7 +41,12 @@ pub fn build(contents: &Contents) -> Result<Initramfs> {
     }
     for module in modules {
         let name = module.file_name().with_context(|| format!("{}: a module without a name", module.display()))?;
-        root.file(module, &format!("/lib/modules/{}", name.to_string_lossy()))?;
+        let name = name.to_string_lossy();
+        let directory = match &*name {
+            module::HOOKS_FILE => format!("/lib/modules/{}/updates", module::release(module)?),
+            _ => "/lib/modules".to_owned(),
+        };
+        root.file(module, &format!("{directory}/{name}"))?;
     }
     let workloads = process::workspace().join("tests/workloads");
     if workloads.is_dir() {

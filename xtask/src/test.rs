@@ -194,7 +194,7 @@ impl Test {
         extent: Extent,
     ) -> impl Iterator<Item = (Backend, &'a Artifact)> + use<'a> {
         let asked = self.backend.clone();
-        let all = [Backend::Auto, Backend::Kprobe, Backend::FmodRet];
+        let all = [Backend::Auto, Backend::Kprobe, Backend::FmodRet, Backend::Module];
         let pairs = all.into_iter().flat_map(|backend| binaries.iter().map(move |binary| (backend, binary)));
         pairs.filter(move |(backend, binary)| extent.runs(&binary.name, *backend, &asked))
     }

@@ -70,12 +70,11 @@ fn prototype(survey: &Survey, hook: Hook) -> Check {
     }
 }
 
-/// A copy that the compiler made of a hook is what the kernel calls, and the function that is probed is not. Copies of a
-/// part (`.part`) are called by the function.
+/// A copy that the compiler made of a hook is what the kernel calls, and the function that is probed is not.
 fn clones(survey: &Survey, hook: Hook) -> Option<Check> {
     let addresses = survey.addresses.as_ref().ok()?;
     let function = function(survey, hook);
-    let clone = addresses.clones_of(function).find(|clone| !clone.contains(".part."))?;
+    let clone = addresses.called_instead_of(function)?;
     Some(Check::missing(
         &format!("hook {hook}: clone"),
         format!("the compiler made {clone}; the kernel calls that instead of {function}"),

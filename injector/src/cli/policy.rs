@@ -81,7 +81,7 @@ pub(super) struct PolicyArgs {
 
     /// The error that failed calls return: EIO or 5 [default: ENOMEM]
     ///
-    /// It applies to slab, filemap, bio and to functions that return errors. page and page-pool return no error number.
+    /// It applies to slab, filemap, bio and to functions that return errors. The others return no error number.
     #[arg(long, value_name = "ERROR", allow_hyphen_values = true, help_heading = POLICY)]
     errno: Option<ErrorNumber>,
 }

@@ -255,7 +255,7 @@ fn bad_input_is_one_line_each() {
         ("--times 1 --ttl 5ms", "injector: --ttl 5ms is out of range; it goes from 100ms to 1h"),
         (
             "--hook slap",
-            "injector: --hook: there is no hook `slap` (hooks are: slab, page, filemap, bio, page-pool); did you mean slab?",
+            "injector: --hook: there is no hook `slap` (hooks are: slab, page, filemap, bio, page-pool, vmalloc, percpu); did you mean slab?",
         ),
         ("--format xml", "injector: --format: there is no format `xml`; formats are: text, json"),
         ("--prob 1 ls -l", "injector: what is `ls`? A command to run comes after `--`: injector [OPTIONS] -- ls …"),
@@ -385,7 +385,7 @@ fn a_plan_is_printed() {
     assert_eq!(
         parse(words("plan --gfp NOFS --prob 1% --function f -q -- x")),
         Err(refuse(
-            "--gfp can never match here: it is about GFP flags, which only calls of slab, page, filemap, page-pool have"
+            "--gfp can never match here: it is about GFP flags, which only calls of slab, page, filemap, page-pool, vmalloc, percpu have"
         ))
     );
     assert_eq!(

@@ -54,8 +54,10 @@ pub struct Start<'a> {
     pub dry_run: bool,
     /// What is attached.
     pub hooks: &'a [Hook],
-    /// Those of the hooks that are attached by fmod_ret, not by a kprobe.
+    /// Those of the hooks that are attached by fmod_ret. What is in neither list is attached by a kprobe.
     pub fmod_ret: &'a [Hook],
+    /// Those of the hooks that the module injector_hooks makes.
+    pub module: &'a [Hook],
     /// What was asked for.
     pub plan: &'a Plan,
 }

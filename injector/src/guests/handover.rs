@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn backend() -> impl Strategy<Value = Backend> {
-        prop_oneof![Just(Backend::Auto), Just(Backend::FmodRet), Just(Backend::Kprobe)]
+        proptest::sample::select(&Backend::ALL[..])
     }
 
     fn duration() -> impl Strategy<Value = Duration> {

@@ -4,6 +4,7 @@ use super::btf::{Btf, Wanted};
 use super::features::Features;
 use super::gfp::{self, GfpBits};
 use super::hooks::{Injectable, Ways};
+use super::hooks_module::HooksModule;
 use super::kallsyms::Addresses;
 use super::modules::Modules;
 use super::options::Options;
@@ -52,6 +53,8 @@ pub struct Survey {
     pub features: Features,
     /// How hooks can be attached.
     pub ways: Ways,
+    /// The module injector_hooks, if it is loaded.
+    pub hooks_module: Option<HooksModule>,
 }
 
 /// What a run needs from BTF.
@@ -153,14 +156,21 @@ impl Survey {
 
     fn with(files: &KernelFiles, addresses: AddressesBy, features: Option<Features>) -> Self {
         let functions = hook_functions();
+        let hooks_module = HooksModule::read(files);
+        let hooked = hooks_module.iter().flat_map(HooksModule::symbols);
+        let with_types: Vec<&str> = functions.iter().copied().chain(hooked).collect();
         let btf = Btf::read(
             files,
             Wanted {
                 structs: &["task_struct", "kmem_cache", PREEMPT_COUNT_STRUCT],
-                functions: &functions,
+                functions: &with_types,
                 enumerators: &[gfp::FIRST_ENUMERATOR],
             },
         );
+        let hooks_module = match &btf {
+            Ok(btf) => hooks_module.map(|module| module.compared(btf)),
+            Err(_) => hooks_module,
+        };
         let options = Options::read(files);
         let gfp = GfpBits::read(files, btf.as_ref().ok());
         let types = btf.map(|btf| Types::of(&btf));
@@ -179,6 +189,7 @@ impl Survey {
             ways: Ways::read(files, options.as_ref().ok(), &features),
             features,
             options,
+            hooks_module,
         }
     }
 
@@ -187,7 +198,10 @@ impl Survey {
     /// # Errors
     /// Something is.
     pub fn into_facts(self) -> Result<Facts, KernelError> {
-        let Self { release, types, gfp, addresses, injectable, modules, options: _, features, ways } = self;
+        let Self { release, types, gfp, addresses, injectable, modules, options: _, features, ways, hooks_module } =
+            self;
+        // With the module, nothing need be in the kernel's list.
+        let injectable = if hooks_module.is_some() { injectable.unwrap_or_default() } else { injectable? };
         let (Types { offsets, prototypes: _, ids }, addresses) = (types?, addresses?);
         if addresses.are_hidden() {
             return Err(KernelError::HiddenAddresses);
@@ -214,7 +228,8 @@ impl Survey {
             features,
             ways,
             modules: modules?,
-            injectable: injectable?,
+            injectable,
+            hooks_module,
             addresses,
         })
     }
@@ -249,6 +264,8 @@ pub struct Facts {
     pub modules: Modules,
     /// Functions that may be overridden.
     pub injectable: Injectable,
+    /// The module injector_hooks, if it is loaded.
+    pub hooks_module: Option<HooksModule>,
     /// The addresses of the hooks, and all of the above.
     pub addresses: Addresses,
 }

@@ -287,6 +287,12 @@ impl Addresses {
         let copy_of = move |clone: &&str| clone.strip_prefix(function).is_some_and(|rest| rest.starts_with('.'));
         self.clones.iter().map(String::as_str).filter(copy_of)
     }
+
+    /// A copy that the kernel calls instead of the function. Copies of a part (`.part`) are called by the function.
+    #[must_use]
+    pub fn called_instead_of<'a>(&'a self, function: &'a str) -> Option<&'a str> {
+        self.clones_of(function).find(|clone| !clone.contains(".part."))
+    }
 }
 
 impl Kallsyms {

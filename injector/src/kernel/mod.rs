@@ -13,6 +13,7 @@ pub mod features;
 pub mod files;
 pub mod gfp;
 pub mod hooks;
+pub mod hooks_module;
 pub mod kallsyms;
 pub mod modules;
 pub mod options;

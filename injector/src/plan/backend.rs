@@ -10,21 +10,26 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
     /// By fmod_ret where the kernel has it, is not preempted itself, and the value to return is not 0 or NULL; else by a kprobe,
-    /// if it can.
+    /// if it can; else by the module.
     #[default]
     Auto,
     /// By BPF_MODIFY_RETURN trampolines.
     FmodRet,
     /// By kprobes and bpf_override_return().
     Kprobe,
+    /// By the module injector_hooks.
+    Module,
 }
 
 /// There is no such backend.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("there is no backend `{0}`; backends are: auto, fmod-ret, kprobe")]
+#[error("there is no backend `{0}`; backends are: auto, fmod-ret, kprobe, module")]
 pub struct UnknownBackend(String);
 
 impl Backend {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::FmodRet, Self::Kprobe, Self::Module];
+
     /// The name that options have for it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -32,6 +37,7 @@ impl Backend {
             Self::Auto => "auto",
             Self::FmodRet => "fmod-ret",
             Self::Kprobe => "kprobe",
+            Self::Module => "module",
         }
     }
 }
@@ -46,8 +52,7 @@ impl FromStr for Backend {
     type Err = UnknownBackend;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let all = [Self::Auto, Self::FmodRet, Self::Kprobe];
-        all.into_iter().find(|backend| backend.name() == text).ok_or_else(|| UnknownBackend(text.to_owned()))
+        Self::ALL.into_iter().find(|backend| backend.name() == text).ok_or_else(|| UnknownBackend(text.to_owned()))
     }
 }
 
@@ -57,10 +62,10 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for backend in [Backend::Auto, Backend::FmodRet, Backend::Kprobe] {
+        for backend in Backend::ALL {
             assert_eq!(backend.to_string().parse(), Ok(backend));
         }
         let error = "fmod_ret".parse::<Backend>().unwrap_err();
-        assert_eq!(error.to_string(), "there is no backend `fmod_ret`; backends are: auto, fmod-ret, kprobe");
+        assert_eq!(error.to_string(), "there is no backend `fmod_ret`; backends are: auto, fmod-ret, kprobe, module");
     }
 }

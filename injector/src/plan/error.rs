@@ -42,7 +42,7 @@ pub enum PlanError {
     },
     /// Every hook returns what its type demands.
     #[error(
-        "--errno is of no use here: page can only return true, page-pool only NULL, and a function with an error of its own only that"
+        "--errno is of no use here: page can only return true, page-pool, vmalloc and percpu only NULL, and a function with an error of its own only that"
     )]
     NoErrno,
     /// Its callers never give up.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use injector_common::{
-    hooks::{self, Needs, Row},
+    hooks::{self, Arguments, Needs, Row},
     named_hooks,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -207,7 +207,11 @@ impl Hook {
     /// Whether its calls have an order and a size.
     #[must_use]
     pub fn has_size(self) -> bool {
-        self.row().is_some_and(|row| row.arguments.order.is_some() || row.arguments.cache.is_some())
+        let has = |row: &Row| {
+            let Arguments { gfp: _, cache, order, size } = row.arguments;
+            cache.is_some() || order.is_some() || size.is_some()
+        };
+        self.row().is_some_and(has)
     }
 
     /// Whether its calls have a slab cache.
@@ -220,6 +224,12 @@ impl Hook {
     #[must_use]
     pub fn has_errno(self) -> bool {
         self.row().is_none_or(|row| row.error_type == "ERRNO")
+    }
+
+    /// Whether no kernel lists its function, so that only the module injector_hooks can make it.
+    #[must_use]
+    pub fn is_module_only(self) -> bool {
+        self.number().is_some_and(|number| matches!(number, hooks::VMALLOC | hooks::PERCPU))
     }
 
     /// Its name on the command line and in outputs.
@@ -313,13 +323,13 @@ mod tests {
         let error = |name: &str| name.parse::<Hook>().unwrap_err().to_string();
         assert_eq!(
             error("slap"),
-            "there is no hook `slap` (hooks are: slab, page, filemap, bio, page-pool); did you mean slab?"
+            "there is no hook `slap` (hooks are: slab, page, filemap, bio, page-pool, vmalloc, percpu); did you mean slab?"
         );
         assert_eq!(
             error("open_ctree"),
-            "there is no hook `open_ctree` (hooks are: slab, page, filemap, bio, page-pool); for any other injectable function, use --function"
+            "there is no hook `open_ctree` (hooks are: slab, page, filemap, bio, page-pool, vmalloc, percpu); for any other injectable function, use --function"
         );
-        assert!(error("").ends_with("page-pool)"));
+        assert!(error("").ends_with("percpu)"));
     }
 
     fn function(text: &str) -> Result<Function, FunctionNameError> {

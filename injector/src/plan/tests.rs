@@ -80,15 +80,15 @@ fn filters_on_facts_that_no_hook_has() {
     for (keys, said) in [
         (
             "hook='bio'\ngfp='NOFS'",
-            "--gfp can never match here: it is about GFP flags, which only calls of slab, page, filemap, page-pool have",
+            "--gfp can never match here: it is about GFP flags, which only calls of slab, page, filemap, page-pool, vmalloc, percpu have",
         ),
         (
             "hook='filemap'\norder=1",
-            "--order can never match here: it is about an order, which only calls of slab, page have",
+            "--order can never match here: it is about an order, which only calls of slab, page, vmalloc, percpu have",
         ),
         (
             "hook='filemap,bio,page-pool'\nsize=64",
-            "--size can never match here: it is about a size, which only calls of slab, page have",
+            "--size can never match here: it is about a size, which only calls of slab, page, vmalloc, percpu have",
         ),
         (
             "hook='page'\ncache='dentry'",
@@ -96,7 +96,7 @@ fn filters_on_facts_that_no_hook_has() {
         ),
         (
             "function='open_ctree'\nspace=1",
-            "--space can never match here: it is about a size, which only calls of slab, page have",
+            "--space can never match here: it is about a size, which only calls of slab, page, vmalloc, percpu have",
         ),
     ] {
         assert_eq!(refused_rule(keys, &everybody), said, "{keys}");
@@ -106,7 +106,7 @@ fn filters_on_facts_that_no_hook_has() {
     {
         accepted_rule(keys, &everybody);
     }
-    let useless = "--errno is of no use here: page can only return true, page-pool only NULL, and a function with an error of its own only that";
+    let useless = "--errno is of no use here: page can only return true, page-pool, vmalloc and percpu only NULL, and a function with an error of its own only that";
     for keys in ["hook='page,page-pool'\nerrno='EIO'", "function='f=EIO'\nerrno='EIO'"] {
         assert_eq!(refused_rule(keys, &everybody), useless, "{keys}");
     }

@@ -15,7 +15,9 @@ use injector_common::{
 };
 
 use super::{
-    ArmedPattern, Attempts, Hooks, ProgramConfig, Streams, hooks, maps, monotonic_ns, object,
+    ArmedPattern, Attempts, Hooks, ProgramConfig, Streams, hooks, maps,
+    module_hooks::ModuleHooks,
+    monotonic_ns, object,
     programs::{Kind, Program},
     shared::Shared,
 };
@@ -46,6 +48,8 @@ pub struct Attached {
     /// The programs there, until they are detached.
     on_hooks: Vec<(Hook, Program)>,
     on_tracepoints: Vec<Program>,
+    /// What the module injector_hooks hooks for them, if they are attached so.
+    module: Option<ModuleHooks>,
     /// How often hooks were missed, when they were detached.
     missed: BTreeMap<Hook, u64>,
     hooks: Hooks,
@@ -64,6 +68,7 @@ pub(super) fn programs_of(wire: &ProgramConfig) -> Result<Vec<(String, Kind)>> {
         let kind = match *attach {
             Attach::FmodRet { function } => Kind::FmodRet(function),
             Attach::Kprobe => Kind::Kprobe(point.function),
+            Attach::Module => Kind::Module(point.hook),
         };
         programs.push((name, kind));
     }
@@ -135,6 +140,7 @@ impl Attached {
             wanted,
             on_hooks,
             on_tracepoints,
+            module: None,
             missed: BTreeMap::new(),
             budget: None,
             before: BTreeMap::new(),
@@ -142,13 +148,27 @@ impl Attached {
         Ok((attached, streams))
     }
 
-    /// Attaches the programs, unarmed.
+    /// Attaches the programs, unarmed, but for those that [`Attached::attach_to_module`] attaches.
     pub(super) fn attach(&mut self) -> Result<()> {
         // What a failure leads to is seen before there are failures.
         self.on_tracepoints.iter_mut().try_for_each(Program::attach)?;
-        self.on_hooks
-            .iter_mut()
-            .try_for_each(|(hook, program)| program.attach().with_context(|| format!("hook {hook}")))
+        self.attach_those(|program| !program.is_of_module())
+    }
+
+    /// Has the module injector_hooks hook what it is to hook, and attaches those programs.
+    pub(super) fn attach_to_module(&mut self) -> Result<()> {
+        let by_module = self.attached().filter(|(_, attach)| *attach == Attach::Module);
+        let hooks: Vec<Hook> = by_module.map(|(hook, _)| hook).collect();
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        self.module = Some(ModuleHooks::open(&hooks)?);
+        self.attach_those(Program::is_of_module)
+    }
+
+    fn attach_those(&mut self, wanted: impl Fn(&Program) -> bool) -> Result<()> {
+        let mut programs = self.on_hooks.iter_mut().filter(|(_, program)| wanted(program));
+        programs.try_for_each(|(hook, program)| program.attach().with_context(|| format!("hook {hook}")))
     }
 
     /// Lets failures happen, none after `deadline_ns` (CLOCK_MONOTONIC) unless [`Attached::heartbeat`] moves it on.
@@ -237,10 +257,11 @@ impl Attached {
     /// Ends the failures and detaches; what was counted stays readable.
     pub fn detach(&mut self) {
         self.disarm();
-        let missed = self.on_hooks.iter().map(|(hook, program)| (*hook, program.missed()));
+        let missed: Vec<_> = self.on_hooks.iter().map(|(hook, _)| (*hook, self.missed(*hook))).collect();
         self.missed.extend(missed);
         self.on_hooks.clear();
         self.on_tracepoints.clear();
+        self.module = None;
     }
 
     /// The attached hooks.
@@ -248,10 +269,9 @@ impl Attached {
         self.wanted.iter().map(|(hook, _)| *hook)
     }
 
-    /// The hooks that are attached by fmod_ret, not by a kprobe.
-    pub fn by_fmod_ret(&self) -> impl Iterator<Item = Hook> {
-        let by = |(_, attach): &&(Hook, Attach)| matches!(attach, Attach::FmodRet { .. });
-        self.wanted.iter().filter(by).map(|(hook, _)| *hook)
+    /// What is attached to, and how.
+    pub fn attached(&self) -> impl Iterator<Item = (Hook, Attach)> {
+        self.wanted.iter().copied()
     }
 
     /// The hook that the eBPF side has this number for.
@@ -266,10 +286,10 @@ impl Attached {
         self.budget.is_some_and(|budget| self.state.get(STATE_SPENT) >= budget)
     }
 
-    /// How often a hook was called and its program was not: [`Program::missed`].
+    /// How often a hook was called and its program was not: [`Program::missed`], and what the module has not asked about.
     fn missed(&self, hook: Hook) -> u64 {
         match self.program(hook) {
-            Some(program) => program.missed(),
+            Some(program) => program.missed() + self.module.as_ref().map_or(0, |module| module.missed(hook)),
             None => self.missed.get(&hook).copied().unwrap_or_default(),
         }
     }

@@ -7,17 +7,28 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use tracing::warn;
 
 use super::Attached;
-use crate::{bpf, exit::Result, plan::Hook};
+use crate::{bpf, exit::Result, kernel::hooks::Attach, plan::Hook};
 
 /// A hook that is attached and never called.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{function} is attached, but allocations don't reach it: this kernel calls a clone of it or has compiled the call away; \
-     use a kernel with {option}=y, or boot the guest: cargo xtask run"
-)]
-pub struct CanaryError {
-    function: &'static str,
-    option: &'static str,
+pub enum CanaryError {
+    /// The kernel calls something else.
+    #[error(
+        "{function} is attached, but allocations don't reach it: this kernel calls a clone of it or has compiled the call away; \
+         use a kernel with {option}=y, or the module injector_hooks (injector module install), or boot the guest: cargo xtask run"
+    )]
+    Function {
+        /// The hook's function.
+        function: &'static str,
+        /// The option that makes the kernel call it.
+        option: &'static str,
+    },
+    /// ftrace does not call the module, or the module does not come to ask.
+    #[error(
+        "the module injector_hooks has hooked {0}, but allocations don't reach it: this is a defect of the module; \
+         leave the hook out (--hook), or boot the guest: cargo xtask run"
+    )]
+    Module(Hook),
 }
 
 crate::exit::has_exit_code!(CanaryError => MISSING);
@@ -41,7 +52,7 @@ pub(super) fn prove(rules: &[Attached]) -> Result<()> {
 }
 
 fn prove_rule(rule: &Attached) -> Result<()> {
-    for hook in rule.hooks() {
+    for (hook, attach) in rule.attached() {
         let before = rule.runs(hook)?;
         match hook {
             Hook::Slab => allocate_from_slab()?,
@@ -49,13 +60,17 @@ fn prove_rule(rule: &Attached) -> Result<()> {
             // Nothing that is always there calls them: whether they work, the first failure shows.
             _ => continue,
         }
-        if rule.runs(hook)? == before {
-            return Err(CanaryError {
+        if rule.runs(hook)? > before {
+            continue;
+        }
+        return Err(match attach {
+            Attach::Module => CanaryError::Module(hook),
+            Attach::Kprobe | Attach::FmodRet { .. } => CanaryError::Function {
                 function: hook.function(),
                 option: hook.needs().map_or("CONFIG_FUNCTION_ERROR_INJECTION", |needs| needs.option),
-            }
-            .into());
+            },
         }
+        .into());
     }
     Ok(())
 }

@@ -77,8 +77,15 @@ pub fn program(number: u32, attach: Attach, whose: Whose) -> String {
     let attach = match attach {
         Attach::Kprobe => "",
         Attach::FmodRet { .. } => "_fmod_ret",
+        Attach::Module => "_module",
     };
     format!("{hook}{whose}{attach}")
+}
+
+/// The tracepoint of the module injector_hooks that asks for a hook (module/trace.h); none of functions.
+#[must_use]
+pub fn tracepoint(hook: Hook) -> Option<String> {
+    hook.row().map(|row| format!("injector_{}_tp", row.program))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod attempts;
 mod canary;
 mod hooks;
 mod maps;
+mod module_hooks;
 mod names;
 mod object;
 mod program_config;
@@ -22,12 +23,14 @@ use nix::time::{ClockId, clock_gettime};
 use tracing::debug;
 
 use crate::exit::{Context as _, Result};
+use crate::kernel::hooks::Attach;
 use crate::plan::Hook;
 
 pub use attached::{Arming, Attached, RuleArming};
 pub use attempts::{Admission, AttemptReport, Attempts};
 pub use canary::CanaryError;
 pub use hooks::Hooks;
+pub use module_hooks::ModuleHooksError;
 pub use names::TooIntricate;
 pub use program_config::{ProgramConfig, ResolveError, Sites};
 pub use stack_patterns::{ArmedPattern, StackTable};
@@ -80,6 +83,11 @@ impl Session {
         for rule in rules.iter_mut().rev() {
             rule.attach()?;
         }
+        // Of several programs on a tracepoint the one that came first is called first (func_add(), kernel/tracepoint.c, 6.1
+        // and 6.12). When it fails the call the others don't look at it (injector-ebpf, `attach::module`).
+        for rule in &mut rules {
+            rule.attach_to_module()?;
+        }
         debug!("the hooks are attached");
         canary::prove(&rules)?;
         debug!("every hook saw its canary");
@@ -126,11 +134,24 @@ impl Session {
         hooks.into_iter().collect()
     }
 
-    /// Those of them that are attached by fmod_ret, not by a kprobe.
+    /// Those of them that are attached in such a way.
+    #[must_use]
+    pub fn hooks_by(&self, way: impl Fn(Attach) -> bool) -> Vec<Hook> {
+        let attached = self.rules.iter().flat_map(Attached::attached);
+        let hooks: BTreeSet<Hook> = attached.filter(|(_, attach)| way(*attach)).map(|(hook, _)| hook).collect();
+        hooks.into_iter().collect()
+    }
+
+    /// Those of them that are attached by fmod_ret.
     #[must_use]
     pub fn hooks_by_fmod_ret(&self) -> Vec<Hook> {
-        let hooks: BTreeSet<Hook> = self.rules.iter().flat_map(Attached::by_fmod_ret).collect();
-        hooks.into_iter().collect()
+        self.hooks_by(|attach| matches!(attach, Attach::FmodRet { .. }))
+    }
+
+    /// Those of them that the module injector_hooks makes.
+    #[must_use]
+    pub fn hooks_by_module(&self) -> Vec<Hook> {
+        self.hooks_by(|attach| attach == Attach::Module)
     }
 
     /// Lets failures happen: each rule as it is armed, none after `deadline_ns` (CLOCK_MONOTONIC) unless

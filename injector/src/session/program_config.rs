@@ -6,9 +6,9 @@ use injector_common::{
     ABI_VERSION,
     automaton::Automaton,
     config::{
-        ABSENT, AddressRange, CONTEXTS_ALL, Config, GfpAlternative, GfpBits, HookConfig, KTHREADS_ANY,
-        KTHREADS_EXCLUDE, KTHREADS_ONLY, MAX_MODULES, MAX_PATH_LEN, MAX_PATHS, MAX_STACK_RANGES, Module, OFF, ON,
-        Offsets, Slice, TARGET_FEW_PIDS, TARGET_MANY_PIDS,
+        ABSENT, AddressRange, BY_FMOD_RET, BY_KPROBE, BY_MODULE, CONTEXTS_ALL, Config, GfpAlternative, GfpBits,
+        HookConfig, KTHREADS_ANY, KTHREADS_EXCLUDE, KTHREADS_ONLY, MAX_MODULES, MAX_PATH_LEN, MAX_PATHS,
+        MAX_STACK_RANGES, Module, OFF, ON, Offsets, Slice, TARGET_FEW_PIDS, TARGET_MANY_PIDS,
     },
     decide,
     record::{CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK},
@@ -168,8 +168,12 @@ impl ProgramConfig {
             let number = numbers.number(point.hook).and_then(|number| usize::try_from(number).ok());
             let slot = number.and_then(|number| self.config.hooks.get_mut(number));
             let slot = slot.ok_or(ResolveError::TooManyFunctions)?;
-            let fmod_ret = on(matches!(attach, Attach::FmodRet { .. }));
-            *slot = HookConfig { id: hooks::id(point.hook), error: point.error, fmod_ret, _pad: 0 };
+            let attach = match attach {
+                Attach::Kprobe => BY_KPROBE,
+                Attach::FmodRet { .. } => BY_FMOD_RET,
+                Attach::Module => BY_MODULE,
+            };
+            *slot = HookConfig { id: hooks::id(point.hook), error: point.error, attach, _pad: 0 };
         }
         Ok(())
     }

@@ -15,9 +15,11 @@ use aya_obj::{
 };
 use tracing::debug;
 
-use super::maps::Maps;
+use super::{hooks, maps::Maps};
 use crate::bpf;
 use crate::exit::{Context as _, Error, ExitCode, Result};
+use crate::kernel::hooks_module::NAME;
+use crate::plan::Hook;
 
 /// As much of the verifier's log as is of use: the reason is at its end.
 const LOG_BYTES: usize = 16 << 20;
@@ -34,6 +36,8 @@ pub(super) enum Kind {
     Kprobe(&'static str),
     /// For the trampoline of the function with this id in vmlinux' BTF.
     FmodRet(u32),
+    /// For the tracepoint of the module injector_hooks that asks for this hook, whose verdict it may write.
+    Module(Hook),
     /// For this tracepoint, with what the kernel has for it.
     RawTracepoint(&'static str),
 }
@@ -135,6 +139,7 @@ impl Programs {
                 of.attach_btf_id = function;
                 bpf_prog_type::BPF_PROG_TYPE_TRACING
             }
+            Kind::Module(_) => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE,
             Kind::RawTracepoint(_) => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT,
         };
         of.prog_type = prog_type as u32;
@@ -167,6 +172,11 @@ pub(super) struct Program {
 }
 
 impl Program {
+    /// Whether it belongs to the module injector_hooks.
+    pub(super) fn is_of_module(&self) -> bool {
+        matches!(self.kind, Kind::Module(_))
+    }
+
     /// Attaches it where it belongs.
     pub(super) fn attach(&mut self) -> Result<()> {
         let link = match self.kind {
@@ -175,6 +185,11 @@ impl Program {
             }
             Kind::FmodRet(_) => {
                 raw_tracepoint(self.fd.as_fd(), None).context("can't attach by fmod_ret; --backend kprobe may do")
+            }
+            Kind::Module(hook) => {
+                let name = hooks::tracepoint(hook).context("a hook without a tracepoint")?;
+                raw_tracepoint(self.fd.as_fd(), Some(&name))
+                    .with_context(|| format!("can't attach to {name}, a tracepoint of the module {NAME}"))
             }
             Kind::RawTracepoint(name) => raw_tracepoint(self.fd.as_fd(), Some(name))
                 .with_context(|| format!("can't attach to the tracepoint {name}")),

@@ -9,7 +9,7 @@ use crate::exit::{Context as _, Result};
 /// What one program took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// Its name; those for fmod_ret end with `_fmod_ret`.
+    /// Its name; those for fmod_ret end with `_fmod_ret`, those for the module with `_module`.
     pub program: String,
     /// Instructions that the verifier went through, of a million that it may.
     pub instructions: u64,

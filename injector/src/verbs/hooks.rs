@@ -6,14 +6,18 @@ use injector::{
     check::{self, Caller},
     exit::{ExitCode, Result},
     hook_list::{HookList, NamePattern},
-    kernel::KernelFiles,
+    kernel::{KernelFiles, hooks::Injectable, hooks_module::HooksModule},
 };
 
 /// Prints the functions whose names match the pattern; without one, all of them.
 pub fn hooks(files: &KernelFiles, pattern: Option<&NamePattern>, json: bool) -> Result<ExitCode> {
-    let injectable = check::injectable(files, &Caller::this(files))?;
+    let module = HooksModule::read(files);
+    let injectable = match check::injectable(files, &Caller::this(files)) {
+        Err(_) if module.is_some() => Injectable::default(),
+        listed => listed?,
+    };
     let release = files.release()?;
-    let list = HookList::new(release.as_str(), &injectable, pattern)?;
+    let list = HookList::new(release.as_str(), &injectable, module.as_ref(), pattern)?;
     let text = if json { format!("{}\n", list.to_json()?) } else { list.to_string() };
     match io::stdout().write_all(text.as_bytes()) {
         // Long lists are piped into `head`.

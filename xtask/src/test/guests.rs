@@ -45,6 +45,8 @@ pub enum Backend {
     Kprobe,
     /// As it does of itself in a guest that is not preempted: by fmod_ret, but for hooks that return NULL
     FmodRet,
+    /// By the module injector_hooks
+    Module,
 }
 
 impl Backend {
@@ -59,6 +61,7 @@ impl Backend {
         match self {
             Self::Auto | Self::FmodRet => "auto",
             Self::Kprobe => "kprobe",
+            Self::Module => "module",
         }
     }
 }
@@ -69,6 +72,7 @@ impl fmt::Display for Backend {
             Self::Auto => "auto",
             Self::Kprobe => "kprobe",
             Self::FmodRet => "fmod-ret",
+            Self::Module => "module",
         })
     }
 }

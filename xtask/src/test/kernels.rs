@@ -7,17 +7,24 @@ use super::guests::Backend;
 use crate::kernel::{DEFAULT, NEWEST, OLDEST, Spec};
 use crate::vm::KernelChoice;
 
-/// The tests of the newest series: how the hooks are attached, in both ways, and a sweep.
-const FEW: [(&str, Backend); 3] =
-    [("backend_choice", Backend::Auto), ("backend_choice", Backend::FmodRet), ("sweep", Backend::Auto)];
+/// The tests of the newest series: how the hooks are attached, in all ways, and a sweep.
+const FEW: [(&str, Backend); 4] = [
+    ("backend_choice", Backend::Auto),
+    ("backend_choice", Backend::FmodRet),
+    ("hooks_module", Backend::Auto),
+    ("sweep", Backend::Auto),
+];
 
 /// By default these are run by fmod_ret too, on one kernel: they say most about a hook's path.
 const BY_FMOD_RET_TOO: [&str; 4] = ["policy", "outcome", "order", "backend_choice"];
 
+/// The same by the module injector_hooks.
+const BY_MODULE_TOO: [&str; 5] = ["hooks", "guards", "policy", "target", "lifetime"];
+
 /// How much of the tests a kernel gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// All, and what has to be run on one kernel only: the planted defects' sweep, some tests by fmod_ret.
+    /// All, and what has to be run on one kernel only: the planted defects' sweep, some tests by fmod_ret and by the module.
     First,
     All,
     Few,
@@ -33,7 +40,8 @@ impl Extent {
             _ if !asked.is_empty() => asked.contains(&backend),
             (_, Backend::Auto) => true,
             (Self::First, Backend::FmodRet) => BY_FMOD_RET_TOO.contains(&binary),
-            (_, Backend::FmodRet | Backend::Kprobe) => false,
+            (Self::First, Backend::Module) => BY_MODULE_TOO.contains(&binary),
+            (_, Backend::FmodRet | Backend::Kprobe | Backend::Module) => false,
         }
     }
 }
@@ -106,23 +114,23 @@ mod tests {
 
     #[test]
     fn each_extent_has_its_tests() {
-        use Backend::{Auto, FmodRet, Kprobe};
+        use Backend::{Auto, FmodRet, Kprobe, Module};
         let runs = |extent: Extent, binary, asked: &[Backend]| {
-            [Auto, Kprobe, FmodRet].map(|backend| extent.runs(binary, backend, asked))
+            [Auto, Kprobe, FmodRet, Module].map(|backend| extent.runs(binary, backend, asked))
         };
-        assert_eq!(runs(Extent::First, "policy", &[]), [true, false, true]);
-        assert_eq!(runs(Extent::First, "gfp", &[]), [true, false, false]);
-        assert_eq!(runs(Extent::All, "policy", &[]), [true, false, false]);
-        assert_eq!(runs(Extent::All, "policy", &[Kprobe]), [false, true, false]);
-        assert_eq!(runs(Extent::Few, "backend_choice", &[]), [true, false, true]);
-        assert_eq!(runs(Extent::Few, "sweep", &[]), [true, false, false]);
-        assert_eq!(runs(Extent::Few, "sweep", &[FmodRet]), [false, false, true]);
-        assert_eq!(runs(Extent::Few, "policy", &[Auto]), [false, false, false]);
+        assert_eq!(runs(Extent::First, "policy", &[]), [true, false, true, true]);
+        assert_eq!(runs(Extent::First, "gfp", &[]), [true, false, false, false]);
+        assert_eq!(runs(Extent::All, "policy", &[]), [true, false, false, false]);
+        assert_eq!(runs(Extent::All, "policy", &[Kprobe]), [false, true, false, false]);
+        assert_eq!(runs(Extent::Few, "backend_choice", &[]), [true, false, true, false]);
+        assert_eq!(runs(Extent::Few, "sweep", &[]), [true, false, false, false]);
+        assert_eq!(runs(Extent::Few, "sweep", &[FmodRet]), [false, false, true, false]);
+        assert_eq!(runs(Extent::Few, "policy", &[Auto]), [false, false, false, false]);
     }
 
     #[test]
     fn named_tests_exist() {
-        for name in FEW.iter().map(|(name, _)| name).chain(&BY_FMOD_RET_TOO) {
+        for name in FEW.iter().map(|(name, _)| name).chain(&BY_FMOD_RET_TOO).chain(&BY_MODULE_TOO) {
             let file = process::workspace().join(format!("tests/tests/{name}.rs"));
             assert!(file.is_file(), "{}", file.display());
         }

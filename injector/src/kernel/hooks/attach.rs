@@ -1,6 +1,7 @@
-//! In which of the two ways a hook is attached.
+//! In which way a hook is attached.
 
 use crate::kernel::features::{Answer, Feature, Features};
+use crate::kernel::hooks_module::{self, HooksModule, ModuleError};
 use crate::kernel::{KernelFiles, Options, preemption};
 use crate::plan::{Backend, Hook};
 
@@ -14,6 +15,8 @@ pub enum Attach {
         /// The function's id in vmlinux' BTF.
         function: u32,
     },
+    /// By a tracepoint of the module injector_hooks, which overrides the call.
+    Module,
 }
 
 /// Which ways this kernel has.
@@ -67,6 +70,12 @@ pub enum AttachError {
         /// The hook.
         hook: Hook,
     },
+    /// The module hooks what it knows.
+    #[error("--backend module: the module has hooks of its own only, and {0} is none of them; use --backend auto")]
+    NotInModule(String),
+    /// The module can't make it here.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
 }
 
 /// What is known of a hook.
@@ -82,6 +91,8 @@ pub struct Candidate<'a> {
     pub module: Option<&'a str>,
     /// Its id in vmlinux' BTF.
     pub id: Option<u32>,
+    /// The kernel lists it as injectable, with the type that is expected.
+    pub listed: bool,
 }
 
 impl Ways {
@@ -105,19 +116,40 @@ impl Ways {
     ///
     /// # Errors
     /// There is none, or not the one that is asked for.
-    pub fn choose(self, backend: Backend, candidate: Candidate<'_>) -> Result<Attach, AttachError> {
-        let Candidate { hook, .. } = candidate;
+    pub fn choose(
+        self,
+        backend: Backend,
+        candidate: Candidate<'_>,
+        module: Option<&HooksModule>,
+    ) -> Result<Attach, AttachError> {
+        let Candidate { hook, function, .. } = candidate;
+        let overridable = candidate.listed && self.can_override(candidate.error);
+        match (backend, hook) {
+            (Backend::Module, Hook::Function(_)) => return Err(AttachError::NotInModule(function.to_owned())),
+            (Backend::Auto, Hook::Function(_)) | (Backend::FmodRet | Backend::Kprobe, _) => {}
+            (Backend::Auto, _) if overridable => {}
+            (Backend::Auto | Backend::Module, _) => {
+                hooks_module::serves(module, hook)?;
+                return Ok(Attach::Module);
+            }
+        }
         let fmod_ret = self.by_fmod_ret(candidate);
         match (backend, fmod_ret) {
             (Backend::FmodRet, fmod_ret) => fmod_ret,
             (Backend::Auto, Ok(fmod_ret)) if !(self.preemptible && self.kprobe) => Ok(fmod_ret),
-            (Backend::Auto | Backend::Kprobe, _) if self.kprobe => Ok(Attach::Kprobe),
-            (Backend::Auto | Backend::Kprobe, _) => Err(AttachError::NoOverride { hook }),
+            (_, _) if self.kprobe => Ok(Attach::Kprobe),
+            (_, _) => Err(AttachError::NoOverride { hook }),
         }
     }
 
+    /// Whether a listed function can be made to return this, in one way or another.
+    #[must_use]
+    pub fn can_override(self, error: i32) -> bool {
+        self.kprobe || (self.fmod_ret && error != 0)
+    }
+
     fn by_fmod_ret(self, candidate: Candidate<'_>) -> Result<Attach, AttachError> {
-        let Candidate { hook, function, error, module, id } = candidate;
+        let Candidate { hook, function, error, module, id, listed: _ } = candidate;
         if error == 0 {
             return Err(AttachError::Zero(hook));
         }
@@ -134,15 +166,25 @@ impl Ways {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use injector_common::hooks::MODULE_PROTOCOL;
 
-    const SLAB: Candidate<'static> =
-        Candidate { hook: Hook::Slab, function: "should_failslab", error: -12, module: None, id: Some(7) };
+    use super::*;
+    use crate::kernel::hooks_module::HookedFunction;
+    use crate::plan::FunctionName;
+
+    const SLAB: Candidate<'static> = Candidate {
+        hook: Hook::Slab,
+        function: "should_failslab",
+        error: -12,
+        module: None,
+        id: Some(7),
+        listed: true,
+    };
     const BOTH: Ways = Ways { kprobe: true, fmod_ret: true, preemptible: false };
 
     #[test]
     fn auto_takes_fmod_ret_where_it_can() {
-        let auto = |ways: Ways, candidate| ways.choose(Backend::Auto, candidate);
+        let auto = |ways: Ways, candidate| ways.choose(Backend::Auto, candidate, None);
         assert_eq!(auto(BOTH, SLAB), Ok(Attach::FmodRet { function: 7 }));
         for candidate in [
             Candidate { error: 0, ..SLAB },
@@ -156,14 +198,45 @@ mod tests {
         let no_choice = Ways { preemptible: true, kprobe: false, ..BOTH };
         assert_eq!(auto(no_choice, SLAB), Ok(Attach::FmodRet { function: 7 }));
         assert_eq!(auto(Ways { kprobe: false, ..BOTH }, SLAB), Ok(Attach::FmodRet { function: 7 }));
-        let null = Candidate { error: 0, ..SLAB };
-        assert_eq!(auto(Ways { kprobe: false, ..BOTH }, null), Err(AttachError::NoOverride { hook: Hook::Slab }));
+        let null = Candidate { hook: Hook::Function(FunctionName::new("f")), error: 0, ..SLAB };
+        assert_eq!(auto(Ways { kprobe: false, ..BOTH }, null), Err(AttachError::NoOverride { hook: null.hook }));
+    }
+
+    #[test]
+    fn auto_takes_the_module_where_the_kernel_does_not_let_a_hook_be_overridden() {
+        let module = HooksModule {
+            version: MODULE_PROTOCOL.to_string(),
+            functions: vec![HookedFunction {
+                hook: "slab".to_owned(),
+                function: "should_failslab".to_owned(),
+                prototype: String::new(),
+                other: None,
+            }],
+            missing: Vec::new(),
+            ftrace_off: false,
+        };
+        let choose = |ways: Ways, backend, candidate| ways.choose(backend, candidate, Some(&module));
+        let unlisted = Candidate { listed: false, ..SLAB };
+        let neither = Ways { kprobe: false, fmod_ret: false, preemptible: false };
+        assert_eq!(choose(BOTH, Backend::Auto, SLAB), Ok(Attach::FmodRet { function: 7 }));
+        assert_eq!(choose(BOTH, Backend::Auto, unlisted), Ok(Attach::Module));
+        assert_eq!(choose(neither, Backend::Auto, SLAB), Ok(Attach::Module));
+        assert_eq!(choose(BOTH, Backend::Module, SLAB), Ok(Attach::Module));
+        assert_eq!(choose(BOTH, Backend::Kprobe, SLAB), Ok(Attach::Kprobe));
+        let missing = neither.choose(Backend::Auto, SLAB, None);
+        assert_eq!(missing, Err(AttachError::Module(ModuleError::NotLoaded)));
+        let function = Candidate { hook: Hook::Function(FunctionName::new("f")), function: "f", ..SLAB };
+        assert_eq!(choose(BOTH, Backend::Auto, function), Ok(Attach::FmodRet { function: 7 }));
+        assert_eq!(choose(BOTH, Backend::Module, function), Err(AttachError::NotInModule("f".to_owned())));
+        let page = Candidate { hook: Hook::Page, ..SLAB };
+        let unknown = AttachError::Module(ModuleError::Unknown { hook: Hook::Page });
+        assert_eq!(choose(BOTH, Backend::Module, page), Err(unknown));
     }
 
     #[test]
     fn what_is_asked_for_is_done_or_refused() {
-        assert_eq!(BOTH.choose(Backend::Kprobe, SLAB), Ok(Attach::Kprobe));
-        let refused = |ways: Ways, candidate| ways.choose(Backend::FmodRet, candidate).unwrap_err();
+        assert_eq!(BOTH.choose(Backend::Kprobe, SLAB, None), Ok(Attach::Kprobe));
+        let refused = |ways: Ways, candidate| ways.choose(Backend::FmodRet, candidate, None).unwrap_err();
         assert_eq!(refused(BOTH, Candidate { error: 0, ..SLAB }), AttachError::Zero(Hook::Slab));
         assert_eq!(refused(Ways { fmod_ret: false, ..BOTH }, SLAB), AttachError::NoTrampolines);
         assert_eq!(refused(BOTH, Candidate { id: None, ..SLAB }), AttachError::NoType("should_failslab".into()));

@@ -213,8 +213,12 @@ pub fn attaches(
         let HookPoint { hook, function, error } = *point;
         let named = facts.ids.iter().find(|(known, _)| *known == function).map(|(_, id)| *id);
         let id = named.or_else(|| types.as_ref()?.function(function));
-        let module = facts.injectable.get(function).and_then(|listed| listed.module.as_deref());
-        Ok(facts.ways.choose(backend, Candidate { hook, function, error, module, id })?)
+        let entry = facts.injectable.get(function);
+        let module = entry.and_then(|entry| entry.module.as_deref());
+        let of_type = |entry: &Listed| matches!(hook, Hook::Function(_)) || entry.error_type == hook.error_type();
+        let listed = entry.is_some_and(of_type) && facts.addresses.called_instead_of(function).is_none();
+        let candidate = Candidate { hook, function, error, module, id, listed };
+        Ok(facts.ways.choose(backend, candidate, facts.hooks_module.as_ref())?)
     };
     points.iter().map(attach).collect()
 }
@@ -267,7 +271,7 @@ mod tests {
                 .into_iter()
                 .map(|(_, error)| error)
                 .collect::<Vec<_>>(),
-            [-5, 1, -5, -5, 0]
+            [-5, 1, -5, -5, 0, 0, 0]
         );
         assert_eq!(
             points(&[], &["get_it=NULL", "btrfs_should_cancel_balance", "openat"], Some("EACCES")).expect("right"),

@@ -138,7 +138,7 @@ fn what_is_wrong_is_said_with_line_and_column() {
         ),
         (
             "[[rule]]\nhook = [\"slab\", \"slap\"]",
-            "plan.toml:2:17: hook: there is no hook `slap` (hooks are: slab, page, filemap, bio, page-pool); did you mean slab?",
+            "plan.toml:2:17: hook: there is no hook `slap` (hooks are: slab, page, filemap, bio, page-pool, vmalloc, percpu); did you mean slab?",
         ),
         (
             "[[rule]]\nnth = [1, 0]",
@@ -299,7 +299,7 @@ fn policies() -> impl Strategy<Value = Policy> {
 }
 
 fn rules() -> impl Strategy<Value = RuleDraft> {
-    let hooks = subsequence(Hook::NAMED.to_vec(), 0..=5);
+    let hooks = subsequence(Hook::NAMED.to_vec(), 0..=Hook::NAMED.len());
     let functions = some(&["open_ctree", "openat=EINTR", "f=NULL", "g=4000", "h.isra.0=TRUE"]);
     (hooks, functions, filters(), policies()).prop_map(|(hooks, functions, filter, policy)| RuleDraft {
         name: None,
@@ -331,7 +331,7 @@ proptest! {
         names in subsequence(vec!["a", "b c", "\"", "ä", "1", "default"], 4),
         target in prop_oneof![Just(Target::default()), targets()],
         flags: (bool, bool),
-        backend in prop_oneof![Just(Backend::Auto), Just(Backend::FmodRet), Just(Backend::Kprobe)],
+        backend in select(&Backend::ALL[..]),
         times in (prop::option::of(1u64..1 << 40), 100u64..3_600_000),
     ) {
         let mut rules: Vec<Rule> = Vec::new();

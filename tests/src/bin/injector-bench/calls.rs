@@ -6,7 +6,8 @@ use std::path::Path;
 
 use injector::kernel::KernelFiles;
 use injector::kernel::btf::{Btf, Wanted};
-use injector_tests::{Cgroup, Injector, RunFile, SmallProbe, SmallProgram, Worker};
+use injector_tests::small_probe::ModuleHooks;
+use injector_tests::{Cgroup, Injector, RunFile, SmallProbe, SmallProgram, Worker, hooks_module};
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
@@ -42,9 +43,17 @@ impl Hook {
     pub fn attach(&self, backend: &str, program: SmallProgram) -> SmallProbe {
         match backend {
             "kprobe" => SmallProbe::attach(self.function, program),
+            _ if is_module(backend) => SmallProbe::attach_module(self.name, program),
             _ => SmallProbe::attach_fmod_ret(function_id(self.function), program),
         }
     }
+}
+
+/// By the module, as on kernels without functions by which they ask themselves.
+const ENTRIES: &str = "entries";
+
+fn is_module(backend: &str) -> bool {
+    matches!(backend, ENTRIES | "module")
 }
 
 /// What nobody can go below.
@@ -133,6 +142,18 @@ impl Bench<'_> {
         above
     }
 
+    /// The module as it stays loaded for what follows, while no program is attached.
+    fn idle_module(&mut self, backend: &str) {
+        hooks_module::unload();
+        hooks_module::load(if backend == ENTRIES { "entries=1" } else { "" });
+        let loaded = self.measure().0;
+        self.row(backend, "module loaded, nothing hooked", None, loaded);
+        let hooks = ModuleHooks::of(self.hook.name);
+        let hooked = self.measure().0;
+        drop(hooks);
+        self.row(backend, "hooked, no program", None, hooked);
+    }
+
     /// The injector's arguments with what stands for something in them replaced.
     fn arguments(&self, words: &[&str]) -> Vec<String> {
         let replaced = words.iter().enumerate().flat_map(|(i, word)| match *word {
@@ -152,7 +173,8 @@ impl Bench<'_> {
         let fits = |arguments: &[&str]| self.hook.name == "slab" || !arguments.contains(&"--cache");
         for (what, words) in NOT_MATCHING.into_iter().filter(|(_, words)| fits(words)).collect::<Vec<_>>() {
             let arguments = self.arguments(words);
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--backend", backend]).collect();
+            let option = if backend == ENTRIES { "module" } else { backend };
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--backend", option]).collect();
             if !wanted(what) {
                 continue;
             }
@@ -163,6 +185,7 @@ impl Bench<'_> {
             self.row(backend, what, Some(empty), cost);
         }
         let me = std::process::id().to_string();
+        let option = if backend == ENTRIES { "module" } else { backend };
         for (what, dry, fails) in [
             ("matching, dry run: event, stack, histogram", true, false),
             ("failing each call: event, stack, histogram", false, true),
@@ -171,7 +194,7 @@ impl Bench<'_> {
                 continue;
             }
             let mut arguments =
-                vec!["--pid", &me, "--prob", "1", "--quiet", "--hook", self.hook.name, "--backend", backend];
+                vec!["--pid", &me, "--prob", "1", "--quiet", "--hook", self.hook.name, "--backend", option];
             arguments.extend(["--stack", "injector_test_*"]);
             arguments.extend(dry.then_some("--dry-run"));
             let injector = Injector::start(&arguments);
@@ -228,7 +251,14 @@ pub fn calls(clock: Clock) -> Vec<Value> {
         let cgroup = Cgroup::new(&format!("injector-bench-{}", hook.name));
         let mut bench = Bench { hook, clock, run, other: Worker::start(), cgroup, unhooked: 0.0, rows: Vec::new() };
         bench.unhooked = bench.measure().0;
-        for backend in BACKENDS {
+        for backend in BACKENDS.into_iter().chain(["module", ENTRIES]) {
+            if is_module(backend) {
+                if !hooks_module::file().exists() {
+                    eprintln!("no {}: its rows are left out", hooks_module::file().display());
+                    continue;
+                }
+                bench.idle_module(backend);
+            }
             let cost = |program| {
                 let _probe = hook.attach(backend, program);
                 bench.measure().0
@@ -245,6 +275,7 @@ pub fn calls(clock: Clock) -> Vec<Value> {
                 peers::bcc(&mut bench, empty);
             }
         }
+        hooks_module::unload();
         bench.kernels_own();
         rows.append(&mut bench.rows);
     }
