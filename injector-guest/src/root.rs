@@ -43,7 +43,7 @@ const PROGRAMS: [&str; 21] = [
 const OPTIONAL_PROGRAMS: [&str; 3] = ["nfsdcltrack", "nfsdctl", "rpc.statd"];
 
 /// Names under which a program does something else.
-const LINKS: [(&str, &str); 8] = [
+const LINKS: [(&str, &str); 9] = [
     ("mount.nfs4", "mount.nfs"),
     ("umount.nfs4", "umount.nfs"),
     ("mkfs.ext2", "mkfs.ext4"),
@@ -52,6 +52,8 @@ const LINKS: [(&str, &str); 8] = [
     ("rmmod", "kmod"),
     ("lsmod", "kmod"),
     ("modinfo", "kmod"),
+    // The kernel calls it, too.
+    ("modprobe", "kmod"),
 ];
 
 /// Files of this machine that the programs read.

@@ -14,6 +14,7 @@ pub mod handover;
 mod host_journal;
 mod interrupt;
 mod job;
+mod kernel;
 mod output;
 mod reminder;
 mod replay;
@@ -34,7 +35,7 @@ use crate::{
     journal::{self, Incompatible, Journal, ReadError, WriteError},
     plan::{
         StackPattern,
-        sweep::{self as sweep_plan, Guests, Shard, SweepPlan},
+        sweep::{self as sweep_plan, GuestKernel, Guests, Shard, SweepPlan},
     },
 };
 
@@ -81,7 +82,7 @@ impl VmPlan {
     /// This program's file can't be found.
     pub fn new(sweep: SweepPlan, guests: Guests, journal: &Path) -> io::Result<Self> {
         Ok(Self {
-            accelerator: Accelerator::Auto(cache_directory()),
+            accelerator: Accelerator::Auto(injector_kernels::cache_dir()),
             injector: std::env::current_exe()?,
             until: sweep.budget.map(|budget| Instant::now() + budget),
             journal: journal.to_owned(),
@@ -125,12 +126,12 @@ impl VmPlan {
 
     /// What the engine boots for a job.
     fn spec(&self, contents: &Contents, job: u32) -> GuestSpec {
-        let kernel = self.guests.image.clone().unwrap_or_default();
-        let mut spec = GuestSpec::new(&kernel, contents.images());
+        let mut spec = GuestSpec::new(contents.kernel.image(), contents.images());
         spec.cpus = self.guests.cpus;
         spec.memory_mb = self.guests.memory_mb;
         spec.accelerator = self.accelerator.clone();
-        spec.append = self.guests.append.clone();
+        spec.append = contents.kernel.words();
+        spec.append.extend(self.guests.append.iter().cloned());
         // Without it KASAN reports the first error only.
         spec.append.push("kasan_multi_shot".to_owned());
         spec.clock = self.guests.clock;
@@ -139,13 +140,6 @@ impl VmPlan {
         spec.console_log = self.console_log.as_ref().map(|path| PathBuf::from(path.replace("{}", &job.to_string())));
         spec
     }
-}
-
-/// The same directory as `injector_build::cache_dir()`, which is for build time only.
-fn cache_directory() -> PathBuf {
-    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from).join(".cache");
-    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map_or_else(home, PathBuf::from);
-    cache.join("injector")
 }
 
 /// The journals that these jobs write: the named one, or `NAME.0-of-4` and so on if there are several jobs.
@@ -229,6 +223,9 @@ pub enum VmError {
         /// What went wrong.
         source: io::Error,
     },
+    /// The kernel can't be had, or its modules can't.
+    #[error(transparent)]
+    Kernel(#[from] kernel::KernelError),
     /// The guests' root can't be put together.
     #[error("the guest's root: {0}")]
     Root(#[from] RootError),
@@ -300,6 +297,7 @@ impl HasExitCode for VmError {
     /// A sweep that began and stopped early, with its journal whole, was interrupted.
     fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Kernel(error) => error.exit_code(),
             Self::Image { .. }
             | Self::Root(RootError::NoSuchFile { .. } | RootError::RelativePath { .. } | RootError::Hidden { .. })
             | Self::NoProgram(_)
@@ -334,8 +332,8 @@ impl VmError {
 /// # Errors
 /// No guest was booted. Later errors of jobs are in the [`VmEnd`].
 pub fn run(plan: &VmPlan, show: &Show) -> Result<VmEnd, VmError> {
-    if let Some(image) = &plan.guests.image {
-        let failed = |source| VmError::Image { path: image.clone(), source };
+    if let Some(image) = plan.guests.kernel.as_ref().and_then(GuestKernel::image) {
+        let failed = |source| VmError::Image { path: image.to_owned(), source };
         let metadata = fs::File::open(image).and_then(|file| file.metadata()).map_err(failed)?;
         if !metadata.is_file() {
             return Err(failed(io::Error::other("it is not a file")));

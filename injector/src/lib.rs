@@ -16,6 +16,7 @@ pub mod hook_list;
 pub mod journal;
 pub mod kernel;
 pub mod metrics;
+pub mod module_setup;
 pub mod oracle;
 pub mod plan;
 pub mod report;

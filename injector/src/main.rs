@@ -50,6 +50,7 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Report { file, reports, runs } => verbs::report(file, reports, runs),
         Command::Diff { a, b, json } => verbs::diff(a, b, *json),
         Command::Log { files, json } => verbs::log(files, *json),
+        Command::Module(request) => verbs::module(&files, request),
         Command::Step(command) => verbs::step(command),
     }
 }
@@ -59,7 +60,9 @@ fn log(command: &Command) {
     let options = match command {
         Command::Run(_, options, _) | Command::Sweep { options, .. } => *options,
         // They log nothing.
-        Command::Check { .. } | Command::Hooks { .. } | Command::Plan(_) | Command::Step(_) => return,
+        Command::Check { .. } | Command::Hooks { .. } | Command::Plan(_) | Command::Module(_) | Command::Step(_) => {
+            return;
+        }
         _ => RunOptions::default(),
     };
     let ours = if options.verbose { "debug" } else { "warn" };

@@ -23,7 +23,7 @@ use injector::{
         Record,
         record::{Crash, CrashKind, Unreached},
     },
-    plan::sweep::{Guests, Journal, SweepPlan},
+    plan::sweep::{GuestKernel, Guests, Journal, SweepPlan},
 };
 use injector_guest::{Accelerator, EngineChoice};
 use nix::{
@@ -241,7 +241,7 @@ fn what_the_sweep_refuses_leaves_no_journal() {
 fn an_image_that_does_not_boot_leaves_the_journal_alone() {
     let mut run = Run::new("parts");
     let image = run.directory.path().join("bzImage");
-    run.plan.guests.image = Some(image.clone());
+    run.plan.guests.kernel = Some(GuestKernel::Image { image: image.clone(), modules: None });
     fs::write(&image, vec![7; 100_000]).unwrap();
     run.plan.boot_timeout = Duration::from_secs(10);
     let content = SWEEP.lines().find_map(|line| line.strip_prefix("begin='")?.strip_suffix('\'')).unwrap();

@@ -15,12 +15,11 @@ use injector_guest::{Clock, Command, Engine, GuestEnd, Streams};
 use serde_json::Value;
 
 use crate::guest_root::{self, Contents};
-use crate::kernel::Kernel;
-use crate::module;
+use crate::kernel::{Kernel, KernelChoice};
 use crate::static_build;
 use crate::tee::Tee;
 use crate::test::guests;
-use crate::vm::{self, Guest, KernelChoice};
+use crate::vm::{self, Guest};
 pub use host::HostLacks;
 
 /// In the guest.
@@ -96,17 +95,19 @@ impl Bench {
             let host = host::Host::find()?;
             return self.all(&host.name(), |part| host.measure(part.name, self.only.as_deref()));
         }
-        let (image, kernel) = self.kernel.find()?;
-        let kernel =
-            kernel.context("bench needs a guest kernel of the project's, for the test module: 7.3, 6.12, 6.1…")?;
+        let found = self.kernel.find()?;
+        let kernel = found
+            .built
+            .as_ref()
+            .context("bench needs a guest kernel of the project's, for the test module: 7.3, 6.12, 6.1…")?;
         let contents = Contents {
             injector: Some(vm::injector()?),
-            modules: module::build(&kernel)?,
             added: vec![(static_build::binary("injector-tests", "injector-bench")?, PROGRAM.to_owned())],
+            ..found.contents()?
         };
-        let guest = Guest::new(image, &guest_root::build(&contents)?)?;
+        let guest = Guest::new(&found, &guest_root::build(&contents)?)?;
         self.all(&self.kernel.to_string(), |part| {
-            let peers = if part.name == CALLS { peers(&kernel)? } else { Vec::new() };
+            let peers = if part.name == CALLS { peers(kernel)? } else { Vec::new() };
             self.measure(&guest, part, &peers)
         })
     }

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::guest_root::{self, Contents};
-use crate::vm::{self, Guest, KernelChoice};
+use crate::kernel::KernelChoice;
+use crate::vm::{self, Guest};
 use crate::{module, process};
 
 /// Copies the files of the running kernel to /tmp/fixture and packs them: most have no size before they are read, so tar
@@ -48,10 +49,13 @@ impl Fixture {
 }
 
 fn record(kernel: &KernelChoice) -> Result<()> {
-    let (image, built) = kernel.find()?;
-    let built = built.context("a fixture needs a guest kernel of the project's, for the test module: 7.3, 6.1…")?;
-    let contents = Contents { modules: module::build(&built)?, ..Contents::default() };
-    let guest = Guest::new(image, &guest_root::build(&contents)?)?;
+    let found = kernel.find()?;
+    let built = found
+        .built
+        .as_ref()
+        .context("a fixture needs a guest kernel of the project's, for the test module: 7.3, 6.1…")?;
+    let contents = Contents { modules: module::build(built)?, ..Contents::default() };
+    let guest = Guest::new(&found, &guest_root::build(&contents)?)?;
     let share = tempfile::tempdir().context("can't make a directory")?;
     let mut machine = guest.machine(&format!("{kernel}-fixture"))?;
     machine.share = Some(share.path().to_owned());

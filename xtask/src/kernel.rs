@@ -1,38 +1,23 @@
 //! `cargo xtask kernel`: builds a guest kernel from Debian's source, once.
 
-mod archive;
 mod build;
+mod choice;
 mod fragment;
 mod spec;
 mod tree;
-mod version;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use injector_kernels::archive::Archive;
+use injector_kernels::bad_input;
+use injector_kernels::sources::Offers;
 
-use archive::Archive;
+use crate::guest_root::Distribution;
+pub use choice::{Found, KernelChoice};
 use fragment::Fragment;
 pub use spec::{DEFAULT, NEWEST, OLDEST, Spec};
-pub use version::Series;
-
-/// The user has asked for something that can't be had: exit status 2, as for a wrong argument.
-#[derive(Debug)]
-pub struct BadInput(String);
-
-pub fn bad_input(text: impl Into<String>) -> anyhow::Error {
-    BadInput(text.into()).into()
-}
-
-impl fmt::Display for BadInput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadInput {}
 
 /// A built kernel. Its directory is complete: it gets its name when everything is in it.
 #[derive(Debug, Clone)]
@@ -71,11 +56,6 @@ fn kernels_dir() -> PathBuf {
     injector_build::cache_dir().join("kernels")
 }
 
-/// FNV-1a: for names that must not change with the Rust release, as `DefaultHasher`'s may.
-pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 #[derive(Debug, Args)]
 #[command(
     after_help = "The source is that of the installed linux-source package; else it comes from Debian's archive, out of \
@@ -87,9 +67,10 @@ verb has printed)"
 )]
 pub struct Verb {
     /// A series (7.3, 6.12, 6.1), newest, or a Debian version (6.12.107-1~deb12u1); each also with -debug (KASAN, kmemleak,
-    /// sleep-in-atomic), -heavy (all checks) or -no-override (kprobes can't replace calls)
+    /// sleep-in-atomic), -heavy (all checks) or -no-override (kprobes can't replace calls). debian:7.3 is Debian's own build of
+    /// a series: it is fetched, and injector_hooks is built for it
     #[arg(value_name = "KERNEL", default_value_t)]
-    spec: Spec,
+    spec: KernelChoice,
     /// Add the options in this file to the project's. The kernel must take them all
     #[arg(long, value_name = "FILE", value_parser = Fragment::read)]
     config: Option<Fragment>,
@@ -101,12 +82,16 @@ pub struct Verb {
 impl Verb {
     pub fn run(&self) -> Result<()> {
         if self.list {
-            let offers = Archive::open()?.offers()?;
+            let offers = Offers::ask(&Archive::open()?)?;
             offers.lines()?.iter().for_each(|line| println!("{line}"));
             offers.warn();
             return Ok(());
         }
-        let kernel = self.spec.clone().with(self.config.clone()).build()?;
+        let kernel = match &self.spec {
+            KernelChoice::Guest(spec) => spec.clone().with(self.config.clone()).build()?,
+            _ if self.config.is_some() => return Err(bad_input("--config is for kernels that are built here")),
+            other => return show(&other.find()?),
+        };
         println!("image    {}", kernel.image().display());
         println!("vmlinux  {}", kernel.vmlinux().display());
         println!("modules  make -C {} M=DIR modules", kernel.tree().display());
@@ -114,15 +99,22 @@ impl Verb {
     }
 }
 
+/// Says where a kernel is that others built.
+fn show(found: &Found) -> Result<()> {
+    let contents = found.contents()?;
+    println!("image    {}", found.image.display());
+    if let Some(Distribution { kernel, modules }) = contents.distribution {
+        println!("modules  {}", modules.as_ref().unwrap_or(&kernel.modules).display());
+        if let Some(tree) = &kernel.build {
+            println!("headers  make -C {} M=DIR modules", tree.display());
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_hash_is_fnv1a() {
-        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
-    }
 
     #[test]
     fn an_image_elsewhere_is_not_ours() {

@@ -70,10 +70,12 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            let missing = error.is::<setup::NeedsInstall>() || error.is::<bench::HostLacks>();
+            let missing = error.is::<setup::NeedsInstall>()
+                || error.is::<bench::HostLacks>()
+                || error.is::<injector_kernels::Missing>();
             match () {
                 () if missing => ExitCode::from(setup::EXIT_MISSING as u8),
-                () if error.is::<kernel::BadInput>() => ExitCode::from(EXIT_BAD_INPUT),
+                () if error.is::<injector_kernels::BadInput>() => ExitCode::from(EXIT_BAD_INPUT),
                 () => ExitCode::FAILURE,
             }
         }

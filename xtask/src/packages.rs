@@ -14,6 +14,8 @@ pub enum Group {
     Kernel,
     /// Building a module for a guest kernel that is in the cache.
     Module,
+    /// Building a module for a distribution's kernel from its headers.
+    Headers,
     /// Booting a guest, and the programs in it.
     Guest,
     /// What only guest tests need.
@@ -68,6 +70,14 @@ const MODULE: &[(&str, Sign)] = &[
     ("libelf1", File("/usr/lib/x86_64-linux-gnu/libelf.so.1")),
 ];
 
+const HEADERS: &[(&str, Sign)] = &[
+    ("make", Program("make")),
+    ("gcc", Program("gcc")),
+    ("libelf1", File("/usr/lib/x86_64-linux-gnu/libelf.so.1")),
+    // Makes the index of a kernel's modules.
+    ("kmod", Program("depmod")),
+];
+
 const GUEST: &[(&str, Sign)] = &[
     ("qemu-system-x86", Program("qemu-system-x86_64")),
     ("seabios", File("/usr/share/seabios/bios.bin")),
@@ -96,6 +106,7 @@ impl Group {
             Group::Ebpf => EBPF,
             Group::Kernel => KERNEL,
             Group::Module => MODULE,
+            Group::Headers => HEADERS,
             Group::Guest => GUEST,
             Group::GuestTests => GUEST_TESTS,
         }
@@ -144,7 +155,7 @@ mod tests {
 
     #[test]
     fn no_group_names_a_package_twice() {
-        for group in [Group::Ebpf, Group::Guest, Group::GuestTests, Group::Module, Group::Kernel] {
+        for group in [Group::Ebpf, Group::Guest, Group::GuestTests, Group::Module, Group::Headers, Group::Kernel] {
             let mut names: Vec<_> = group.needs().iter().map(|&(name, _)| name).collect();
             let all = names.len();
             names.sort();

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::guest_root::{self, Contents};
-use crate::module;
+use crate::kernel::KernelChoice;
 use crate::process;
-use crate::vm::{self, Guest, KernelChoice};
+use crate::vm::{self, Guest};
 
 /// Starts the injector, waits until it is armed, runs the workload and ends the injector, which then prints its summary.
 const DEMO: &str = "/workloads/run-demo.sh";
@@ -23,8 +23,9 @@ pub struct Run {
     /// Use a guest even if this machine's kernel can be injected into
     #[arg(long)]
     guest: bool,
-    /// Guest kernel, as for `cargo xtask kernel` (7.3, 6.1-debug, 6.12.107-1~deb12u1…), or the path of a bzImage
-    #[arg(long, default_value_t)]
+    /// Guest kernel, as for `cargo xtask kernel` (debian:6.12 is Debian's own build, 6.12 the project's, 6.1-debug,
+    /// 6.12.107-1~deb12u1…), or the path of an image
+    #[arg(long, default_value_t = KernelChoice::stock())]
     kernel: KernelChoice,
     /// The injector's own arguments; see injector --help
     #[arg(last = true, required = true, value_name = "INJECTOR-ARGS")]
@@ -46,10 +47,14 @@ impl Run {
                 Host::No(why) => eprintln!("run: {why}; using a guest with kernel {}", self.kernel),
             }
         }
-        let (image, kernel) = self.kernel.find()?;
-        let modules = kernel.as_ref().map(module::build).transpose()?.unwrap_or_default();
-        let root = guest_root::build(&Contents { injector: Some(injector), modules, ..Contents::default() })?;
-        let guest = Guest::new(image, &root)?;
+        let kernel = self.kernel.find()?;
+        let scripts_only = !self.arguments.iter().any(|word| guest_root::is_workload_program(word));
+        let root = guest_root::build(&Contents {
+            injector: Some(injector),
+            scripts_only,
+            ..kernel.contents_without_tests()?
+        })?;
+        let guest = Guest::new(&kernel, &root)?;
         let mut spec = guest.machine(&self.kernel.to_string())?;
         spec.memory_mb = 2048;
         vm::boot(&spec, &injector_guest::Command::new(guest_command(&self.arguments)))

@@ -14,13 +14,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::guest_root::{self, Contents};
-use crate::module;
+use crate::kernel::KernelChoice;
 use crate::packages::Group;
 use crate::process;
 use crate::setup;
 use crate::static_build::{self, Artifact};
 use crate::tee::Tee;
-use crate::vm::{self, Guest, KernelChoice};
+use crate::vm::{self, Guest};
 use guests::{Backend, Job};
 use kernels::{Extent, Kernels};
 use libtest::Tally;
@@ -136,18 +136,17 @@ impl Test {
         let mut queue = Vec::new();
         let mut images = Vec::new();
         for (kernel, extent) in kernels {
-            let (image, built) = kernel.find()?;
-            let modules = built.as_ref().map(module::build).transpose()?.unwrap_or_default();
+            let found = kernel.find()?;
+            let mut contents = Contents { injector: Some(injector.clone()), ..found.contents()? };
             images.push((
                 *extent,
                 kernel.to_string(),
-                image.clone(),
-                modules.first().and_then(|module| module.parent()).map(PathBuf::from),
+                found.image.clone(),
+                contents.modules.first().and_then(|module| module.parent()).map(PathBuf::from),
             ));
-            let mut contents = Contents { injector: Some(injector.clone()), modules, ..Contents::default() };
             contents.added =
                 binaries.iter().map(|binary| (binary.path.clone(), format!("/tests/{}", binary.name))).collect();
-            let guest = Arc::new(Guest::new(image, &guest_root::build(&contents)?)?);
+            let guest = Arc::new(Guest::new(&found, &guest_root::build(&contents)?)?);
             for (backend, binary) in self.runs(&binaries, *extent) {
                 queue.push(Job {
                     guest: Arc::clone(&guest),
@@ -164,7 +163,15 @@ impl Test {
         }
         rows.extend(guests::run(queue)?);
         if self.binaries.is_empty() {
-            for (extent, kernel, image, modules) in images.into_iter().filter(|(extent, ..)| *extent != Extent::Few) {
+            if let Some((_, kernel, ..)) = images.iter().find(|(extent, ..)| *extent == Extent::Stock) {
+                let started = Instant::now();
+                heading(&format!("guest {kernel}: a sweep from the host"));
+                let mut cargo = process::cargo();
+                cargo.args(["test", "--package", "injector", "--test", "stock_guest"]).args(&self.filter);
+                let tally = tally_of(cargo.args(["--", "--ignored"]).env("INJECTOR_STOCK_KERNEL", kernel))?;
+                rows.push(Row::new(&format!("guest {kernel}"), "host's side", tally, started));
+            }
+            for (extent, kernel, image, modules) in images.into_iter().filter(|(extent, ..)| extent.is_of_ours()) {
                 let started = Instant::now();
                 heading(&format!("guest {kernel}: what the host sees of guests"));
                 let mut cargo = process::cargo();

@@ -11,10 +11,11 @@ use injector_guest::{Command, Engine, GuestEnd, Streams};
 use serde_json::Value;
 
 use crate::guest_root::{self, Contents};
+use crate::kernel::KernelChoice;
 use crate::tee::Tee;
 use crate::test;
-use crate::vm::{self, Guest, KernelChoice};
-use crate::{module, process, static_build};
+use crate::vm::{self, Guest};
+use crate::{process, static_build};
 
 /// In the guest.
 const PROGRAM: &str = "/usr/bin/injector-verify";
@@ -46,13 +47,13 @@ impl Verify {
         let program = static_build::binary("injector-tests", "injector-verify")?;
         let mut rows = Vec::new();
         for kernel in &kernels {
-            let (image, built) = kernel.find()?;
+            let found = kernel.find()?;
             let contents = Contents {
                 injector: Some(vm::injector()?),
-                modules: built.as_ref().map(module::build).transpose()?.unwrap_or_default(),
                 added: vec![(program.clone(), PROGRAM.to_owned())],
+                ..found.contents()?
             };
-            let guest = Guest::new(image, &guest_root::build(&contents)?)?;
+            let guest = Guest::new(&found, &guest_root::build(&contents)?)?;
             for mut row in measure(&guest, &kernel.to_string())? {
                 row["kernel"] = kernel.to_string().into();
                 rows.push(row);

@@ -1,9 +1,7 @@
 //! `cargo xtask vm`: boots a guest and runs a command in it.
 
-use std::fmt;
 use std::fs;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -20,9 +18,8 @@ use injector_guest::{
 };
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::guest_root::{self, Contents};
-use crate::kernel::{Kernel, Spec};
-use crate::module;
+use crate::guest_root;
+use crate::kernel::{Found, KernelChoice};
 use crate::process;
 use crate::setup;
 use crate::static_build;
@@ -33,62 +30,13 @@ const EXIT_BOOT_FAILED: i32 = 124;
 /// How many of the kernel's complaints are shown at the end; the console's log has all.
 const SHOWN_COMPLAINTS: usize = 10;
 
-/// A guest kernel: one that the project builds, or the user's own image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KernelChoice {
-    Guest(Spec),
-    Image(PathBuf),
-}
-
-impl KernelChoice {
-    /// The image, and the kernel if it is one of ours.
-    pub fn find(&self) -> Result<(PathBuf, Option<Kernel>)> {
-        match self {
-            KernelChoice::Guest(spec) => {
-                let kernel = spec.build()?;
-                Ok((kernel.image(), Some(kernel)))
-            }
-            KernelChoice::Image(path) => Ok((path.clone(), Kernel::of_image(path))),
-        }
-    }
-}
-
-impl Default for KernelChoice {
-    fn default() -> Self {
-        Self::Guest(Spec::default())
-    }
-}
-
-impl fmt::Display for KernelChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KernelChoice::Guest(spec) => spec.fmt(f),
-            KernelChoice::Image(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl FromStr for KernelChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(spec) => Ok(Self::Guest(spec)),
-            Err(_) if PathBuf::from(text).is_file() => Ok(Self::Image(text.into())),
-            Err(error) => {
-                Err(format!("{error}; and there is no such file, which would be taken as an image (bzImage)"))
-            }
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: CMD's own (128 + N when signal N ended it, 127 when it could not be started); \
 120 the guest's kernel panicked, 121 it stalled, 122 time-out, 123 it ended without a status or a panic, 124 it did not boot, 130 it was ended from outside.\n\n\
 In the guest: busybox's programs, mkfs.*, mount.nfs and an NFS server, /usr/bin/injector, /lib/modules/injector_test.ko \
 and injector_defects.ko, /workloads; all of it in memory. Ctrl-C is sent to CMD; the third ends the guest.")]
 pub struct Vm {
-    /// Guest kernel, as for `cargo xtask kernel` (7.3, 6.1-debug, 6.12.107-1~deb12u1…), or the path of a bzImage
+    /// Guest kernel, as for `cargo xtask kernel` (7.3, 6.1-debug, 6.12.107-1~deb12u1…), debian:7.3 for Debian's stock kernel, or the path of an image
     #[arg(long, default_value_t)]
     kernel: KernelChoice,
     /// Processors
@@ -125,8 +73,11 @@ pub struct Vm {
 
 impl Vm {
     pub fn run(&self) -> Result<i32> {
-        let (image, kernel) = self.kernel.find()?;
-        let mut contents = Contents::default();
+        let kernel = self.kernel.find()?;
+        let mut contents = kernel.contents()?;
+        if self.bare {
+            contents.modules = Vec::new();
+        }
         for text in &self.add {
             contents.added.push(parse_added(text).context("--add")?);
         }
@@ -136,9 +87,8 @@ impl Vm {
         }
         if !self.bare {
             contents.injector = Some(injector()?);
-            contents.modules = kernel.as_ref().map(module::build).transpose()?.unwrap_or_default();
         }
-        let guest = Guest::new(image, &guest_root::build(&contents)?)?;
+        let guest = Guest::new(&kernel, &guest_root::build(&contents)?)?;
         let mut spec = guest.machine(&self.kernel.to_string())?;
         spec.cpus = self.cpus;
         spec.memory_mb = self.memory;
@@ -148,7 +98,7 @@ impl Vm {
             spec.clock = Clock::Instructions;
             spec.cpus = 1;
         }
-        spec.append = self.append.clone();
+        spec.append.extend(self.append.iter().cloned());
         boot(&spec, &Command::new(self.command.iter().cloned()))
     }
 }
@@ -169,12 +119,13 @@ pub fn injector() -> Result<PathBuf> {
 /// A kernel with a root. It boots as often as wanted.
 pub struct Guest {
     image: PathBuf,
+    words: Vec<String>,
     root: Image,
 }
 
 impl Guest {
-    pub fn new(image: PathBuf, root: &Initramfs) -> Result<Self> {
-        Ok(Self { image, root: Image::new(root)? })
+    pub fn new(kernel: &Found, root: &Initramfs) -> Result<Self> {
+        Ok(Self { image: kernel.image.clone(), words: kernel.words(), root: Image::new(root)? })
     }
 
     /// What to boot; the console is logged under `name`.
@@ -185,6 +136,7 @@ impl Guest {
         let mut spec = GuestSpec::new(&self.image, vec![self.root.path().to_owned()]);
         spec.accelerator = Accelerator::Auto(injector_build::cache_dir());
         spec.console_log = Some(directory.join(format!("console-{name}.log")));
+        spec.append = self.words.clone();
         Ok(spec)
     }
 }
@@ -264,16 +216,5 @@ mod tests {
         assert_eq!(parse_time("90"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_time("5m"), Ok(Duration::from_secs(300)));
         assert!(parse_time("soon").unwrap_err().contains("write seconds"));
-    }
-
-    #[test]
-    fn a_kernel_is_a_name_or_a_file() {
-        assert_eq!("6.12".parse(), Ok(KernelChoice::Guest(Spec::default())));
-        let directory = tempfile::tempdir().unwrap();
-        let image = directory.path().join("bzImage");
-        fs::write(&image, "").unwrap();
-        assert_eq!(image.to_str().unwrap().parse(), Ok(KernelChoice::Image(image)));
-        let error = "6.99-fast".parse::<KernelChoice>().unwrap_err();
-        assert!(error.contains("names no kernel") && error.contains("no such file"), "{error}");
     }
 }

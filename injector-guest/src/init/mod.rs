@@ -8,6 +8,7 @@
 //! The output goes through PID 1, and not from the command to the host's ports, because failures are never injected
 //! into PID 1: an output port that fails in a task under test would lose what the test said.
 
+mod drivers;
 mod mounts;
 
 use std::fs;
@@ -79,6 +80,7 @@ pub(crate) fn mount_targets() -> impl Iterator<Item = &'static str> {
 fn run() -> io::Result<i32> {
     if !is_agent() {
         mounts::mount_all();
+        drivers::load();
     }
     prepare_machine();
     let command = read_command()?;

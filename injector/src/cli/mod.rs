@@ -10,6 +10,7 @@ mod hooks;
 mod journals;
 mod live;
 mod log;
+mod module;
 mod policy;
 mod reports;
 mod run;
@@ -25,6 +26,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::control::{Request, Which};
 use crate::exit::ExitCode;
 use crate::hook_list::NamePattern;
+use crate::module_setup;
 use crate::plan::Plan;
 use crate::plan::sweep::{Guests, Journal, SweepPlan};
 use crate::run::LiveOptions;
@@ -111,6 +113,8 @@ pub enum Command {
         /// Print JSON.
         json: bool,
     },
+    /// Build, install, load or remove the module injector_hooks.
+    Module(module_setup::Request),
     /// List the injectable functions.
     Hooks {
         /// Which functions to list; none: all.
@@ -161,7 +165,7 @@ impl fmt::Display for Exit {
     long_about = help::LONG_ABOUT,
     after_help = help::AFTER,
     after_long_help = help::LONG_AFTER,
-    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector --plan FILE [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector ctl COMMAND\n       injector check [--json]\n       injector hooks [--json] [PATTERN]",
+    override_usage = "injector [OPTIONS] [-- CMD…]\n       injector --plan FILE [OPTIONS] [-- CMD…]\n       injector sweep [OPTIONS] -- CMD…\n       injector ctl COMMAND\n       injector check [--json]\n       injector hooks [--json] [PATTERN]\n       injector module COMMAND",
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
@@ -188,6 +192,7 @@ enum Verb {
     Report(Box<journals::ReportArgs>),
     Diff(journals::DiffArgs),
     Log(log::LogArgs),
+    Module(module::ModuleArgs),
     Step(journals::StepArgs),
     Execute(execute::ExecuteArgs),
 }
@@ -241,6 +246,7 @@ where
         }
         Some(Verb::Diff(journals::DiffArgs { a, b, json })) => Ok(Command::Diff { a, b, json }),
         Some(Verb::Log(log::LogArgs { json, files })) => Ok(Command::Log { files, json }),
+        Some(Verb::Module(module)) => Ok(Command::Module(module.into_request())),
         Some(Verb::Step(journals::StepArgs { command })) => Ok(Command::Step(command)),
         Some(Verb::Execute(execute)) => execute.into_command(),
         None => {

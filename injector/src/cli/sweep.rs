@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 use injector_guest::{Clock, EngineChoice, Root, engines};
+use injector_kernels::{Stock, stock};
 
 use super::RunOptions;
 use super::backend::BackendArg;
 use super::reports::Reports;
 use crate::plan::StackPattern;
 use crate::plan::duration;
-use crate::plan::sweep::{Guests, Journal, Leaks, Shard, SweepPlan};
+use crate::plan::sweep::{GuestKernel, Guests, Journal, Leaks, Shard, SweepPlan};
 
 const SEARCH: &str = "Search";
 const WORKLOAD: &str = "Workload";
@@ -33,6 +34,8 @@ Examples:
     injector sweep --only 'nfs*' --only 'rpc_*' --budget 10m --html nfs.html -- ./nfs-test.sh
   In guests, unattended, across kernel panics:
     injector sweep --vm bzImage --jobs 2 -- ./ext4-test.sh
+  On Debian's stock kernel, whatever kernel this machine has:
+    injector sweep --vm debian:7.3 -- ./ext4-test.sh
   In guests of virtme-ng, which have this machine's files:
     injector sweep --vm bzImage --engine virtme-ng -- ./ext4-test.sh
   After a crash of the machine:
@@ -194,9 +197,17 @@ impl SweepArgs {
 /// The options of guests.
 #[derive(Args)]
 pub(super) struct GuestArgs {
-    /// Run in guests that boot this kernel; a guest that crashes is replaced
-    #[arg(long, value_name = "BZIMAGE", help_heading = GUESTS)]
-    vm: Option<PathBuf>,
+    /// Run in guests that boot this kernel: an image, or Debian's stock kernel, as in debian:7.3
+    ///
+    /// A guest that crashes is replaced. A distribution's image brings its modules, if they are where the distribution puts
+    /// them (/boot/vmlinuz-RELEASE and /lib/modules/RELEASE), and injector_hooks, if there are headers too. A stock kernel of
+    /// Debian is fetched from Debian's archive, once, into the user's cache directory.
+    #[arg(long, value_name = "KERNEL", help_heading = GUESTS)]
+    vm: Option<VmKernel>,
+
+    /// The directory with the modules of the image, as /lib/modules/RELEASE
+    #[arg(long, value_name = "DIR", requires = "vm", help_heading = GUESTS)]
+    modules: Option<PathBuf>,
 
     /// What runs the guests [default: qemu with --vm]
     #[arg(long, value_name = "ENGINE", help_heading = GUESTS, long_help = engine_help())]
@@ -252,12 +263,33 @@ pub(super) enum GuestsError {
     /// An engine that boots has no kernel.
     #[error("--engine {0:?} boots a kernel; name its image: --vm BZIMAGE")]
     NoKernel(EngineChoice),
+    /// A kernel of Debian's has its own modules.
+    #[error("--vm {0} brings its modules; leave out --modules")]
+    Modules(Stock),
+    /// The modules of another kernel can't be put into a root that is this machine's.
+    #[error("under --engine {0:?} the guests have this machine's modules; name an image, and leave out --modules")]
+    NoModules(EngineChoice),
     /// An engine that boots nothing has one.
     #[error("--engine {0:?} boots no kernel; leave out --vm")]
     Kernel(EngineChoice),
     /// Files cannot be put into a root that is this machine's.
     #[error("under --engine {0:?} the guests have this machine's files; leave out --add and --with")]
     NoRoot(EngineChoice),
+}
+
+/// What `--vm` takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum VmKernel {
+    Image(PathBuf),
+    Stock(Stock),
+}
+
+impl FromStr for VmKernel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if stock::is_meant(text) { text.parse().map(Self::Stock) } else { Ok(Self::Image(text.into())) }
+    }
 }
 
 /// `FILE[:GUESTPATH]`
@@ -289,7 +321,7 @@ impl FromStr for Added {
 impl GuestArgs {
     /// The guests; none if the sweep runs in this process.
     pub(super) fn into_guests(self) -> Result<Option<Guests>, GuestsError> {
-        let Self { vm, engine, jobs, memory, cpus, add, with, append, time } = self;
+        let Self { vm, modules, engine, jobs, memory, cpus, add, with, append, time } = self;
         let engine = match (engine, &vm) {
             (None, None) => return Ok(None),
             (None, Some(_)) => EngineChoice::QEMU,
@@ -300,12 +332,21 @@ impl GuestArgs {
         if engine.root() == Root::Host && !(add.is_empty() && with.is_empty()) {
             return Err(GuestsError::NoRoot(engine));
         }
+        let kernel = match (vm, modules) {
+            (Some(VmKernel::Stock(_)), _) | (Some(_), Some(_)) if engine.root() == Root::Host => {
+                return Err(GuestsError::NoModules(engine));
+            }
+            (Some(VmKernel::Stock(stock)), Some(_)) => return Err(GuestsError::Modules(stock)),
+            (Some(VmKernel::Stock(stock)), None) => Some(GuestKernel::Stock(stock)),
+            (Some(VmKernel::Image(image)), modules) => Some(GuestKernel::Image { image, modules }),
+            (None, _) => None,
+        };
         let added = add.into_iter().map(|Added(file, place)| (file, place)).collect();
         let clock = match time {
             GuestTime::Virtual => Clock::Virtual,
             GuestTime::Real => Clock::Host,
         };
         let programs = with;
-        Ok(Some(Guests { engine, image: vm, jobs, memory_mb: memory, cpus, added, programs, append, clock }))
+        Ok(Some(Guests { engine, kernel, jobs, memory_mb: memory, cpus, added, programs, append, clock }))
     }
 }

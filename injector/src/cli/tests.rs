@@ -4,7 +4,7 @@ use injector_guest::EngineChoice;
 
 use super::*;
 use crate::guests::handover::Handover;
-use crate::plan::sweep::{Leaks, Shard};
+use crate::plan::sweep::{GuestKernel, Leaks, Shard};
 use crate::plan::{Backend, Hook, Probability};
 use crate::report::{Destination, FORMS, Form};
 use crate::run::SocketPlace;
@@ -93,10 +93,31 @@ fn where_a_sweep_writes() {
 fn guests_of_a_sweep() {
     let (_, guests, _) = sweep_of("--vm k --jobs 3 --add /proc/self:/x --with mount --append a=b --append c -- x");
     let guests = guests.expect("guests");
-    assert_eq!((guests.image, guests.jobs, guests.memory_mb, guests.cpus), (Some("k".into()), 3, 2048, 2));
+    assert_eq!((guests.jobs, guests.memory_mb, guests.cpus), (3, 2048, 2));
+    assert_eq!(guests.kernel, Some(GuestKernel::Image { image: "k".into(), modules: None }));
     assert_eq!(guests.engine, EngineChoice::QEMU);
     assert_eq!(guests.added, [("/proc/self".into(), "/x".to_owned())]);
     assert_eq!((guests.programs, guests.append), (vec!["mount".to_owned()], vec!["a=b".to_owned(), "c".to_owned()]));
+}
+
+#[test]
+fn kernels_of_guests() {
+    let kernel = |line: &str| sweep_of(&format!("{line} -- x")).1.and_then(|guests| guests.kernel);
+    assert_eq!(kernel("--vm debian:6.12"), Some(GuestKernel::Stock("debian:6.12".parse().unwrap())));
+    let modules = Some("/m/6.1".into());
+    assert_eq!(kernel("--vm k --modules /m/6.1"), Some(GuestKernel::Image { image: "k".into(), modules }));
+    let refused = |line: &str| refused(&format!("sweep {line} -- x"));
+    assert_eq!(
+        refused("--vm debian:6"),
+        "injector: --vm: `debian:6` names no stock kernel: write debian: and a series, as in debian:7.3"
+    );
+    assert_eq!(
+        refused("--vm debian:6.1 --modules /m"),
+        "injector: --vm debian:6.1 brings its modules; leave out --modules"
+    );
+    for line in ["--vm debian:6.1 --engine virtme-ng", "--vm k --modules /m --engine virtme-ng"] {
+        assert!(refused(line).contains("name an image, and leave out --modules"), "{line}");
+    }
 }
 
 #[test]
@@ -165,7 +186,7 @@ fn verbs_around_a_sweep() {
     assert_eq!((replay.journal, replay.finding, replay.tries), ("a.jsonl".into(), "f1".to_owned(), 1));
     assert_eq!((replay.sites, replay.hang, replay.port), (vec![], Duration::from_secs(45), false));
     let Ok(Command::Minimize(_, Some(guests))) = parse(words("minimize a f1 --vm k")) else { panic!("in a guest") };
-    assert_eq!(guests.image, Some("k".into()));
+    assert_eq!(guests.kernel.as_ref().and_then(GuestKernel::image), Some("k".as_ref()));
     assert_eq!(
         parse(words("merge a b -o c")),
         Ok(Command::Merge { journals: vec!["a".into(), "b".into()], output: Some("c".into()) })

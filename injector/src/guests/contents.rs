@@ -12,7 +12,7 @@ use injector_guest::{
 };
 use tempfile::TempDir;
 
-use super::{Line, Show, VmError, VmPlan};
+use super::{Line, Show, VmError, VmPlan, kernel::BootedKernel};
 
 /// Where a workload goes if its own path is one that the guest mounts a file system on.
 const WORKLOAD_DIRECTORY: &str = "/workload";
@@ -21,6 +21,8 @@ const WORKLOAD_DIRECTORY: &str = "/workload";
 #[derive(Debug)]
 pub struct Contents {
     place: Place,
+    /// What guests boot.
+    pub kernel: BootedKernel,
     /// The injector's path in the guest.
     pub injector: String,
     /// The workload as the guest has it.
@@ -48,13 +50,15 @@ impl Contents {
     }
 
     fn in_memory(plan: &VmPlan, show: &Show) -> Result<Self, VmError> {
+        let say = |text: &str| show(&Line { job: None, guest: false, text: format!("vm: {text}") });
+        let kernel = BootedKernel::find(plan.guests.kernel.as_ref(), &say)?;
         let Base { mut root, missing } = root::base(&plan.injector)?;
         if !missing.is_empty() {
-            let text = format!("vm: left out, since this machine does not have them: {}", missing.join(" "));
-            show(&Line { job: None, guest: false, text });
+            say(&format!("left out, since this machine does not have them: {}", missing.join(" ")));
         }
         let injector = "/usr/bin/injector".to_owned();
         root.symlink(&injector, "/init");
+        kernel.put_into(&mut root)?;
         for (host, guest) in &plan.guests.added {
             root::add(&mut root, host, guest)?;
         }
@@ -65,7 +69,7 @@ impl Contents {
         let words: Vec<String> = plan.sweep.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let command = place(&words, &mut root)?.into_iter().map(OsString::from).collect();
         let image = Image::new(&root).map_err(RootError::from)?;
-        Ok(Self { place: Place::Image(image), injector, command })
+        Ok(Self { place: Place::Image(image), kernel, injector, command })
     }
 
     fn on_this_machine(plan: &VmPlan) -> Result<Self, VmError> {
@@ -81,7 +85,8 @@ impl Contents {
         let directory =
             made.map_err(|source| RootError::from(InitramfsError::File { path: PathBuf::from("/tmp"), source }))?;
         let injector = plan.injector.to_string_lossy().into_owned();
-        Ok(Self { place: Place::Directory(directory), injector, command })
+        let kernel = BootedKernel::of_image(plan.guests.kernel.as_ref());
+        Ok(Self { place: Place::Directory(directory), kernel, injector, command })
     }
 
     /// The images that a guest's root is made of.

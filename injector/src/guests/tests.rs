@@ -93,13 +93,14 @@ fn parts_of_another_number_of_jobs_are_refused() {
 fn an_image_that_is_not_there_is_named_before_anything_is_made() {
     let directory = tempfile::tempdir().unwrap();
     let mut plan = plan(1);
-    plan.guests.image = Some(directory.path().join("bzImage"));
+    let image = |image| Some(GuestKernel::Image { image, modules: None });
+    plan.guests.kernel = image(directory.path().join("bzImage"));
     plan.journal = directory.path().join("j");
     let show: Show = Arc::new(|_| {});
     let error = run(&plan, &show).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::USAGE);
     assert!(error.to_string().contains("bzImage: No such file"), "{error}");
-    plan.guests.image = Some(directory.path().to_owned());
+    plan.guests.kernel = image(directory.path().to_owned());
     assert!(run(&plan, &show).unwrap_err().to_string().contains("it is not a file"));
     assert!(!plan.journal.exists());
 }

@@ -5,9 +5,16 @@
 
 pub(crate) mod text;
 
-use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use injector_guest::{Clock, EngineChoice};
+use injector_kernels::Stock;
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, StackPattern};
@@ -90,7 +97,7 @@ pub struct Guests {
     /// What runs them.
     pub engine: EngineChoice,
     /// The kernel; none if the engine boots nothing.
-    pub image: Option<PathBuf>,
+    pub kernel: Option<GuestKernel>,
     /// How many run at the same time.
     pub jobs: u32,
     /// Memory of each, in MiB.
@@ -107,13 +114,39 @@ pub struct Guests {
     pub clock: Clock,
 }
 
+/// The kernel that guests boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestKernel {
+    /// This image.
+    Image {
+        /// Its path.
+        image: PathBuf,
+        /// The directory with its modules, if it was named.
+        modules: Option<PathBuf>,
+    },
+    /// A stock kernel of Debian, which is fetched if it is not there.
+    Stock(Stock),
+}
+
+impl GuestKernel {
+    /// The image that was named.
+    #[must_use]
+    pub fn image(&self) -> Option<&Path> {
+        match self {
+            Self::Image { image, modules: _ } => Some(image),
+            Self::Stock(_) => None,
+        }
+    }
+}
+
 impl Guests {
     /// One guest with two processors and 2 GiB.
     #[must_use]
     pub fn new(engine: EngineChoice, image: Option<PathBuf>) -> Self {
         let (added, programs, append) = (Vec::new(), Vec::new(), Vec::new());
+        let kernel = image.map(|image| GuestKernel::Image { image, modules: None });
         let clock = Clock::Virtual;
-        Self { engine, image, jobs: 1, memory_mb: 2048, cpus: 2, added, programs, append, clock }
+        Self { engine, kernel, jobs: 1, memory_mb: 2048, cpus: 2, added, programs, append, clock }
     }
 }
 

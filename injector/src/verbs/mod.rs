@@ -10,6 +10,7 @@ mod journals;
 mod log;
 mod merge;
 mod minimize;
+mod module;
 mod plan;
 mod replay;
 mod report;
@@ -20,6 +21,6 @@ mod step;
 mod sweep;
 
 pub use {
-    check::check, ctl::ctl, diff::diff, hooks::hooks, log::log, merge::merge, minimize::minimize, plan::plan,
-    replay::replay, report::report, run::run, sites::sites, step::step, sweep::sweep,
+    check::check, ctl::ctl, diff::diff, hooks::hooks, log::log, merge::merge, minimize::minimize, module::module,
+    plan::plan, replay::replay, report::report, run::run, sites::sites, step::step, sweep::sweep,
 };

@@ -1,11 +1,13 @@
 //! `injector sweep`: fails every site that a workload reaches, here or in guests.
 
+use std::path::Path;
+
 use injector::{
     cli::Reports,
     exit::{Error, ExitCode, HasExitCode as _, Result},
     guests::{self as vm},
     journal::{self, State},
-    plan::sweep::{Guests, Journal as Where, SweepPlan},
+    plan::sweep::{GuestKernel, Guests, Journal as Where, SweepPlan},
     report::Report,
     sinks,
     sweep::{self, Ended, Stopped},
@@ -71,7 +73,7 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
         }
     };
     let search = LineSources {
-        image: guests.image.clone(),
+        image: guests.kernel.as_ref().and_then(GuestKernel::image).map(Path::to_owned),
         modules: guests.added.iter().map(|(file, _)| file.clone()).collect(),
         ..search(reports.vmlinux.as_deref())
     };

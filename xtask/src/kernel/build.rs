@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use injector_kernels::archive::Archive;
+use injector_kernels::{Series, bad_input};
 use nix::fcntl::{Flock, FlockArg};
 
-use super::archive::Archive;
 use super::fragment::{known_options, not_taken};
 use super::spec::Source;
-use super::{Series, Spec, bad_input, tree};
+use super::{Spec, tree};
 use crate::process;
 use crate::progress::Progress;
 
@@ -110,11 +111,12 @@ fn unpack(spec: &Spec, source: &Source, archive: Option<Archive>, work: &Path) -
             extract(File::open(tarball).with_context(|| format!("can't read {}", tarball.display()))?.into(), work)?;
         }
         (Source::Archive(offer), Some(archive)) => {
-            let download = archive.download(offer)?;
+            let download = offer.download(&archive)?;
+            let package = download.files.first().context("one package was asked for")?;
             // Other processes may ask the archive while this one compiles.
             drop(archive);
             eprintln!("kernel {spec}: unpacking {}", offer.version);
-            extract_package(&download.package, &offer.version.series().source_tarball(), work)?;
+            extract_package(package, &offer.version.series().source_tarball(), work)?;
         }
         (Source::Archive(_), None) => bail!("a source of the archive needs the archive"),
     }

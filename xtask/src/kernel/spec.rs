@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Result;
+use injector_kernels::archive::Archive;
+use injector_kernels::sources::{Offer, Offers};
+use injector_kernels::{Series, Version, fnv1a};
 
-use super::archive::{Archive, Offer};
 use super::fragment::Fragment;
-use super::version::{Series, Version};
-use super::{Kernel, build, fnv1a, kernels_dir};
+use super::{Kernel, build, kernels_dir};
 use crate::packages::{self, Group};
 use crate::setup;
 
@@ -191,7 +192,7 @@ impl Spec {
             return Ok((source, None));
         }
         let archive = Archive::open()?;
-        let offers = archive.offers()?;
+        let offers = Offers::ask(&archive)?;
         let offer = match &self.wanted {
             Wanted::Newest => offers.newest(),
             Wanted::NewestOf(series) => offers.newest_of(*series),

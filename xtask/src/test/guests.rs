@@ -146,7 +146,7 @@ impl Job {
         println!("guest {kernel} {backend}: {binary} starts");
         let mut machine = guest.machine(&format!("{kernel}-{backend}-{binary}"))?;
         machine.images.extend(programs.iter().map(|image| image.path().to_owned()));
-        machine.append = words(binary).chain(backend.word(kernel)).map(str::to_owned).collect();
+        machine.append.extend(words(binary).chain(backend.word(kernel)).map(str::to_owned));
         machine.memory_mb = MEMORY_MB;
         machine.timeout = Some(TIMEOUT);
         let mut arguments = vec![format!("/tests/{binary}"), "--test-threads=1".to_owned()];

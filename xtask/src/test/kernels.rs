@@ -1,11 +1,13 @@
 //! Which kernels a test run uses, and how much of it each of them gets.
 //!
 //! The first run on a new machine has an hour, and each kernel takes about 12 minutes to build and 15 to test on two
-//! processors. So the default is two series in full, and of the newest a few tests, if somebody has built it here already.
+//! processors. So the default is two series in full, and of the newest a few tests, if somebody has built it here already. Stock
+//! kernels are fetched, not built; they get tests of their own.
+
+use injector_kernels::Stock;
 
 use super::guests::Backend;
-use crate::kernel::{DEFAULT, NEWEST, OLDEST, Spec};
-use crate::vm::KernelChoice;
+use crate::kernel::{DEFAULT, KernelChoice, NEWEST, OLDEST, Spec};
 
 /// The tests of the newest series: how the hooks are attached, in all ways, and a sweep.
 const FEW: [(&str, Backend); 4] = [
@@ -21,6 +23,9 @@ const BY_FMOD_RET_TOO: [&str; 4] = ["policy", "outcome", "order", "backend_choic
 /// The same by the module injector_hooks.
 const BY_MODULE_TOO: [&str; 5] = ["hooks", "guards", "policy", "target", "lifetime"];
 
+/// The tests of stock kernels.
+const STOCK: &str = "stock";
+
 /// How much of the tests a kernel gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -28,13 +33,22 @@ pub enum Extent {
     First,
     All,
     Few,
+    /// A stock kernel gets the tests that are made for it.
+    Stock,
 }
 
 impl Extent {
+    /// Whether the kernel is one of ours that gets all tests.
+    pub fn is_of_ours(self) -> bool {
+        matches!(self, Self::First | Self::All)
+    }
+
     /// Whether a kernel of this extent runs a test binary, when the injector attaches so. `asked`: the backends that the
     /// user has named.
     pub fn runs(self, binary: &str, backend: Backend, asked: &[Backend]) -> bool {
         match (self, backend) {
+            (Self::Stock, _) => binary == STOCK && backend == Backend::Auto,
+            _ if binary == STOCK => false,
             (Self::Few, _) if asked.is_empty() => FEW.contains(&(binary, backend)),
             (Self::Few, _) => asked.contains(&backend) && FEW.iter().any(|(name, _)| *name == binary),
             _ if !asked.is_empty() => asked.contains(&backend),
@@ -57,8 +71,12 @@ pub struct Kernels {
 impl Kernels {
     /// Those that the user has named, all tests on each.
     pub fn named(kernels: &[KernelChoice]) -> Self {
-        let extents = std::iter::once(Extent::First).chain(std::iter::repeat(Extent::All));
-        Self { used: kernels.iter().cloned().zip(extents).collect(), left_out: None }
+        let mut extents = std::iter::once(Extent::First).chain(std::iter::repeat(Extent::All));
+        let extent = |kernel: &KernelChoice| match kernel {
+            KernelChoice::Stock(_) => Extent::Stock,
+            _ => extents.next().unwrap_or(Extent::All),
+        };
+        Self { used: kernels.iter().cloned().zip(kernels.iter().map(extent)).collect(), left_out: None }
     }
 
     /// Without a name. `all`: also the kernel that must be built for it.
@@ -76,6 +94,8 @@ impl Kernels {
                  run, --all builds it in this one (12 minutes)"
             ));
         }
+        let stock = [NEWEST, DEFAULT, OLDEST].map(|series| (KernelChoice::Stock(Stock(series)), Extent::Stock));
+        kernels.used.extend(stock);
         kernels
     }
 }
@@ -97,19 +117,20 @@ mod tests {
     #[test]
     fn the_newest_is_not_built_for_a_few_tests() {
         let full = [("6.12".to_owned(), Extent::First), ("6.1".to_owned(), Extent::All)];
+        let stock = ["debian:7.3", "debian:6.12", "debian:6.1"].map(|name| (name.to_owned(), Extent::Stock));
         let without = Kernels::with(false);
-        assert_eq!(names(&without), full);
+        assert_eq!(names(&without), [&full[..], &stock[..]].concat());
         assert!(without.left_out.is_some_and(|text| text.contains("cargo xtask kernel 7.3")));
         let with = Kernels::with(true);
-        assert_eq!(names(&with), [&full[..], &[("7.3".to_owned(), Extent::Few)]].concat());
+        assert_eq!(names(&with), [&full[..], &[("7.3".to_owned(), Extent::Few)], &stock[..]].concat());
         assert_eq!(with.left_out, None);
     }
 
     #[test]
     fn named_kernels_get_everything() {
-        let kernels = ["6.12", "7.3-debug", "5.10"].map(|name| name.parse().expect("a kernel"));
+        let kernels = ["debian:6.1", "6.12", "7.3-debug", "5.10"].map(|name| name.parse().expect("a kernel"));
         let extents = Kernels::named(&kernels).used.into_iter().map(|(_, extent)| extent);
-        assert_eq!(extents.collect::<Vec<_>>(), [Extent::First, Extent::All, Extent::All]);
+        assert_eq!(extents.collect::<Vec<_>>(), [Extent::Stock, Extent::First, Extent::All, Extent::All]);
     }
 
     #[test]
@@ -126,11 +147,14 @@ mod tests {
         assert_eq!(runs(Extent::Few, "sweep", &[]), [true, false, false, false]);
         assert_eq!(runs(Extent::Few, "sweep", &[FmodRet]), [false, false, true, false]);
         assert_eq!(runs(Extent::Few, "policy", &[Auto]), [false, false, false, false]);
+        assert_eq!(runs(Extent::Stock, "stock", &[]), [true, false, false, false]);
+        assert_eq!(runs(Extent::Stock, "policy", &[]), [false, false, false, false]);
+        assert_eq!(runs(Extent::All, "stock", &[]), [false, false, false, false]);
     }
 
     #[test]
     fn named_tests_exist() {
-        for name in FEW.iter().map(|(name, _)| name).chain(&BY_FMOD_RET_TOO).chain(&BY_MODULE_TOO) {
+        for name in FEW.iter().map(|(name, _)| name).chain(&BY_FMOD_RET_TOO).chain(&BY_MODULE_TOO).chain([&STOCK]) {
             let file = process::workspace().join(format!("tests/tests/{name}.rs"));
             assert!(file.is_file(), "{}", file.display());
         }

@@ -129,7 +129,8 @@ fn narrowed(view: &View<'_>, title: &str, suspects: &[Signature]) -> (Vec<Signat
 fn next_group(view: &View<'_>, cause: &[Signature], is_known: bool) -> Option<Vec<Signature>> {
     let mut all = cause.to_vec();
     all.sort_unstable();
-    let tries = |sites: &[Signature]| view.state.suspicion().groups().iter().filter(|group| group.sites == sites).count();
+    let tries =
+        |sites: &[Signature]| view.state.suspicion().groups().iter().filter(|group| group.sites == sites).count();
     if !is_known {
         return (tries(&all) < view.tuning().suspects_together).then_some(all);
     }

@@ -1,10 +1,9 @@
-//! Debian's archive, for kernel sources of suites that this machine does not use.
+//! Debian's archive, for kernels of suites that this machine does not use.
 //!
 //! Each suite has an apt state of the project's own in the cache directory: configuration, lists, packages. The machine's
 //! apt is only asked where the archive is; its sources, lists and keys stay as they are. Every list must be signed with
 //! Debian's keys, whatever the machine's apt accepts.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -17,9 +16,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
-use super::bad_input;
-use super::version::{Series, Version};
-use crate::process;
+use crate::{bad_input, cache_dir, find_program, missing, shown};
 
 /// Signs Debian's suites; from the package debian-archive-keyring.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -37,17 +34,29 @@ enum Part {
     Security,
 }
 
-/// Where kernel sources are. No experimental: its kernels are not released.
-const SUITES: [(&str, Part); 9] = [
-    ("bullseye", Part::Main),
-    ("bullseye-security", Part::Security),
-    ("bookworm", Part::Main),
-    ("bookworm-security", Part::Security),
-    ("bookworm-backports", Part::Main),
-    ("trixie", Part::Main),
-    ("trixie-security", Part::Security),
-    ("trixie-backports", Part::Main),
-    ("sid", Part::Main),
+/// A suite of the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suite(&'static str, Part);
+
+impl Suite {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+/// Where kernels are. No experimental: its kernels are not released.
+pub const SUITES: [Suite; 9] = [
+    Suite("bullseye", Part::Main),
+    Suite("bullseye-security", Part::Security),
+    Suite("bookworm", Part::Main),
+    Suite("bookworm-security", Part::Security),
+    Suite("bookworm-backports", Part::Main),
+    Suite("trixie", Part::Main),
+    Suite("trixie-security", Part::Security),
+    Suite("trixie-backports", Part::Main),
+    Suite("sid", Part::Main),
 ];
 
 /// The archive's addresses, as the machine's apt has them.
@@ -61,11 +70,11 @@ impl Mirrors {
     fn of_this_machine() -> Result<Self> {
         let mut apt = Command::new("apt-get");
         apt.args(["update", "--print-uris"]).env("LC_ALL", "C");
-        let mirrors = Self::read(&process::output(&mut apt).context("apt-get can't say where Debian's archive is")?);
+        let mirrors = Self::read(&stdout(&mut apt).context("apt-get can't say where Debian's archive is")?);
         if mirrors.main.is_none() {
             return Err(bad_input(
-                "this machine's apt uses no Debian archive (an address that ends with /debian), so there are no kernel \
-                 sources but those in /usr/src; install linux-source-VERSION, or give a bzImage's path",
+                "this machine's apt uses no Debian archive (an address that ends with /debian), so Debian's kernels can't be \
+                 fetched; give the path of a kernel's image instead",
             ));
         }
         Ok(mirrors)
@@ -96,13 +105,6 @@ impl Mirrors {
     }
 }
 
-/// A source package that a suite has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    pub version: Version,
-    pub suite: &'static str,
-}
-
 /// Why a suite's lists can't be used.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
@@ -110,84 +112,6 @@ enum Refusal {
     Signature(String),
     /// The archive does not have the suite, or does not answer.
     NotServed(String),
-}
-
-/// All source packages of the suites that the archive serves.
-#[derive(Debug, Default)]
-pub struct Offers {
-    offers: Vec<Offer>,
-    /// The other suites, and why.
-    not_served: Vec<(&'static str, String)>,
-}
-
-impl Offers {
-    /// Says which suites could not be asked: they might have something newer.
-    pub fn warn(&self) {
-        for (suite, why) in &self.not_served {
-            eprintln!("archive: {suite} is not served: {why}");
-        }
-    }
-
-    /// The newest kernel of the newest series.
-    pub fn newest(&self) -> Result<&Offer> {
-        let newest = self.offers.iter().max_by(|a, b| a.version.cmp(&b.version));
-        newest.ok_or_else(|| self.nothing())
-    }
-
-    fn nothing(&self) -> anyhow::Error {
-        bad_input(format!("no kernel source can be had from Debian's archive{}", self.but()))
-    }
-
-    pub fn newest_of(&self, series: Series) -> Result<&Offer> {
-        let of_series = self.offers.iter().filter(|offer| offer.version.series() == series);
-        of_series.max_by(|a, b| a.version.cmp(&b.version)).ok_or_else(|| {
-            if self.offers.is_empty() {
-                return self.nothing();
-            }
-            let all: BTreeSet<Series> = self.offers.iter().map(|offer| offer.version.series()).collect();
-            bad_input(format!("no kernel {series} in Debian: there are {}{}", list(all.into_iter()), self.but()))
-        })
-    }
-
-    pub fn exactly(&self, version: &Version) -> Result<&Offer> {
-        self.offers.iter().find(|offer| offer.version == *version).ok_or_else(|| {
-            let series = version.series();
-            let close: BTreeSet<&Version> =
-                self.offers.iter().map(|offer| &offer.version).filter(|known| known.series() == series).collect();
-            if close.is_empty() {
-                return self.newest_of(series).err().unwrap_or_else(|| bad_input(format!("no kernel {version}")));
-            }
-            let close = list(close.into_iter().rev());
-            bad_input(format!("no kernel {version} in Debian: of {series} there are {close}{}", self.but()))
-        })
-    }
-
-    /// One line for each series: its versions, newest first, with the suites that have them.
-    pub fn lines(&self) -> Result<Vec<String>> {
-        self.newest()?;
-        let mut all: BTreeMap<Series, BTreeMap<&Version, Vec<&str>>> = BTreeMap::new();
-        for Offer { version, suite } in &self.offers {
-            all.entry(version.series()).or_default().entry(version).or_default().push(suite);
-        }
-        let shown = |(version, suites): (&&Version, &Vec<&str>)| format!("{version} ({})", suites.join(", "));
-        let line = |(series, versions): (&Series, &BTreeMap<&Version, Vec<&str>>)| {
-            format!("{series:<6} {}", list(versions.iter().rev().map(shown)))
-        };
-        Ok(all.iter().rev().map(line).collect())
-    }
-
-    /// The end of a complaint: suites that could not be asked might have had it.
-    fn but(&self) -> String {
-        if self.not_served.is_empty() {
-            return String::new();
-        }
-        let suites = list(self.not_served.iter().map(|(suite, why)| format!("{suite} ({why})")));
-        format!("; not served: {suites}")
-    }
-}
-
-fn list<T: ToString>(items: impl Iterator<Item = T>) -> String {
-    items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The project's view of the archive; one process has it at a time.
@@ -203,14 +127,19 @@ impl Archive {
     /// If this machine has no apt, or its apt knows no Debian archive.
     pub fn open() -> Result<Self> {
         for program in ["apt-get", "apt-cache", "dpkg-deb"] {
-            if process::find_program(program).is_none() {
-                bail!("this machine has no {program}, with which kernel sources are fetched");
+            if find_program(program).is_none() {
+                return Err(missing(format!(
+                    "this machine has no {program}, with which Debian's kernels are fetched; give the path of a kernel's image \
+                     instead"
+                )));
             }
         }
         if !Path::new(KEYRING).exists() {
-            bail!("no {KEYRING}, which Debian's archive is checked with; install debian-archive-keyring");
+            return Err(missing(format!(
+                "no {KEYRING}, which Debian's archive is checked with; install debian-archive-keyring"
+            )));
         }
-        Self::at(injector_build::cache_dir().join("apt"), Mirrors::of_this_machine()?, KEYRING.into())
+        Self::at(cache_dir().join("apt"), Mirrors::of_this_machine()?, KEYRING.into())
     }
 
     fn at(root: PathBuf, mirrors: Mirrors, keyring: PathBuf) -> Result<Self> {
@@ -229,17 +158,16 @@ impl Archive {
         Ok(Self { root, mirrors, keyring, _lock: lock })
     }
 
-    /// Asks all suites what they have now.
+    /// Asks these suites what they have now: `query` is called with the lists of each of them that the archive serves.
     ///
     /// # Errors
-    /// If a suite's signature does not fit.
-    pub fn offers(&self) -> Result<Offers> {
-        eprintln!("archive: asking Debian's suites for kernel sources");
+    /// If a suite's signature does not fit, or a query fails.
+    pub fn ask<T: Send>(&self, suites: &[Suite], query: impl Fn(&Lists) -> Result<T> + Sync) -> Result<Answers<T>> {
         let next = AtomicUsize::new(0);
         let answers = Mutex::new(Vec::new());
         let ask = || {
-            while let Some((suite, part)) = SUITES.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let answer = self.ask(suite, *part);
+            while let Some(suite) = suites.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let answer = self.ask_one(*suite, &query);
                 answers.lock().unwrap_or_else(PoisonError::into_inner).push((*suite, answer));
             }
         };
@@ -248,47 +176,40 @@ impl Archive {
                 scope.spawn(ask);
             }
         });
-        let mut answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
-        answers.sort_by_key(|(suite, _)| SUITES.iter().position(|(name, _)| name == suite));
-        let mut offers = Offers::default();
-        for (suite, answer) in answers {
+        let mut given = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        given.sort_by_key(|(suite, _)| suites.iter().position(|known| known == suite));
+        let mut answers = Answers { answers: Vec::new(), not_served: Vec::new() };
+        for (Suite(suite, _), answer) in given {
             match answer? {
-                Ok(versions) => offers.offers.extend(versions.into_iter().map(|version| Offer { version, suite })),
-                Err(Refusal::NotServed(why)) => offers.not_served.push((suite, why)),
+                Ok(answer) => answers.answers.push((suite, answer)),
+                Err(Refusal::NotServed(why)) => answers.not_served.push((suite, why)),
                 Err(Refusal::Signature(why)) => {
                     let hint = "if this machine's debian-archive-keyring is old, upgrade it";
                     return Err(bad_input(format!("the signature of Debian's {suite} does not fit: {why}; {hint}")));
                 }
             }
         }
-        Ok(offers)
+        Ok(answers)
     }
 
-    /// The kernel sources of one suite. A refused suite leaves nothing in the cache.
-    fn ask(&self, suite: &'static str, part: Part) -> Result<Result<Vec<Version>, Refusal>> {
+    /// A refused suite leaves nothing in the cache.
+    fn ask_one<T>(&self, suite: Suite, query: impl Fn(&Lists) -> Result<T>) -> Result<Result<T, Refusal>> {
+        let Suite(name, part) = suite;
         let Some(mirror) = self.mirrors.of(part) else {
             let why = "this machine's apt has no address that ends with /debian-security".to_owned();
             return Ok(Err(Refusal::NotServed(why)));
         };
-        let state = self.root.join(suite);
-        let refuse = |refusal| {
-            fs::remove_dir_all(&state).with_context(|| format!("can't remove {}", state.display()))?;
-            Ok(Err(refusal))
-        };
-        self.configure(&state, suite, mirror)?;
+        let state = self.root.join(name);
+        self.configure(&state, name, mirror)?;
         let update = run(apt("apt-get", &state).args(["update", "-q"]))?;
         if let Some(refusal) = refusal(&update) {
-            return refuse(refusal);
+            fs::remove_dir_all(&state).with_context(|| format!("can't remove {}", state.display()))?;
+            return Ok(Err(refusal));
         }
-        let names = stdout(apt("apt-cache", &state).arg("pkgnames").arg("linux-source-"))?;
-        let packages: Vec<&str> = names.lines().filter(|name| Series::of_package(name).is_some()).collect();
-        let table = match packages.as_slice() {
-            [] => String::new(),
-            packages => stdout(apt("apt-cache", &state).arg("madison").args(packages))?,
-        };
+        let answer = query(&Lists { state: &state });
         // Twice as large as the lists, and made again in seconds.
         let _ = fs::remove_file(state.join("cache/pkgcache.bin"));
-        Ok(Ok(versions(&table)))
+        Ok(Ok(answer?))
     }
 
     /// Writes the configuration of a suite's apt state.
@@ -306,32 +227,92 @@ impl Archive {
         write("sources.list", format!("deb [signed-by={keyring} target=Packages] {mirror} {suite} main\n"))
     }
 
-    /// Gets the package of an offer. It is there until the result is dropped.
-    pub fn download(&self, offer: &Offer) -> Result<Download> {
-        let Offer { version, suite } = offer;
+    /// Gets packages, `NAME=VERSION` each, out of a suite that was asked. They are there until the result is dropped.
+    ///
+    /// # Errors
+    /// If one of them can't be had.
+    pub fn download(&self, suite: &str, packages: &[String]) -> Result<Download> {
         let directory = tempfile::Builder::new()
             .prefix(DOWNLOAD)
             .tempdir_in(&self.root)
             .with_context(|| format!("can't write to {}", self.root.display()))?;
-        let package = version.series().source_package();
-        eprintln!("archive: getting {package} {version} from {suite}");
         let mut get = apt("apt-get", &self.root.join(suite));
-        get.args(["download", "-q", &format!("{package}={version}")]).current_dir(directory.path());
+        get.args(["download", "-q"]).args(packages).current_dir(directory.path());
         let output = run(&mut get)?;
+        let _ = fs::remove_file(self.root.join(suite).join("cache/pkgcache.bin"));
         if !output.status.success() {
-            return Err(bad_input(format!("{package} {version} can't be had: {}", complaint(&output))));
+            let packages = packages.join(" ");
+            return Err(bad_input(format!("{packages} can't be had from {suite}: {}", complaint(&output))));
         }
         let entries = fs::read_dir(directory.path()).with_context(|| format!("can't read {}", self.root.display()))?;
-        let mut packages = entries.flatten().map(|entry| entry.path());
-        let package = packages.find(|path| path.extension().is_some_and(|ending| ending == "deb"));
-        let package = package.context("apt-get download left no package")?;
-        Ok(Download { package, _directory: directory })
+        let files = entries.flatten().map(|entry| entry.path());
+        let files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|ending| ending == "deb")).collect();
+        if files.len() != packages.len() {
+            bail!("apt-get download was asked for {} packages and left {}", packages.len(), files.len());
+        }
+        Ok(Download { files, _directory: directory })
     }
 }
 
-/// A package, until it is dropped.
+/// What suites answered.
+#[derive(Debug)]
+pub struct Answers<T> {
+    /// The suites that the archive serves, in the order in which they were named.
+    pub answers: Vec<(&'static str, T)>,
+    /// The other suites, and why they are not served.
+    pub not_served: Vec<(&'static str, String)>,
+}
+
+/// The lists of a suite.
+#[derive(Debug)]
+pub struct Lists<'a> {
+    state: &'a Path,
+}
+
+/// A version of a package, as a suite's list has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The names of the packages that it depends on; of alternatives the first.
+    pub depends: Vec<String>,
+}
+
+impl Lists<'_> {
+    /// The names of all packages that begin so.
+    ///
+    /// # Errors
+    /// apt-cache fails.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let names = stdout(apt("apt-cache", self.state).arg("pkgnames").arg(prefix))?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// All versions of these packages. A name that the suite only depends on has none.
+    ///
+    /// # Errors
+    /// apt-cache fails.
+    pub fn show(&self, names: &[String]) -> Result<Vec<Package>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let output = run(apt("apt-cache", self.state).arg("show").args(names))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        // It also fails if one name of several has no version.
+        if !output.status.success() && text.trim().is_empty() && !complaint(&output).starts_with("No packages found") {
+            bail!("apt-cache show {}: {}", names.join(" "), complaint(&output));
+        }
+        Ok(stanzas(&text))
+    }
+}
+
+/// Packages that were downloaded, until it is dropped.
+#[derive(Debug)]
 pub struct Download {
-    pub package: PathBuf,
+    /// The files.
+    pub files: Vec<PathBuf>,
     _directory: TempDir,
 }
 
@@ -370,13 +351,13 @@ fn apt(program: &str, state: &Path) -> Command {
 }
 
 fn run(command: &mut Command) -> Result<Output> {
-    command.output().with_context(|| format!("can't start {}", process::shown(command)))
+    command.output().with_context(|| format!("can't start {}", shown(command)))
 }
 
 fn stdout(command: &mut Command) -> Result<String> {
     let output = run(command)?;
     if !output.status.success() {
-        bail!("{}: {}", process::shown(command), complaint(&output));
+        bail!("{}: {}", shown(command), complaint(&output));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -400,9 +381,25 @@ fn refusal(update: &Output) -> Option<Refusal> {
     (!update.status.success()).then(|| Refusal::NotServed(complaint(update)))
 }
 
-/// The versions in what `apt-cache madison` prints: lines of `package | version | where`.
-fn versions(text: &str) -> Vec<Version> {
-    text.lines().filter_map(|line| line.split('|').nth(1)?.trim().parse().ok()).collect()
+/// The packages in what `apt-cache show` prints.
+fn stanzas(text: &str) -> Vec<Package> {
+    let package = |stanza: &str| {
+        let field = |name: &str| {
+            stanza
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
+        };
+        let depends = [field("Pre-Depends"), field("Depends")].into_iter().flatten();
+        let depends = depends.flat_map(|list| list.split(',').filter_map(dependency).collect::<Vec<_>>());
+        Some(Package { name: field("Package")?, version: field("Version")?, depends: depends.collect() })
+    };
+    text.split("\n\n").filter_map(package).collect()
+}
+
+/// `linux-kbuild-6.1 (>= 6.1.192-2) | other`
+fn dependency(text: &str) -> Option<String> {
+    let name = text.split(['|', '(', '[', ':']).next()?.trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 #[cfg(test)]
@@ -410,59 +407,8 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
 
-    use super::super::BadInput;
     use super::*;
-
-    fn offers(all: &[(&'static str, &str)]) -> Offers {
-        let offer = |(suite, version): &(&'static str, &str)| Offer { version: version.parse().unwrap(), suite };
-        Offers { offers: all.iter().map(offer).collect(), not_served: Vec::new() }
-    }
-
-    fn some() -> Offers {
-        offers(&[
-            ("trixie", "6.12.117-1"),
-            ("bookworm-security", "6.12.117-1~deb12u1"),
-            ("trixie-security", "6.12.117-1"),
-            ("bookworm", "6.1.176-1"),
-            ("sid", "7.2.13-1"),
-            ("trixie-backports", "7.3.4-1~bpo13+1"),
-        ])
-    }
-
-    #[test]
-    fn the_newest_is_found_whatever_suite_has_it() {
-        let some = some();
-        assert_eq!(some.newest().unwrap().version.to_string(), "7.3.4-1~bpo13+1");
-        assert_eq!(some.newest_of(Series::new(6, 12)).unwrap().version.to_string(), "6.12.117-1");
-        let exact = some.exactly(&"6.12.117-1~deb12u1".parse().unwrap()).unwrap();
-        assert_eq!(exact.suite, "bookworm-security");
-        assert_eq!(some.lines().unwrap()[1], "7.2    7.2.13-1 (sid)");
-        assert_eq!(
-            some.lines().unwrap()[2],
-            "6.12   6.12.117-1 (trixie, trixie-security), 6.12.117-1~deb12u1 (bookworm-security)"
-        );
-    }
-
-    #[test]
-    fn what_can_be_had_is_listed() {
-        let mut some = some();
-        let text = |result: Result<&Offer>| {
-            let error = result.unwrap_err();
-            assert!(error.is::<BadInput>());
-            error.to_string()
-        };
-        assert_eq!(text(some.newest_of(Series::new(6, 13))), "no kernel 6.13 in Debian: there are 6.1, 6.12, 7.2, 7.3");
-        assert_eq!(
-            text(some.exactly(&"6.12.1-1".parse().unwrap())),
-            "no kernel 6.12.1-1 in Debian: of 6.12 there are 6.12.117-1, 6.12.117-1~deb12u1"
-        );
-        some.not_served.push(("bullseye", "404".to_owned()));
-        assert_eq!(
-            text(some.exactly(&"5.10.1-1".parse().unwrap())),
-            "no kernel 5.10 in Debian: there are 6.1, 6.12, 7.2, 7.3; not served: bullseye (404)"
-        );
-        assert_eq!(text(offers(&[]).newest()), "no kernel source can be had from Debian's archive");
-    }
+    use crate::BadInput;
 
     #[test]
     fn the_archive_is_where_the_machines_apt_has_it() {
@@ -479,10 +425,23 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_read_from_a_table() {
-        let text =
-            "linux-source-6.1 | 6.1.192-2 | http://x bookworm/main amd64 Packages\nlinux-source-6.1 | 6.1.176-1 | y\n";
-        assert_eq!(versions(text), ["6.1.192-2".parse().unwrap(), "6.1.176-1".parse().unwrap()]);
+    fn packages_are_read_from_stanzas() {
+        let text = "\
+Package: linux-headers-6.1.0-56-cloud-amd64
+Source: linux
+Version: 6.1.192-2
+Depends: linux-headers-6.1.0-56-common (= 6.1.192-2), linux-kbuild-6.1 (>= 6.1.192-2), a:any | b
+
+Package: linux-image-7.3.4+deb13-cloud-amd64
+Version: 7.3.4-1~bpo13+1
+Pre-Depends: linux-base (>= 4.17~)
+
+";
+        let [headers, image] = stanzas(text).try_into().unwrap();
+        assert_eq!((&*headers.name, &*headers.version), ("linux-headers-6.1.0-56-cloud-amd64", "6.1.192-2"));
+        assert_eq!(headers.depends, ["linux-headers-6.1.0-56-common", "linux-kbuild-6.1", "a"]);
+        assert_eq!(image.depends, ["linux-base"]);
+        assert_eq!(stanzas(""), []);
     }
 
     fn update(code: i32, stderr: &str) -> Output {
@@ -507,7 +466,7 @@ mod tests {
     /// With apt itself: a list that nobody signed, and a suite that is not there.
     #[test]
     fn apt_refuses_what_is_not_signed() {
-        if process::find_program("apt-get").is_none() {
+        if find_program("apt-get").is_none() {
             eprintln!("skipped: no apt-get here");
             return;
         }
@@ -519,13 +478,18 @@ mod tests {
         let mirrors = Mirrors { main: Some(format!("file:{}", mirror.display())), security: None };
         let root = directory.path().join("apt");
         let archive = Archive::at(root.clone(), mirrors, KEYRING.into()).unwrap();
-        let refused = archive.ask("sid", Part::Main).unwrap().unwrap_err();
+        let names = |lists: &Lists| lists.names("linux");
+        let ask = |name: &str| {
+            let suite = SUITES.into_iter().find(|suite| suite.name() == name).unwrap();
+            archive.ask_one(suite, names).unwrap().unwrap_err()
+        };
+        let refused = ask("sid");
         assert!(matches!(&refused, Refusal::Signature(_)), "{refused:?}");
         assert!(!root.join("sid").exists());
-        let refused = archive.ask("trixie", Part::Main).unwrap().unwrap_err();
+        let refused = ask("trixie");
         assert!(matches!(&refused, Refusal::NotServed(_)), "{refused:?}");
         assert!(!root.join("trixie").exists());
-        let error = archive.offers().unwrap_err();
+        let error = archive.ask(&SUITES, names).unwrap_err();
         assert!(error.is::<BadInput>() && error.to_string().starts_with("the signature of Debian's sid"), "{error}");
     }
 }

@@ -12,20 +12,26 @@ pub struct Series {
 }
 
 impl Series {
+    /// `Series::new(6, 12)` is `6.12`.
+    #[must_use]
     pub const fn new(major: u32, minor: u32) -> Self {
         Self { major, minor }
     }
 
+    /// Its source package.
+    #[must_use]
     pub fn source_package(self) -> String {
         format!("linux-source-{self}")
     }
 
     /// Where the source package has the source.
+    #[must_use]
     pub fn source_tarball(self) -> String {
         format!("/usr/src/{}.tar.xz", self.source_package())
     }
 
     /// The series of `linux-source-6.12`.
+    #[must_use]
     pub fn of_package(name: &str) -> Option<Self> {
         name.strip_prefix("linux-source-")?.parse().ok()
     }
@@ -64,6 +70,8 @@ pub struct Version {
 }
 
 impl Version {
+    /// Its series.
+    #[must_use]
     pub fn series(&self) -> Series {
         self.series
     }
