@@ -18,7 +18,7 @@ pub struct Unscanned {
     in_vain: BTreeMap<Signature, u32>,
 }
 
-/// So often a site may fail again in vain.
+/// So often a site may fail again in vain. The end of a boot counts twice.
 const IN_VAIN: u32 = 3;
 
 /// A run in which sites fail again for what they lose.
