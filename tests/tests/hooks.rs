@@ -40,8 +40,8 @@ fn never_fails_no_call_and_counts_all() {
     let page = worker.run(PAGE);
     let report = injector.stop();
     assert_eq!((slab.failed, page.failed), (0, 0));
-    assert_eq!(report.hook("slab").get("matches"), 10_000, "{}", report.summary);
-    // The slab calls may need a page for their cache; the page calls are all there.
+    // The slab calls may need a page for their cache and, since 6.18, an object for a sheaf (alloc_empty_sheaf(), mm/slub.c).
+    assert!((10_000..10_010).contains(&report.hook("slab").get("matches")), "{}", report.summary);
     assert!((10_000..10_010).contains(&report.hook("page").get("matches")), "{}", report.summary);
     assert_eq!((report.total("failures"), report.failures.len()), (0, 0), "{}", report.summary);
     report.assert_accounts_with_lines();
