@@ -27,7 +27,7 @@ use libtest::Tally;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --kernel: all guest tests on 7.3 and 6.1; on 6.12, if it is built already, backend_choice (attach in \
+    after_help = "Without --kernel: all guest tests on 6.12 and 6.1; on 7.3, if it is built already, backend_choice (attach in \
 both ways) and sweep. What was left out is said before the last line."
 )]
 pub struct Test {
@@ -40,7 +40,7 @@ pub struct Test {
     /// Guest kernel, as for `cargo xtask kernel`, repeatable: all guest tests on each
     #[arg(long)]
     kernel: Vec<KernelChoice>,
-    /// Build 6.12 too, if it is not built already, for the few tests that are run on it
+    /// Build 7.3 too, if it is not built already, for the few tests that are run on it
     #[arg(long, conflicts_with_all = ["kernel", "host"])]
     all: bool,
     /// How the injector attaches in guests where a test does not say it; repeatable; default: auto, and on the first kernel

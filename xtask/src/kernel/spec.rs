@@ -21,10 +21,10 @@ const DEBUG_CONFIG: &str = include_str!("../../kernel/debug.config");
 const HEAVY_CONFIG: &str = include_str!("../../kernel/heavy.config");
 const NO_OVERRIDE_CONFIG: &str = include_str!("../../kernel/no-override.config");
 
-/// The newest series that the tests know, and that the default test run covers first. It is written down here: a test run must not use another kernel because Debian has
+/// The newest series that the tests know. It is written down here: a test run must not use another kernel because Debian has
 /// a new one.
 pub const NEWEST: Series = Series::new(7, 3);
-/// The series that guests have by default.
+/// The series that guests have by default, and that the default test run covers first.
 pub const DEFAULT: Series = Series::new(6, 12);
 /// The oldest one.
 pub const OLDEST: Series = Series::new(6, 1);
