@@ -52,7 +52,9 @@ impl KernelRunner<'_> {
         if end == RunEnd::TimedOut && complaints.is_empty() {
             let late = format!("the workload did not end within {} s after the last failure", deadline.as_secs());
             let (title, splat) = match stuck {
-                Some((waits_in, stack)) => (format!("task hung in {waits_in}"), format!("{late}:\n{}", stack.join("\n"))),
+                Some((waits_in, stack)) => {
+                    (format!("task hung in {waits_in}"), format!("{late}:\n{}", stack.join("\n")))
+                }
                 None => ("the workload does not end".to_owned(), late),
             };
             complaints.push(Complaint { kind: Kind::Hang, title, splat });
