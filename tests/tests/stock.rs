@@ -104,7 +104,9 @@ fn nofs_allocations_of_file_systems_fail() {
     let script = |verb: &str| shell::output("/bin/sh", &["/workloads/nfs-xfs.sh", verb], LIMIT);
     let mounted = script("mount");
     assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
-    let injector = Injector::start(&["--gfp", "NOFS", "--order-lt", "4", "--prob", "0.01"]);
+    // Not this process, which opens files for what the script says.
+    let own = std::process::id().to_string();
+    let injector = Injector::start(&["--gfp", "NOFS", "--order-lt", "4", "--prob", "0.01", "--not-pid", &own]);
     script("mix");
     let report = injector.stop();
     script("cleanup");
@@ -116,9 +118,9 @@ fn nofs_allocations_of_file_systems_fail() {
     assert!(ext4 + xfs + nfs > 0, "no site in a file system: {:#?}", report.sites());
 }
 
+/// A finding is no failure: alloc_vmap_area() of 6.1 warns if two of its allocations fail in one fork().
 #[test]
 fn a_small_sweep_comes_to_its_end() {
-    let mut log = KernelLog::from_now();
     let journal = std::env::temp_dir().join("stock-sweep.jsonl");
     let _ = fs::remove_file(&journal);
     let workload =
@@ -126,9 +128,9 @@ fn a_small_sweep_comes_to_its_end() {
     let path = journal.to_str().expect("UTF-8");
     let options = ["sweep", "--journal", path, "--no-kthreads", "--leaks", "off", "--cleanup", "rm -rf /tmp/stock-d"];
     let (code, text) = injector(&[&options[..], &["--", "sh", "-c", workload]].concat());
-    assert_eq!(code, Some(0), "{text}");
-    log.assert_no_splat();
+    assert!(matches!(code, Some(0 | 1)), "{code:?}: {text}");
     let records = fs::read_to_string(&journal).expect("a journal");
+    assert_eq!(records.lines().filter(|line| line.contains("\"type\":\"end\"")).count(), 1, "{text}");
     let failed = records.lines().filter(|line| line.contains("\"type\":\"failed\"")).count();
     println!("{failed} failures");
     assert!(failed >= 30, "{failed}");
