@@ -124,7 +124,14 @@ fn prototypes_are_those_of_this_kernel() {
     for row in NAMED {
         let name = format!("hook {}: prototype", row.name);
         let checks = report["checks"].as_array().unwrap_or_else(|| panic!("no checks: {text}"));
-        let check = checks.iter().find(|check| check["name"] == *name).unwrap_or_else(|| panic!("no {name}: {text}"));
+        let find = |name: &str| {
+            checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {text}"))
+        };
+        // What only the module hooks is compared by it (hooks_module).
+        if find(&format!("hook {}", row.name))["state"] == "unknown" {
+            continue;
+        }
+        let check = find(&name);
         let known = std::iter::once(row.prototype).chain(row.alternatives.iter().map(|other| other.prototype));
         let prototypes: Vec<&str> = known.collect();
         assert_eq!(check["state"], "found", "{check}");
