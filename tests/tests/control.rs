@@ -223,7 +223,7 @@ fn sockets_of_the_dead_and_of_the_living() {
     living.finish_well();
     // A file of somebody's is no socket of ours.
     let file = scratch("precious");
-    refused(&["--times", "1", &format!("--control={}", file.display())], 2, &["precious", "no socket"]);
+    refused(&["--times", "1", &format!("--control={}", file.display())], 2, &["precious", "not a socket"]);
     assert!(file.exists());
     refused(&["--times", "1", "--control=/no/such/place.sock"], 2, &["/no/such/place.sock"]);
 }
