@@ -29,7 +29,7 @@ pub const AGENT_COMMAND: &str = "INJECTOR_AGENT_COMMAND";
 /// to do, its clock runs ahead of the host's. Who waits for the host keeps a processor busy, or what is timed meanwhile is over.
 pub const VIRTUAL_TIME: &str = "INJECTOR_VIRTUAL_TIME";
 
-/// The signal that says that the sweep's budget is used up. The command starts with it ignored.
+/// The signal that says that the sweep's budget is used up. A command in virtual time starts with it ignored.
 pub const BUDGET_SIGNAL: i32 = libc::SIGUSR1;
 
 /// A command to run.
@@ -91,7 +91,7 @@ pub enum Request {
         /// Its number.
         number: i32,
     },
-    /// Tell the command, and nothing that it started, that its time is over: [`BUDGET_SIGNAL`].
+    /// In virtual time: tell the command, and nothing that it started, that its time is over: [`BUDGET_SIGNAL`].
     BudgetSpent,
 }
 

@@ -33,6 +33,7 @@ use crate::drain;
 use crate::port;
 use crate::protocol::{
     self, AGENT_COMMAND, BUDGET_SIGNAL, CONTROL_PORT, Command, DATA_PORT, Message, Request, STDERR_PORT, STDOUT_PORT,
+    VIRTUAL_TIME,
 };
 
 /// Threads of PID 1 need little; the default of 2 MiB each would be asked from a kernel that is short of memory.
@@ -100,7 +101,8 @@ fn run() -> io::Result<i32> {
     let (err_read, err_write) = retry(|| nix::unistd::pipe().map_err(io::Error::from))?;
     let stdout = start_copy("stdout", out_read, to_stdout, &ended)?;
     let stderr = start_copy("stderr", err_read, to_stderr, &ended)?;
-    start_requests(Arc::clone(&control), Arc::clone(&child))?;
+    let is_virtual = command.env.contains_key(VIRTUAL_TIME);
+    start_requests(Arc::clone(&control), Arc::clone(&child), is_virtual)?;
 
     send(&control, &Message::Ready { uptime_ms: uptime_ms() });
     start_heartbeat(Arc::clone(&control))?;
@@ -161,10 +163,12 @@ fn start(command: &Command, stdout: OwnedFd, stderr: OwnedFd) -> Result<i32, ()>
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr);
-    // SAFETY: signal(2) is async-signal-safe, and nothing is allocated between fork and exec.
-    unsafe {
-        // It may come before the command handles it.
-        process.pre_exec(|| ignore(BUDGET_SIGNAL).map_err(io::Error::from));
+    if command.env.contains_key(VIRTUAL_TIME) {
+        // SAFETY: signal(2) is async-signal-safe, and nothing is allocated between fork and exec.
+        unsafe {
+            // It may come before the command handles it.
+            process.pre_exec(|| ignore(BUDGET_SIGNAL).map_err(io::Error::from));
+        }
     }
     match retry(|| process.spawn()) {
         // Not waited for by this handle: the loop that reaps orphans sees it too.
@@ -218,7 +222,7 @@ fn start_heartbeat(control: Arc<fs::File>) -> io::Result<()> {
 }
 
 /// Does what the host asks for, line by line.
-fn start_requests(control: Arc<fs::File>, child: Arc<AtomicI32>) -> io::Result<()> {
+fn start_requests(control: Arc<fs::File>, child: Arc<AtomicI32>, is_virtual: bool) -> io::Result<()> {
     spawn("requests", move || {
         let mut lines = BufReader::new(&*control);
         let mut line = Vec::new();
@@ -237,10 +241,11 @@ fn start_requests(control: Arc<fs::File>, child: Arc<AtomicI32>) -> io::Result<(
                         Some(Request::Signal { number }) => {
                             let _ = Signal::try_from(number).map(|signal| killpg(pid, signal));
                         }
-                        Some(Request::BudgetSpent) => {
+                        // In real time the command knows by itself, and does not expect the signal.
+                        Some(Request::BudgetSpent) if is_virtual => {
                             let _ = Signal::try_from(BUDGET_SIGNAL).map(|signal| kill(pid, signal));
                         }
-                        None => {}
+                        Some(Request::BudgetSpent) | None => {}
                     }
                 }
             }
