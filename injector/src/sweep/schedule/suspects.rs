@@ -77,7 +77,7 @@ fn try_next(view: &View<'_>, title: &str, suspects: &[Signature]) -> Option<RunS
     let splat = view.state.suspicion().splat(title).unwrap_or_default();
     let kinship = |site: &Signature| view.site(*site).map_or(0, |site| kinship(site, splat));
     let suspects: Vec<Signature> = suspects.iter().copied().take(tuning.suspects_tried).collect();
-    let alone = |sites: &[Signature], most: usize| {
+    let next_alone = |sites: &[Signature], most: usize| {
         // The likeliest is a site on whose path the complaint lies; of those that are equally likely, the first. Of two failures
         // the first may be the cause: it is tried alone before.
         let mut sites: Vec<(RunSpec, Signature)> = sites.iter().map(|site| (single(view, *site), *site)).collect();
@@ -85,17 +85,17 @@ fn try_next(view: &View<'_>, title: &str, suspects: &[Signature]) -> Option<RunS
         let first = sites.into_iter().take(most);
         first.filter(|(_, site)| !tested.was_alone(*site)).map(|(spec, _)| spec).find(|spec| is_safe(view, spec))
     };
-    if let Some(spec) = alone(&suspects, tuning.suspects_alone) {
+    if let Some(spec) = next_alone(&suspects, tuning.suspects_alone) {
         return Some(spec);
     }
-    let safe: Vec<Signature> = suspects.iter().copied().filter(|site| is_safe(view, &self::alone(*site))).collect();
+    let safe: Vec<Signature> = suspects.iter().copied().filter(|site| is_safe(view, &alone(*site))).collect();
     let (cause, is_known) = narrowed(view, title, &safe);
     if cause.len() > 2
         && let Some(sites) = next_group(view, &cause, is_known)
     {
         return Some(RunSpec { level: Level::GROUP, ..together(&sites, None) });
     }
-    if let Some(spec) = alone(&cause, tuning.suspects_paired) {
+    if let Some(spec) = next_alone(&cause, tuning.suspects_paired) {
         return Some(spec);
     }
     // What does not come again when all fail together does not come of two of them.
