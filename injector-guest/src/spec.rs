@@ -39,8 +39,8 @@ pub struct GuestSpec {
     pub kernel: PathBuf,
     /// Images of the root, unpacked one after the other. An engine whose guests have this machine's files ignores them.
     pub images: Vec<PathBuf>,
-    /// Number of processors.
-    pub cpus: u32,
+    /// Number of processors; none: see [`GuestSpec::processors`].
+    pub cpus: Option<u32>,
     /// Memory in MiB; a root in memory takes part of it.
     pub memory_mb: u32,
     /// A directory of the host that QEMU mounts at `/share`.
@@ -65,12 +65,12 @@ pub struct GuestSpec {
 }
 
 impl GuestSpec {
-    /// A guest with two processors and 1 GiB of memory, and no limit to the command's time.
+    /// A guest with 1 GiB of memory, and no limit to the command's time.
     pub fn new(kernel: &Path, images: Vec<PathBuf>) -> Self {
         Self {
             kernel: kernel.to_owned(),
             images,
-            cpus: 2,
+            cpus: None,
             memory_mb: 1024,
             share: None,
             append: Vec::new(),
@@ -83,5 +83,15 @@ impl GuestSpec {
             console_log: None,
             files: Vec::new(),
         }
+    }
+
+    /// How many processors the guest has: as many as were asked for; otherwise one in virtual time, and two.
+    ///
+    /// In virtual time QEMU before 8.1 begins with the first processor again whenever a timer fires, so others that are to run
+    /// wait as long as the first one spins: 6.1 does not boot with two (it waits for the second in do_boot_cpu(),
+    /// arch/x86/kernel/smpboot.c).
+    pub(crate) fn processors(&self, emulated: bool) -> u32 {
+        let virtual_time = emulated && self.clock == Clock::Virtual;
+        self.cpus.unwrap_or(if virtual_time { 1 } else { 2 })
     }
 }

@@ -10,13 +10,13 @@
 mod console_tail;
 mod contents;
 mod decide;
+mod guard;
 pub mod handover;
 mod host_journal;
 mod interrupt;
 mod job;
 mod kernel;
 mod output;
-mod reminder;
 mod replay;
 
 use std::{

@@ -94,6 +94,14 @@ freezes)
 repeats)
     armed $((crashes)) 1
     echo c > /proc/sysrq-trigger ;;
+hangs)
+    if [ -s /injector-journal.jsonl ]; then
+        say '{"type":"end","complete":true,"elapsed":1.0}'
+        exit 0
+    fi
+    armed 0 1
+    say '{"type":"ended","run":0,"end":"damaged","elapsed":1.0,"status":null}'
+    while :; do sleep 1000; done ;;
 parts)
     say '{"type":"unreached","sites":[],"why":"'"$shard"'"}'
     say '{"type":"end","complete":true,"elapsed":1.0}'
@@ -208,6 +216,17 @@ fn a_guest_that_shows_no_sign_of_life_went_down() {
     assert!(end.error().is_none(), "{:?}", end.error());
     let crashes = crashes(&run.journal());
     assert_eq!((crashes.len(), crashes[0].kind), (1, CrashKind::Stall));
+}
+
+/// An oops under a lock may keep the sweep from ending, with all said that it has to say.
+#[test]
+#[ignore = "boots guests"]
+fn a_damaged_guest_that_does_not_end_is_replaced() {
+    let run = Run::new("hangs");
+    let end = run.run().unwrap();
+    assert!(end.error().is_none(), "{:?}", end.error());
+    assert_eq!((end.jobs[0].boots, end.jobs[0].crashes), (2, 0));
+    assert!(run.was_shown("its sweep can't end"));
 }
 
 #[test]

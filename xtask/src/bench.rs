@@ -145,7 +145,7 @@ impl Bench {
         if part.counted.is_some() {
             machine.clock = Clock::Instructions;
         }
-        machine.cpus = part.counted.unwrap_or(2);
+        machine.cpus = Some(part.counted.unwrap_or(2));
         machine.memory_mb = MEMORY_MB;
         let output = Tee::quiet();
         let streams = Streams { stdout: Box::new(output.clone()), ..Streams::inherit() };

@@ -90,13 +90,13 @@ impl Vm {
         }
         let guest = Guest::new(&kernel, &guest_root::build(&contents)?)?;
         let mut spec = guest.machine(&self.kernel.to_string())?;
-        spec.cpus = self.cpus;
+        spec.cpus = Some(self.cpus);
         spec.memory_mb = self.memory;
         spec.share = self.share.as_deref().map(fs::canonicalize).transpose().context("--share")?;
         spec.timeout = self.timeout;
         if self.icount {
             spec.clock = Clock::Instructions;
-            spec.cpus = 1;
+            spec.cpus = Some(1);
         }
         spec.append.extend(self.append.iter().cloned());
         boot(&spec, &Command::new(self.command.iter().cloned()))

@@ -104,7 +104,7 @@ fn arguments(spec: &GuestSpec, kvm: bool, initrd: &Path, ports: &[String]) -> Ve
         Clock::Virtual if !kvm => add(&["-icount", &format!("shift={VIRTUAL_SHIFT},sleep=off")]),
         Clock::Virtual | Clock::Host => {}
     }
-    add(&["-smp", &spec.cpus.to_string(), "-m", &format!("{}M", spec.memory_mb)]);
+    add(&["-smp", &spec.processors(!kvm).to_string(), "-m", &format!("{}M", spec.memory_mb)]);
     add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     add(&["-device", "virtio-rng-pci"]);
     add(&ports.iter().map(String::as_str).collect::<Vec<_>>());
@@ -137,13 +137,16 @@ mod tests {
     #[test]
     fn instructions_are_counted_on_any_number_of_cpus() {
         let mut spec = GuestSpec::new("bzImage".as_ref(), Vec::new());
-        spec.cpus = 4;
+        spec.cpus = Some(4);
         assert!(words(&spec, false).contains("-smp 4 "));
         spec.clock = Clock::Instructions;
         let counted = words(&spec, false);
         assert!(counted.contains("-icount shift=0,sleep=off -smp 4 "), "{counted}");
         spec.clock = Clock::Virtual;
-        assert!(words(&spec, false).contains("-icount shift=2,sleep=off "));
+        assert!(words(&spec, false).contains("-icount shift=2,sleep=off -smp 4 "));
+        spec.cpus = None;
+        assert!(words(&spec, false).contains("-icount shift=2,sleep=off -smp 1 "));
+        assert!(words(&spec, true).contains("-smp 2 "));
         assert!(!words(&spec, true).contains("-icount"), "KVM has no such clock");
     }
 

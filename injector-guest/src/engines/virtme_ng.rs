@@ -91,7 +91,14 @@ fn arguments(spec: &GuestSpec, kvm: bool, agent: &Path, command: &Path, ports: &
     }
     // Our ports are PCI devices, which a microvm has not. The root is 9p also where virtiofs is there: `spared` is about 9p.
     add(&["--disable-microvm", "--force-9p"]);
-    add(&["--cpus", &spec.cpus.to_string(), "--memory", &format!("{}M", spec.memory_mb), "--user", "root"]);
+    add(&[
+        "--cpus",
+        &spec.processors(false).to_string(),
+        "--memory",
+        &format!("{}M", spec.memory_mb),
+        "--user",
+        "root",
+    ]);
     // Shows the console; `quiet` keeps the boot short.
     add(&["--verbose", "--append", "quiet", "--append", "no_timer_check"]);
     for word in &spec.append {

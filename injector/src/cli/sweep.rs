@@ -221,9 +221,9 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "MB", default_value = "2048", requires = "vm", help_heading = GUESTS)]
     memory: u32,
 
-    /// Processors of a guest
-    #[arg(long, value_name = "N", default_value = "2", requires = "vm", help_heading = GUESTS)]
-    cpus: u32,
+    /// Processors of a guest [default: 1 in virtual time, otherwise 2]
+    #[arg(long, value_name = "N", requires = "vm", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = GUESTS)]
+    cpus: Option<u32>,
 
     /// Put this file (with its libraries) or directory into the guests; repeatable
     #[arg(long, value_name = "FILE[:GUESTPATH]", requires = "vm", help_heading = GUESTS)]

@@ -93,7 +93,7 @@ fn where_a_sweep_writes() {
 fn guests_of_a_sweep() {
     let (_, guests, _) = sweep_of("--vm k --jobs 3 --add /proc/self:/x --with mount --append a=b --append c -- x");
     let guests = guests.expect("guests");
-    assert_eq!((guests.jobs, guests.memory_mb, guests.cpus), (3, 2048, 2));
+    assert_eq!((guests.jobs, guests.memory_mb, guests.cpus), (3, 2048, None));
     assert_eq!(guests.kernel, Some(GuestKernel::Image { image: "k".into(), modules: None }));
     assert_eq!(guests.engine, EngineChoice::QEMU);
     assert_eq!(guests.added, [("/proc/self".into(), "/x".to_owned())]);

@@ -11,7 +11,7 @@ use std::{
 use super::{VmError, console_tail::ConsoleTail, decide::BootProgress};
 use crate::journal::{
     self, News, Record, Remark, State, WriteError, Writer,
-    record::{Crash, CrashKind},
+    record::{Crash, CrashKind, End, Ended, RunEnd},
     to_line,
 };
 
@@ -36,6 +36,8 @@ pub struct HostJournal {
     opened: (Instant, f64),
     /// The counts of what is new in it when the last guest booted.
     before: News,
+    /// Since when the kernel of the last guest is damaged, as its sweep said.
+    damaged: Option<Instant>,
 }
 
 /// What a guest sent that is not in the journal.
@@ -68,7 +70,18 @@ impl HostJournal {
         let before = state.news().clone();
         let opened = (Instant::now(), state.spent_time());
         Ok((
-            Self { path: path.to_owned(), writer, untouched, tail, rejected, unsynced, state, opened, before },
+            Self {
+                path: path.to_owned(),
+                writer,
+                untouched,
+                tail,
+                rejected,
+                unsynced,
+                state,
+                opened,
+                before,
+                damaged: None,
+            },
             remarks,
         ))
     }
@@ -85,6 +98,30 @@ impl HostJournal {
     /// A guest is about to boot.
     pub fn begin_boot(&mut self) {
         self.before = self.state.news().clone();
+        self.damaged = None;
+    }
+
+    /// Since when the kernel of the last guest is damaged: its sweep has nothing more to do.
+    #[must_use]
+    pub fn damaged(&self) -> Option<Instant> {
+        self.damaged
+    }
+
+    /// Ends a sweep whose budget is used up in the place of a guest that can't.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn end_incomplete(&mut self) -> Result<(), WriteError> {
+        let record = Record::End(End { complete: false, elapsed: self.elapsed() });
+        self.state.apply(&record);
+        self.untouched = false;
+        self.writer.sync(&record)
+    }
+
+    /// How long the sweep takes so far, seconds.
+    fn elapsed(&self) -> f64 {
+        let (opened, earlier) = self.opened;
+        earlier + opened.elapsed().as_secs_f64()
     }
 
     /// A guest is gone: returns its progress, and what of its lines was lost.
@@ -127,12 +164,14 @@ impl HostJournal {
                 Ok(mut record) => {
                     // A guest knows neither how long boots took nor, in virtual time, what the time is.
                     if let Record::End(end) = &mut record {
-                        let (opened, earlier) = self.opened;
-                        end.elapsed = earlier + opened.elapsed().as_secs_f64();
+                        end.elapsed = self.elapsed();
                         self.tail = to_line(&record).map_err(WriteError::Record)?.into_bytes();
                     }
                     self.state.apply(&record);
                     armed |= matches!(record, Record::Armed(_));
+                    if matches!(record, Record::Ended(Ended { end: RunEnd::Damaged, .. })) {
+                        self.damaged = Some(Instant::now());
+                    }
                     out.append(&mut self.tail);
                 }
                 Err(_) => self.rejected += 1,
@@ -198,7 +237,7 @@ mod tests {
     use super::*;
     use crate::journal::{
         Level, Signature,
-        record::{Armed, End, Ended, RunEnd, Unreached},
+        record::{Armed, Unreached},
     };
 
     fn armed(run: u32, sites: &[u64]) -> Record {

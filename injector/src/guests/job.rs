@@ -13,11 +13,11 @@ use super::{
     console_tail::{ConsoleTail, CrashReport},
     contents::Contents,
     decide::{Ending, History, Limits, Reason, Step, account},
+    guard::{Guard, Overdue},
     handover::Handover,
     host_journal::{HostJournal, Lost, Sink},
     interrupt::Interrupt,
     output::Output,
-    reminder::Reminder,
 };
 use crate::{exit::ExitCode, journal::record::CrashKind};
 
@@ -127,7 +127,6 @@ impl<'a> Job<'a> {
         let (requests, received) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let output = |last| Box::new(Output::new(self.shown_job(), self.show, last));
-        let _reminder = self.plan.until.map(|until| Reminder::start(until, requests.clone()));
         let streams = Streams {
             stdout: output(&Arc::default()),
             stderr: output(&said),
@@ -138,10 +137,12 @@ impl<'a> Job<'a> {
         };
         let mut end =
             End { ending: Ending::Stopped, account: String::new(), report: tail.report(), said: String::new() };
-        if !self.interrupt.enter(self.number, requests, &stop) {
+        if !self.interrupt.enter(self.number, requests.clone(), &stop) {
             return Ok(end);
         }
+        let guard = Guard::start(self.plan.until, host, requests, &stop);
         let run = self.plan.guests.engine.run(&spec, &command, streams);
+        let overdue = guard.end().filter(|_| !self.interrupt.is_ending());
         self.interrupt.leave(self.number);
         let said = std::mem::take(&mut *said.lock().unwrap_or_else(PoisonError::into_inner));
         end.report = tail.report();
@@ -149,7 +150,10 @@ impl<'a> Job<'a> {
         match run {
             Ok(run) => {
                 self.booting += run.boot;
-                end.ending = ending_of(&run.end);
+                end.ending = match overdue {
+                    Some(overdue) if run.end == GuestEnd::Stopped => self.ended_for(overdue, host)?,
+                    _ => ending_of(&run.end),
+                };
             }
             Err(BootError::BootFailed { .. }) if self.interrupt.is_ending() => {}
             Err(error @ BootError::BootFailed { .. }) => {
@@ -163,6 +167,21 @@ impl<'a> Job<'a> {
             Err(error) => return Err(VmError::Boot(error)),
         }
         Ok(end)
+    }
+
+    /// What it comes to that a guest had to be ended.
+    fn ended_for(&self, overdue: Overdue, host: &Mutex<HostJournal>) -> Result<Ending, VmError> {
+        Ok(match overdue {
+            Overdue::Damaged => {
+                self.say("the guest's kernel is damaged so that its sweep can't end: the guest was ended");
+                Ending::Exited(ExitCode::REBOOT)
+            }
+            Overdue::Budget => {
+                self.say("the guest did not end when the budget was used up, and was ended");
+                host.lock().unwrap_or_else(PoisonError::into_inner).end_incomplete()?;
+                Ending::Exited(ExitCode::OK)
+            }
+        })
     }
 
     fn say_lost(&self, Lost { torn, rejected }: Lost) {

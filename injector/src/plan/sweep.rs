@@ -102,8 +102,8 @@ pub struct Guests {
     pub jobs: u32,
     /// Memory of each, in MiB.
     pub memory_mb: u32,
-    /// Processors of each.
-    pub cpus: u32,
+    /// Processors of each; none: one in virtual time, otherwise two.
+    pub cpus: Option<u32>,
     /// Files and directories of this machine, and their paths in the guests.
     pub added: Vec<(PathBuf, String)>,
     /// Programs of this machine that the guests get.
@@ -140,13 +140,13 @@ impl GuestKernel {
 }
 
 impl Guests {
-    /// One guest with two processors and 2 GiB.
+    /// One guest with 2 GiB.
     #[must_use]
     pub fn new(engine: EngineChoice, image: Option<PathBuf>) -> Self {
         let (added, programs, append) = (Vec::new(), Vec::new(), Vec::new());
         let kernel = image.map(|image| GuestKernel::Image { image, modules: None });
         let clock = Clock::Virtual;
-        Self { engine, kernel, jobs: 1, memory_mb: 2048, cpus: 2, added, programs, append, clock }
+        Self { engine, kernel, jobs: 1, memory_mb: 2048, cpus: None, added, programs, append, clock }
     }
 }
 
