@@ -16,7 +16,7 @@ pub const NOWHERE: u32 = 2;
 /// How many attempts a task has.
 pub const PHASES: usize = 2;
 
-/// [`Attempt::call`]: none.
+/// The value of [`Attempt::call`] while the task is in no system call.
 pub const NO_CALL: u64 = u64::MAX;
 
 /// The attempt of a task in one phase. Only the task itself and, while it is stopped, its tracer write to it: nothing here is
@@ -24,11 +24,11 @@ pub const NO_CALL: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Attempt {
-    /// Whose it is; 0: nobody's.
+    /// The thread that it belongs to; 0: none.
     pub tid: u32,
     /// How many failures it may have; 0: it is over. Unless it is a multi, more than one only where the first is a repeated one.
     pub limit: u32,
-    /// How many it has had.
+    /// Failures in this attempt so far.
     pub failed: u32,
     /// Sites that it came to after its first failure and could still fail, and that nothing but a failure leads to.
     pub fresh: u32,
@@ -44,7 +44,7 @@ pub struct Attempt {
     pub multi: u32,
     /// 1: its first failure was of a site that was failed before: it is there for what it leads to.
     pub repeated: u32,
-    /// Zero.
+    /// Padding, zero.
     pub reserved: u32,
     /// The sites of the first failures, in order.
     pub sites: [u64; MAX_NAMED],
@@ -55,7 +55,7 @@ pub struct Attempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Slot {
-    /// Whose it is; 0: nobody's.
+    /// The thread that it belongs to; 0: none.
     pub tid: u32,
     /// [`IN_CALL`], [`AFTER_CALL`] or [`NOWHERE`].
     pub phase: u32,
@@ -82,7 +82,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Nobody's.
+    /// A value that belongs to no thread.
     pub const NONE: Self = Self {
         tid: 0,
         phase: NOWHERE,
@@ -120,7 +120,7 @@ pub const fn is_error(result: i64) -> bool {
 }
 
 impl Attempt {
-    /// Nobody's.
+    /// A value that belongs to no thread.
     pub const NONE: Self = Self {
         tid: 0,
         limit: 0,
@@ -140,7 +140,7 @@ impl Attempt {
 /// What the choice needs to know of the site that an attempt has come to, this hit counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its signature.
+    /// The signature of the site.
     pub signature: u64,
     /// How many failures it may still have.
     pub allowed: u64,

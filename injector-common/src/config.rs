@@ -71,7 +71,7 @@ pub struct AddressRange {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct StackRange {
-    /// The addresses.
+    /// The addresses of the function.
     pub range: AddressRange,
     /// Set when a frame lies in them.
     pub hit: u64,

@@ -213,7 +213,7 @@ macro_rules! table {
         #[repr(u32)]
         pub enum Number { $($(#[$doc])* $variant),* }
 
-        /// The table.
+        /// All named hooks, in the order of their numbers.
         pub const NAMED: &[Row] = &[$(Row { program: stringify!($program), $($row)* }),*];
     };
 }

@@ -12,7 +12,7 @@ pub const CACHE_NAME_LEN: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct SiteRecord {
-    /// Its signature.
+    /// The signature of the site.
     pub signature: u64,
     /// Failures at this site.
     pub count: u64,
@@ -70,7 +70,7 @@ impl SiteRecord {
 
 /// The system call returned -ENOMEM.
 pub const OUTCOME_ENOMEM: u32 = 0;
-/// It returned another error.
+/// The system call returned an error other than ENOMEM.
 pub const OUTCOME_ERROR: u32 = 1;
 /// It did not return an error: nobody noticed.
 pub const OUTCOME_MASKED: u32 = 2;
@@ -90,11 +90,11 @@ pub const MAX_PENDING: usize = 16;
 pub struct Pending {
     /// How many of `sites` are used.
     pub len: u32,
-    /// Its number.
+    /// The number of the system call.
     pub syscall: u32,
-    /// Where there were failures.
+    /// The sites that failed in it, by signature.
     pub sites: [u64; MAX_PENDING],
-    /// How many, each.
+    /// Failures at each of the sites.
     pub counts: [u64; MAX_PENDING],
 }
 

@@ -108,7 +108,7 @@ fn settle(pending: &mut Pending, kind: u32, result: i64) {
     }
 }
 
-/// What is told of an outcome.
+/// The fields of an outcome record that the caller knows.
 struct Told {
     site: u64,
     count: u64,

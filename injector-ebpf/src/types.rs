@@ -37,7 +37,7 @@ pub struct Call {
 
 /// What a hook's programs know of it.
 pub struct Prototype {
-    /// Its number.
+    /// The hook's number.
     pub hook: u32,
     /// Where its function has the facts of a call.
     pub arguments: hooks::Arguments,
@@ -75,11 +75,11 @@ pub struct Walk {
     pub caller: u32,
     /// Frames from there on.
     pub callers: u32,
-    /// It is in a system call.
+    /// 1: the task is in a system call.
     pub syscall: u32,
     /// Some frame is in code that was not there at the start.
     pub unknown: u32,
-    /// It happens in a page fault.
+    /// 1: the task handles a page fault.
     pub page_fault: u32,
     /// Frames that belong to the site.
     pub len: u32,
@@ -91,7 +91,7 @@ pub struct Walk {
 pub const CALLER_UNSEEN: u32 = 0;
 /// `Walk::caller`: one that is asked for, or any is fine.
 pub const CALLER_ACCEPTED: u32 = 1;
-/// `Walk::caller`: another one.
+/// [`Walk::caller`]: no function of `--caller` called the allocator.
 pub const CALLER_OTHER: u32 = 2;
 
 impl Walk {

@@ -38,7 +38,7 @@ pub enum KmemleakError {
 
 crate::exit::has_exit_code!(KmemleakError => INTERNAL);
 
-/// The kernel's detector.
+/// `/sys/kernel/debug/kmemleak`, the kernel's leak detector.
 #[derive(Clone, Debug)]
 pub struct Kmemleak {
     files: KernelFiles,

@@ -38,7 +38,7 @@ const DIRECTORY: &str = "sys/kernel/slab";
 /// kernel's own), so it is read until the numbers fall no more, but not more often than this.
 const ROUNDS: usize = 20;
 
-/// A slab cache.
+/// The counts of one slab cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     /// Objects that are in use, as far as the kernel knows.
@@ -67,7 +67,7 @@ impl Cache {
     }
 }
 
-/// A reading: caches by name.
+/// The counts of all slab caches at some moment, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slabs(pub BTreeMap<String, Cache>);
 
@@ -100,7 +100,7 @@ impl Slabs {
     }
 }
 
-/// Reads exact numbers.
+/// Reads the slab caches' counts after the per-CPU slabs were emptied, so that they are exact.
 ///
 /// Whoever measures makes objects himself, and a CPU that allocates takes a slab again. So the files stay open, the caches
 /// that a write to sysfs uses (small kmalloc) come last, and of several rounds the smallest number of each cache counts: a
@@ -211,7 +211,7 @@ impl SlabReader {
 /// A cache that grew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Growth {
-    /// Its name.
+    /// The name of the slab cache.
     pub cache: String,
     /// By how many objects.
     pub objects: u64,

@@ -12,7 +12,7 @@ const FILE: &str = "proc/sys/kernel/tainted";
 /// with 6.16.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Flag {
-    /// Its bit.
+    /// Its bit in `/proc/sys/kernel/tainted`.
     pub bit: u32,
     /// Its letter in a splat's `Tainted:`.
     pub letter: char,
@@ -51,7 +51,7 @@ pub const FLAGS: [Flag; 20] = [
     flag(19, 'J', None, "fwctl's mutating debug interface was used"),
 ];
 
-/// A reading.
+/// The value of `/proc/sys/kernel/tainted` at some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taint(pub u64);
 
