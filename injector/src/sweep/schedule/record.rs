@@ -7,7 +7,7 @@ use super::{
 };
 use crate::journal::Level;
 
-/// Records until no new sites appear.
+/// Records until a run shows hardly any new sites. For a sweep that goes on after a reboot one run is mostly enough.
 #[derive(Debug, Default)]
 pub(super) struct Recording {
     idled: bool,
@@ -34,7 +34,7 @@ impl Stage for Recording {
     fn learn(&mut self, view: &View<'_>, _ran: &Ran<'_>) -> Severity {
         let sites = view.state.sites().len();
         let new = sites - self.sites;
-        self.steady = self.runs > 0 && new * view.tuning().steady <= sites;
+        self.steady = new * view.tuning().steady <= sites;
         self.runs += 1;
         Severity::Expected
     }
