@@ -103,6 +103,8 @@ pub struct Path {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct HookConfig {
+    /// Where the hooked function begins, if it is attached by fmod_ret; 0: not known.
+    pub start: u64,
     /// What signatures of its sites begin with: the same in every run.
     pub id: u32,
     /// What a failed call returns.
@@ -446,7 +448,7 @@ impl Config {
         bpf_loop: OFF,
         _pad: 0,
         preempt_masks: PreemptMasks { hardirq: 0, nmi: 0 },
-        hooks: [HookConfig { id: 0, error: 0, attach: BY_KPROBE, _pad: 0 }; HOOKS],
+        hooks: [HookConfig { start: 0, id: 0, error: 0, attach: BY_KPROBE, _pad: 0 }; HOOKS],
         offsets: Offsets {
             task_flags: ABSENT,
             cache_object_size: ABSENT,

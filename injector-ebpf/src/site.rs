@@ -21,6 +21,10 @@ const SKIP_HOOK: u32 = 1;
 /// the program's functions, the module's, and ftrace's: fewer than so many.
 const MAX_SKIP: usize = 16;
 
+/// A trampoline that the hooked function calls returns to its first bytes: behind endbr64 and the call. One that it jumps to
+/// returns to its caller (CONFIG_DYNAMIC_FTRACE_WITH_JMP, kernel/bpf/trampoline.c, 7.3).
+const MAX_FENTRY: u64 = 16;
+
 /// Reads a [`Slice`] of the configuration.
 macro_rules! slice {
     ($($member:tt)+) => {
@@ -181,8 +185,8 @@ fn first_by_module(ctx: &Context) -> u64 {
 }
 
 /// How many frames come before the hook's caller. Always the same number for a program on one kernel, so that looking once
-/// is enough: those that are not the kernel's own code are the program and its trampoline, then comes the hooked function. The
-/// module says itself where the stack begins.
+/// is enough: those that are not the kernel's own code are the program and its trampoline, then comes the hooked function if it
+/// calls the trampoline. The module says itself where the stack begins.
 #[inline(always)]
 fn frames_before_caller(ctx: &Context, hook: u32, scratch: &mut Scratch) -> Option<u32> {
     if config!(hooks[hook as usize].attach) == BY_KPROBE {
@@ -208,7 +212,9 @@ fn frames_before_caller(ctx: &Context, hook: u32, scratch: &mut Scratch) -> Opti
             // SAFETY: in bounds, as MAX_SKIP is less than MAX_FRAMES.
             let address = unsafe { *scratch.site.frames.as_ptr().add(i) };
             if scratch.skip == 0 && ((i * size_of::<u64>()) as i64) < bytes && contains(&text, address) {
-                scratch.skip = i as u32 + 1;
+                let start = config!(hooks[hook as usize].start);
+                let is_hooked = start == 0 || address.wrapping_sub(start) <= MAX_FENTRY;
+                scratch.skip = i as u32 + is_hooked as u32;
             }
         }
     }

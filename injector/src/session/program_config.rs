@@ -28,7 +28,7 @@ use crate::{
         caches::{Caches, NoSuchCache},
         features::Feature,
         hooks::{Attach, HookError, HookPoint},
-        kallsyms::{Kallsyms, NoMatch},
+        kallsyms::{Addresses, Kallsyms, NoMatch},
     },
     plan::{
         CachePattern, CommPattern, Contexts, Filter, GfpScope, Glob, Kthreads, NthPer, Plan, Policy, Rule,
@@ -142,7 +142,7 @@ impl ProgramConfig {
                 comms: None,
                 caches: None,
             };
-            wire.tell_hooks()?;
+            wire.tell_hooks(facts, files)?;
             wire.tell_filter(&rule.filter, facts, plan.target.is_everybody())?;
             wire.tell_caches(&rule.filter.caches, files)?;
             if let Some(symbols) = &symbols {
@@ -162,18 +162,18 @@ impl ProgramConfig {
         Ok((wires, symbols))
     }
 
-    fn tell_hooks(&mut self) -> Result<(), ResolveError> {
+    fn tell_hooks(&mut self, facts: &Facts, files: &KernelFiles) -> Result<(), ResolveError> {
         let numbers = Hooks::new(self.hooks.iter().map(|(point, _)| point.hook));
         for (point, attach) in &self.hooks {
             let number = numbers.number(point.hook).and_then(|number| usize::try_from(number).ok());
             let slot = number.and_then(|number| self.config.hooks.get_mut(number));
             let slot = slot.ok_or(ResolveError::TooManyFunctions)?;
-            let attach = match attach {
-                Attach::Kprobe => BY_KPROBE,
-                Attach::FmodRet { .. } => BY_FMOD_RET,
-                Attach::Module => BY_MODULE,
+            let (attach, start) = match attach {
+                Attach::Kprobe => (BY_KPROBE, 0),
+                Attach::FmodRet { .. } => (BY_FMOD_RET, start_of(point.function, facts, files)),
+                Attach::Module => (BY_MODULE, 0),
             };
-            *slot = HookConfig { id: hooks::id(point.hook), error: point.error, attach, _pad: 0 };
+            *slot = HookConfig { start, id: hooks::id(point.hook), error: point.error, attach, _pad: 0 };
         }
         Ok(())
     }
@@ -305,6 +305,12 @@ fn fill(to: &mut [u32], from: &[u32]) -> u32 {
 
 fn bit(facts: &Facts, name: &'static str) -> Result<u32, ResolveError> {
     facts.gfp.bit(name).ok_or(ResolveError::Bit(name))
+}
+
+/// Where a function begins; 0: not known.
+fn start_of(function: &str, facts: &Facts, files: &KernelFiles) -> u64 {
+    let asked = || Addresses::ask(files, &[function], &[], |found| found.get(function).is_some()).ok()?.get(function);
+    facts.addresses.get(function).or_else(asked).unwrap_or(0)
 }
 
 fn mask(contexts: Contexts) -> u32 {
