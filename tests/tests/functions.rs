@@ -83,6 +83,11 @@ fn is_listed(function: &str) -> bool {
     list.lines().any(|line| line.split(['\t', ' ']).next() == Some(function))
 }
 
+/// Whether the kernel lets the hook's function be failed: 6.12's or 7.3's.
+fn has_page_pool() -> bool {
+    is_listed("page_pool_alloc_pages") || is_listed("page_pool_alloc_netmems")
+}
+
 #[test]
 fn filemap_fails_what_a_target_adds_to_the_page_cache() {
     let disk = Disk::mounted("ext4");
@@ -204,7 +209,7 @@ impl Frames {
 
 #[test]
 fn page_pool_fails_a_drivers_pages() {
-    if !is_listed("page_pool_alloc_pages") {
+    if !has_page_pool() {
         // 6.1 has page pools, and does not let them be failed.
         let output = shell::output(INJECTOR, &["--hook", "page-pool", "--prob", "0.1"], LIMIT);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -381,7 +386,7 @@ fn hooks_lists_what_the_kernel_lists() {
     for option in ["--hook slab", "--hook filemap", "--hook bio", "--function openat", "--function open_ctree"] {
         assert!(text.lines().any(|line| line.ends_with(option)), "{option}:\n{text}");
     }
-    assert_eq!(text.contains("--hook page-pool can't be used"), !is_listed("page_pool_alloc_pages"), "{text}");
+    assert_eq!(text.contains("--hook page-pool can't be used"), !has_page_pool(), "{text}");
 
     let nothing = shell::output(INJECTOR, &["hooks", "no_such_function"], LIMIT);
     assert_eq!(nothing.status.code(), Some(2));
