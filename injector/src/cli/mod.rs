@@ -90,11 +90,11 @@ pub enum Command {
         /// The forms that only runs have.
         runs: RunReports,
     },
-    /// Compare two runs.
+    /// Compare two runs, or two sweeps.
     Diff {
-        /// The first run.
+        /// The first run or journal.
         a: PathBuf,
-        /// The second run.
+        /// The second run or journal.
         b: PathBuf,
         /// Print JSON.
         json: bool,

@@ -3,22 +3,26 @@
 //! [`Report::new`] puts together what all forms of a sweep say; [`TEXT`] and [`FORMS`] are these forms, and [`sites`] lists the
 //! sites alone. [`run`] is about single runs, [`log`] about logs. [`open`] tells whether a file is of a run or of a sweep.
 
+mod diff;
 mod html;
 mod junit;
 mod kind;
+pub mod known;
 mod ktap;
 pub mod log;
 mod model;
 mod phrase;
+mod results;
 pub mod run;
 mod sites;
 mod text;
 
 use std::io::{self, Write};
 
+pub use diff::SweepDiff;
 pub use html::html;
 pub use junit::junit;
-pub use kind::{Opened, WrongKind, open};
+pub use kind::{OfTwoKinds, Opened, WrongKind, open};
 pub use ktap::ktap;
 pub use model::{
     Config, CoverageClass, Found, Module, OddFailure, Report, SCHEMA, Share, SiteRow, Stacks, Sweep, Times,
@@ -60,7 +64,7 @@ pub static TEXT: Form = Form {
 };
 
 /// The forms that an option of their own chooses, in the order of the help.
-pub static FORMS: [Form; 4] = [
+pub static FORMS: [Form; 5] = [
     Form {
         option: "ktap",
         help: "KTAP on standard output instead of text",
@@ -74,6 +78,13 @@ pub static FORMS: [Form; 4] = [
         to: Destination::Stdout,
         stacks: Stacks::All,
         write: json,
+    },
+    Form {
+        option: "list",
+        help: "The findings as a list for --known, on standard output instead of text",
+        to: Destination::Stdout,
+        stacks: Stacks::None,
+        write: known::write_list,
     },
     Form {
         option: "junit",

@@ -15,7 +15,7 @@ use injector::{
 
 use super::{
     journals::say_remarks,
-    reports::{look_up_lines, search, stacks, write, write_file},
+    reports::{look_up_lines, read_known, search, stacks, write, write_file},
 };
 
 const JSON: &str = "json";
@@ -35,6 +35,7 @@ pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<ExitC
     match report::open(path)? {
         report::Opened::Run(input) => {
             refuse(true, reports.forms.all().map(|form| form.option).find(|option| !OF_RUNS.contains(option)))?;
+            refuse(true, (!reports.known.is_empty()).then_some("known"))?;
             report_run(report::run::read_from(input, &name)?, reports, runs)
         }
         report::Opened::Journal(input) => {
@@ -51,17 +52,19 @@ pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<ExitC
 
 fn report_sweep(journal: &Journal, reports: &Reports) -> Result<ExitCode> {
     say_remarks(journal);
+    let known = read_known(reports)?;
     let mut report = Report::of(journal);
+    report.mark_known(&known);
     look_up_lines(&mut report, stacks(reports), &search(reports.vmlinux.as_deref()))?;
     write(&report, reports)?;
-    Ok(if report.has_findings() { ExitCode::FINDINGS } else { ExitCode::OK })
+    Ok(if report.has_new_findings() { ExitCode::FINDINGS } else { ExitCode::OK })
 }
 
 /// Sites that a run's text shows, where nobody says how many.
 const TOP: usize = 10;
 
 fn report_run(mut run: report::run::Run, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
-    let Reports { forms, vmlinux } = reports;
+    let Reports { forms, vmlinux, known: _ } = reports;
     let json = forms.stdout.option == JSON;
     let html = forms.files.iter().find(|(form, _)| form.option == HTML).map(|(_, path)| path);
     let RunReports { text: _, folded, csv, flamegraph, top } = runs;
