@@ -195,6 +195,7 @@ fn hostile_text_in_a_terminal() {
         written(|out| report::text(&report, out)),
         written(|out| report::sites(&report, true, out)),
         written(|out| report::ktap(&report, out)),
+        written(|out| report::mail(&report, out)),
         written(|out| report::known::write_list(&report, out)),
         written(|out| report::SweepDiff::new(&findings(), &report).text(out)),
     ] {
@@ -443,4 +444,46 @@ fn sweeps_of_different_kernels_are_compared_by_functions() {
     assert_eq!(diff.by, report::run::By::Functions);
     assert!(!diff.has_other_findings(), "{:?}", diff.findings);
     assert_eq!((diff.new_sites.len(), diff.gone_sites.len()), (0, 0));
+}
+
+/// A report of one finding, with source lines of both stacks.
+fn one(title: &str) -> Report {
+    let mut report = with_lines();
+    report.select(title).expect("a finding");
+    report.lines.insert(
+        "defect_missing_check+0x1b [injector_defects]".to_owned(),
+        vec![line("defect_missing_check", "tests/module/injector_defects/a_long_name_of_a_source_file.c", 52, false)],
+    );
+    report
+}
+
+#[test]
+fn mail() {
+    compare("mail.txt", &written(|out| report::mail(&one("NULL pointer dereference in defect_missing"), out)));
+    compare("mail-pair.txt", &written(|out| report::mail(&one("9c04ebf8"), out)));
+    compare("mail-suspects.txt", &written(|out| report::mail(&one("dbfefbb4"), out)));
+}
+
+#[test]
+fn mails_are_narrow_and_say_first_what_was_injected() {
+    let report = findings();
+    let all = written(|out| report::mail(&report, out));
+    let mails: Vec<&str> = all.split(&"=".repeat(72)).collect();
+    assert_eq!(mails.len(), report.findings.len());
+    for mail in mails {
+        let (header, body) = mail.trim_start().split_once("\n\n").expect("a header");
+        assert!(header.starts_with("Subject: ") && body.lines().next().is_some_and(|line| line.contains("injected")));
+        // Only what was copied is longer: logs, commands, hashes are indented or one word.
+        let long = mail.lines().filter(|line| line.chars().count() > 72 && !line.starts_with("  "));
+        assert_eq!(long.collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+}
+
+#[test]
+fn an_unknown_finding_lists_the_closest() {
+    let error = findings().select("NULL pointer dereference in defect_missing_chekc").expect_err("there is none");
+    let error = error.to_string();
+    assert!(error.contains("the closest are 401b8125 NULL pointer dereference in defect_missing_check; "), "{error}");
+    let error = findings().select("NULL").expect_err("there are two").to_string();
+    assert!(error.starts_with("several findings begin with `NULL`; use an id: "), "{error}");
 }

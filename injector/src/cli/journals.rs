@@ -100,6 +100,10 @@ pub(super) struct ReportArgs {
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
 
+    /// Only this finding: its id, or the start of its title
+    #[arg(value_name = "ID")]
+    pub(super) finding: Option<String>,
+
     #[command(flatten)]
     pub(super) reports: Reports,
 

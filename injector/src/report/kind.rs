@@ -45,7 +45,15 @@ pub struct OfTwoKinds {
     pub journal: String,
 }
 
-crate::exit::has_exit_code!(WrongKind, OfTwoKinds => USAGE);
+/// A finding of a run is asked for.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{file} is a run's file, and a run has no findings: name the journal of a sweep, or leave out the finding")]
+pub struct NoFindings {
+    /// The run's file.
+    pub file: String,
+}
+
+crate::exit::has_exit_code!(WrongKind, OfTwoKinds, NoFindings => USAGE);
 
 /// Opens a file, and looks at its first whole lines. It is read once only: a pipe will do.
 ///

@@ -4,12 +4,14 @@
 //! sites alone. [`run`] is about single runs, [`log`] about logs. [`open`] tells whether a file is of a run or of a sweep.
 
 mod diff;
+pub mod export;
 mod html;
 mod junit;
 mod kind;
 pub mod known;
 mod ktap;
 pub mod log;
+mod mail;
 mod model;
 mod phrase;
 mod results;
@@ -22,8 +24,9 @@ use std::io::{self, Write};
 pub use diff::SweepDiff;
 pub use html::html;
 pub use junit::junit;
-pub use kind::{OfTwoKinds, Opened, WrongKind, open};
+pub use kind::{NoFindings, OfTwoKinds, Opened, WrongKind, open};
 pub use ktap::ktap;
+pub use mail::mail;
 pub use model::{
     Config, CoverageClass, Found, Module, OddFailure, Report, SCHEMA, Share, SiteRow, Stacks, Sweep, Times,
 };
@@ -64,7 +67,7 @@ pub static TEXT: Form = Form {
 };
 
 /// The forms that an option of their own chooses, in the order of the help.
-pub static FORMS: [Form; 5] = [
+pub static FORMS: [Form; 6] = [
     Form {
         option: "ktap",
         help: "KTAP on standard output instead of text",
@@ -85,6 +88,13 @@ pub static FORMS: [Form; 5] = [
         to: Destination::Stdout,
         stacks: Stacks::None,
         write: known::write_list,
+    },
+    Form {
+        option: "mail",
+        help: "A mail to maintainers on standard output instead of text, for each finding; it is not sent",
+        to: Destination::Stdout,
+        stacks: Stacks::Findings,
+        write: mail,
     },
     Form {
         option: "junit",

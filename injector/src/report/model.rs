@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::known::NotFound;
+use super::{known::NotFound, mail};
 use crate::{
     events::{Context, frames},
     journal::{
-        Counts, Finding, Journal, SiteState, State, Verdict,
+        Counts, Finding, Journal, NoFinding, SiteState, State, Verdict, find_finding,
         record::{Call, Failed, Kernel, Level, Options, Outcome, Place, Shard, Signature, Syscall, Workload},
     },
     plan::Hook,
@@ -328,14 +328,27 @@ impl Report {
 
     /// The frames that are shown.
     #[must_use]
-    pub fn frames(&self, shown: Stacks) -> BTreeSet<&str> {
+    pub fn frames(&self, shown: Stacks) -> BTreeSet<String> {
         let failures = self.findings.iter().flat_map(|found| &found.finding.failures);
         let sites: Vec<&SiteRow> = match shown {
             Stacks::None => Vec::new(),
             Stacks::Findings => failures.filter_map(|failure| self.site(failure.site)).collect(),
             Stacks::All => self.sites.values().collect(),
         };
-        sites.iter().flat_map(|site| &site.stack).map(String::as_str).collect()
+        let stacks = sites.iter().flat_map(|site| &site.stack).cloned();
+        // What the kernel complained of has a stack, too.
+        let splats = self.findings.iter().filter(|_| shown != Stacks::None).map(|found| &found.finding.splat);
+        stacks.chain(splats.flat_map(|splat| splat.lines().filter_map(mail::frame_of))).collect()
+    }
+
+    /// Leaves one finding: by its id, or by the beginning of its title.
+    ///
+    /// # Errors
+    /// There is no such finding, or several.
+    pub fn select(&mut self, name: &str) -> Result<Finding, NoFinding> {
+        let finding = find_finding(self.findings.iter().map(|found| &found.finding), name, &self.journal)?.clone();
+        self.findings.retain(|found| found.finding.id == finding.id);
+        Ok(finding)
     }
 
     /// Whether there is something that a maintainer must look at, and that is not known.

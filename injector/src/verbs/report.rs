@@ -24,7 +24,7 @@ const HTML: &str = "html";
 const OF_RUNS: [&str; 3] = [TEXT.option, JSON, HTML];
 
 /// Shows what a sweep found, or what a run did.
-pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
+pub fn report(path: &Path, finding: Option<&str>, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
     let name = path.display().to_string();
     let refuse = |run, option: Option<&'static str>| -> Result<(), report::WrongKind> {
         match option {
@@ -36,24 +36,30 @@ pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<ExitC
         report::Opened::Run(input) => {
             refuse(true, reports.forms.all().map(|form| form.option).find(|option| !OF_RUNS.contains(option)))?;
             refuse(true, (!reports.known.is_empty()).then_some("known"))?;
+            if finding.is_some() {
+                return Err(report::NoFindings { file: name }.into());
+            }
             report_run(report::run::read_from(input, &name)?, reports, runs)
         }
         report::Opened::Journal(input) => {
             refuse(false, runs.given())?;
-            report_sweep(&journal::read_from(input, &name)?, reports)
+            report_sweep(&journal::read_from(input, &name)?, finding, reports)
         }
         // Nothing was swept: a sweep may end like that.
         report::Opened::Empty if runs.given().is_none() => {
-            report_sweep(&journal::read_from(io::empty(), &name)?, reports)
+            report_sweep(&journal::read_from(io::empty(), &name)?, finding, reports)
         }
         report::Opened::Empty => Err(report::run::ReadError::Empty { name }.into()),
     }
 }
 
-fn report_sweep(journal: &Journal, reports: &Reports) -> Result<ExitCode> {
+fn report_sweep(journal: &Journal, finding: Option<&str>, reports: &Reports) -> Result<ExitCode> {
     say_remarks(journal);
     let known = read_known(reports)?;
     let mut report = Report::of(journal);
+    if let Some(finding) = finding {
+        report.select(finding)?;
+    }
     report.mark_known(&known);
     look_up_lines(&mut report, stacks(reports), &search(reports.vmlinux.as_deref()))?;
     write(&report, reports)?;

@@ -51,7 +51,9 @@ pub fn look_up_lines(report: &mut Report, shown: Stacks, search: &LineSources) -
     let Some(config) = &report.config else { return Ok(()) };
     let kernel = &config.kernel;
     let kernel = symbols::Kernel { release: &kernel.release, build_id: kernel.build_id.as_deref() };
-    report.lines = symbols::lines(&report.frames(shown), kernel, search)?;
+    let frames = report.frames(shown);
+    let frames = frames.iter().map(String::as_str).collect();
+    report.lines = symbols::lines(&frames, kernel, search)?;
     Ok(())
 }
 
