@@ -487,3 +487,43 @@ fn an_unknown_finding_lists_the_closest() {
     let error = findings().select("NULL").expect_err("there are two").to_string();
     assert!(error.starts_with("several findings begin with `NULL`; use an id: "), "{error}");
 }
+
+#[test]
+fn lava() {
+    let text = written(|out| report::lava(&with_known(), out));
+    compare("sweep.lava", &text);
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    let hostile = written(|out| report::lava(&hostile(), out));
+    for name in names.chain(hostile.lines().filter_map(|line| line.split(' ').next())) {
+        assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)), "{name}");
+    }
+}
+
+#[test]
+fn kcidb() {
+    compare("sweep.kcidb.json", &written(|out| report::kcidb(&with_known(), out)));
+}
+
+#[test]
+fn sarif() {
+    let text = written(|out| report::sarif(&with_lines(), out));
+    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(value["runs"][0]["results"], serde_json::json!([]), "no line is known of what failed");
+    assert_eq!(value["runs"][0]["properties"]["findingsWithoutLine"], 6);
+    compare("sweep.sarif", &written(|out| report::sarif(&one("401b8125"), out)));
+}
+
+/// The same code at other offsets, in copies with other names: the names of the tests stay.
+#[test]
+fn names_of_tests_are_the_same_in_another_build() {
+    let names = |report: &Report| -> Vec<String> {
+        written(|out| report::lava(report, out)).lines().map(str::to_owned).collect()
+    };
+    let mut other = findings();
+    for (_, site) in other.sites.iter_mut() {
+        for frame in &mut site.stack {
+            *frame = frame.replacen("+0x", ".isra.0+0xf", 1);
+        }
+    }
+    assert_eq!(names(&findings()), names(&other));
+}

@@ -7,15 +7,18 @@ mod diff;
 pub mod export;
 mod html;
 mod junit;
+mod kcidb;
 mod kind;
 pub mod known;
 mod ktap;
+mod lava;
 pub mod log;
 mod mail;
 mod model;
 mod phrase;
 mod results;
 pub mod run;
+mod sarif;
 mod sites;
 mod text;
 
@@ -24,12 +27,15 @@ use std::io::{self, Write};
 pub use diff::SweepDiff;
 pub use html::html;
 pub use junit::junit;
+pub use kcidb::kcidb;
 pub use kind::{NoFindings, OfTwoKinds, Opened, WrongKind, open};
 pub use ktap::ktap;
+pub use lava::lava;
 pub use mail::mail;
 pub use model::{
     Config, CoverageClass, Found, Module, OddFailure, Report, SCHEMA, Share, SiteRow, Stacks, Sweep, Times,
 };
+pub use sarif::sarif;
 pub use sites::sites;
 pub use text::text;
 
@@ -67,7 +73,7 @@ pub static TEXT: Form = Form {
 };
 
 /// The forms that an option of their own chooses, in the order of the help.
-pub static FORMS: [Form; 6] = [
+pub static FORMS: [Form; 9] = [
     Form {
         option: "ktap",
         help: "KTAP on standard output instead of text",
@@ -95,6 +101,27 @@ pub static FORMS: [Form; 6] = [
         to: Destination::Stdout,
         stacks: Stacks::Findings,
         write: mail,
+    },
+    Form {
+        option: "lava",
+        help: "Lines for LAVA on standard output instead of text: NAME pass|fail|skip",
+        to: Destination::Stdout,
+        stacks: Stacks::None,
+        write: lava,
+    },
+    Form {
+        option: "kcidb",
+        help: "Write a kcidb report (KernelCI), version 5.3, to this file",
+        to: Destination::File,
+        stacks: Stacks::None,
+        write: kcidb,
+    },
+    Form {
+        option: "sarif",
+        help: "Write the findings with a source line as SARIF 2.1.0 to this file (see --vmlinux)",
+        to: Destination::File,
+        stacks: Stacks::Findings,
+        write: sarif,
     },
     Form {
         option: "junit",

@@ -103,3 +103,18 @@ fn name(signature: Signature, site: &SiteRow) -> String {
     // `#` would begin a directive in KTAP.
     one_line(&name).replace('#', "?")
 }
+
+impl Test<'_> {
+    /// Its name with its module, of letters, digits, `.`, `_` and `-` alone: `ext4.ext4_find_extent.slab.1c82c04f`. What is
+    /// anything else becomes `_`.
+    pub(super) fn path(&self) -> String {
+        let slug = |text: &str| -> String {
+            text.chars().map(|c| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' }).collect()
+        };
+        let parts: Vec<String> = match self.sites.is_empty() {
+            true => vec![slug(&self.name)],
+            false => self.name.split(' ').map(slug).collect(),
+        };
+        format!("{}.{}", slug(self.module), parts.join("."))
+    }
+}

@@ -131,7 +131,9 @@ pub fn script(report: &Report, finding: &Finding) -> Result<String, NotExportabl
         "injector sweep found it by failing allocations. This script needs no injector, only the kernel's own fault",
     );
     comment("injection (Documentation/fault-injection): FAILSLAB, FAIL_PAGE_ALLOC, FAULT_INJECTION_DEBUG_FS and");
-    comment("FAULT_INJECTION_STACKTRACE_FILTER (on x86-64 since Linux 6.2). Run it as root, in a machine that may crash.");
+    comment(
+        "FAULT_INJECTION_STACKTRACE_FILTER (on x86-64 since Linux 6.2). Run it as root, in a machine that may crash.",
+    );
     comment("");
     comment("  sh SCRIPT [CMD…]     CMD: the workload, instead of that of the sweep");
     comment("  SKIP=N sh SCRIPT     leave N matching calls alone, and fail the next");
