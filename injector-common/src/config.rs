@@ -25,6 +25,8 @@ pub const MAX_PATH_LEN: usize = 4;
 pub const MAX_WALKS: u32 = 16384;
 /// How many user ids, and how many processes that are spared, a rule can name.
 pub const MAX_IDS: usize = 8;
+/// How many sites a rule can name by their signatures.
+pub const MAX_SIGNATURES: usize = 8;
 /// How many numbers `--nth` can have.
 pub const MAX_NTH: usize = 16;
 
@@ -300,6 +302,12 @@ pub struct Config {
     pub paths_len: u32,
     /// Any of them, or `stack_any`.
     pub paths: [Path; MAX_PATHS],
+    /// How many of `signatures` are used; 0: any site.
+    pub signatures_len: u32,
+    /// Explicit padding.
+    pub _pad_signatures: u32,
+    /// Sites that match.
+    pub signatures: [u64; MAX_SIGNATURES],
 
     /// So many matches pass first.
     pub skip: u64,
@@ -488,6 +496,9 @@ impl Config {
         stack_depth: 0,
         paths_len: 0,
         paths: [Path { functions: [Slice { first: 0, len: 0 }; MAX_PATH_LEN], len: 0, _pad: 0 }; MAX_PATHS],
+        signatures_len: 0,
+        _pad_signatures: 0,
+        signatures: [0; MAX_SIGNATURES],
         skip: 0,
         space: 0,
         every: 0,
@@ -532,7 +543,7 @@ const _: () = {
         size_of::<Config>()
             == 48
                 + size_of::<HookConfig>() * HOOKS
-                + 744
+                + 816
                 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES
                 + size_of::<Target>()
     );

@@ -4,7 +4,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_loop, generated};
 use injector_common::{
-    config::{AddressRange, BY_KPROBE, BY_MODULE, MAX_PATH_LEN, MAX_PATHS, MAX_STACK_RANGES, ON, Slice},
+    config::{
+        AddressRange, BY_KPROBE, BY_MODULE, MAX_PATH_LEN, MAX_PATHS, MAX_SIGNATURES, MAX_STACK_RANGES, ON, Slice,
+    },
     record::MAX_FRAMES,
     site,
 };
@@ -41,6 +43,7 @@ impl Walk {
             || config!(stack_caller.len) != 0
             || config!(paths_len) != 0
             || config!(syscalls_on) == ON
+            || config!(signatures_len) != 0
     }
 
     /// Whether the filters on stacks accept it.
@@ -50,6 +53,14 @@ impl Walk {
             && ((config!(stack_any.len) == 0 && config!(paths_len) == 0) || self.any != 0)
             && (config!(stack_caller.len) == 0 || self.caller == CALLER_ACCEPTED)
             && (config!(syscalls_on) != ON || self.syscall != 0)
+            && self.is_named()
+    }
+
+    /// Whether its site is one of those that the rule names.
+    #[inline(always)]
+    fn is_named(&self) -> bool {
+        let len = config!(signatures_len);
+        len == 0 || (0..MAX_SIGNATURES).any(|i| (i as u32) < len && config!(signatures[i]) == self.signature)
     }
 }
 

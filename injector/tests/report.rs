@@ -195,6 +195,9 @@ fn hostile_text_in_a_terminal() {
         written(|out| report::text(&report, out)),
         written(|out| report::sites(&report, true, out)),
         written(|out| report::ktap(&report, out)),
+        written(|out| report::mail(&report, out)),
+        written(|out| report::known::write_list(&report, out)),
+        written(|out| report::SweepDiff::new(&findings(), &report).text(out)),
     ] {
         assert!(!text.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "a terminal would obey it");
     }
@@ -213,7 +216,12 @@ fn results(report: &Report) -> Vec<(bool, usize)> {
 #[test]
 fn hostile_text_in_ktap() {
     // Reasons of skips hold a `#`, behind the directive, where it means nothing.
-    let directives = |report: &Report| results(report).into_iter().map(|(bad, n)| (bad, n > 0)).collect::<Vec<_>>();
+    // The names are others, and so is the order.
+    let directives = |report: &Report| {
+        let mut all: Vec<_> = results(report).into_iter().map(|(bad, n)| (bad, n > 0)).collect();
+        all.sort_unstable();
+        all
+    };
     assert_eq!(directives(&findings()), directives(&hostile()));
     assert_eq!(results(&findings()).iter().filter(|(bad, _)| *bad).count(), 9);
 }
@@ -317,4 +325,205 @@ fn a_small_part_of_a_bar_is_wide_enough() {
         bars_seen += 1;
     }
     assert_eq!(bars_seen, 10);
+}
+
+/// The findings, some of them known by a list and by a journal.
+fn with_known() -> Report {
+    let directory = tempfile::tempdir().expect("a directory");
+    let list = directory.path().join("known.txt");
+    let text = "# of an older kernel\n\
+                warning: task hung in write @ defect_infinite_retry.isra.0\n\
+                leak: leak of injector_leak_first in defect_leak_first @ somebody_else\n\
+                oops: the machine was gone without a word\n\
+                warning: WARNING in gone_one @ defect_missing_check\n\
+                warning: WARNING in gone_two @ not_reached\n\
+                warning: WARNING in gone_three\n";
+    std::fs::write(&list, text).expect("it can be written");
+    let mut known = report::known::read(&list).expect("a list");
+    for known in &mut known {
+        known.file = "known.txt".to_owned();
+    }
+    let mut report = findings();
+    report.mark_known(&known);
+    report
+}
+
+fn known_titles(report: &Report) -> Vec<&str> {
+    let known = report.findings.iter().filter(|found| found.known.is_some());
+    known.map(|found| found.finding.title.as_str()).collect()
+}
+
+#[test]
+fn known_findings_are_listed_apart() {
+    let report = with_known();
+    assert_eq!(known_titles(&report), ["the machine was gone without a word", "task hung in write"]);
+    assert!(report.has_new_findings());
+    compare("sweep-known.txt", &written(|out| report::text(&report, out)));
+    compare("sweep-known.ktap", &written(|out| report::ktap(&report, out)));
+    let xml = written(|out| report::junit(&report, out));
+    let (all, new) = (written(|out| report::junit(&findings(), out)), xml.matches("<failure").count());
+    assert_eq!((all.matches("<failure").count(), new), (7, 5));
+    let html = written(|out| report::html(&report, out));
+    assert!(html.contains("known (known.txt)") && html.contains("6 findings, 2 of them known"));
+}
+
+/// The list that a report writes, and its journal, make all of it known; so nothing is new.
+#[test]
+fn a_report_knows_its_own_findings() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let list = directory.path().join("list");
+    let text = written(|out| report::known::write_list(&findings(), out));
+    compare("sweep-list.txt", &text);
+    std::fs::write(&list, text).expect("it can be written");
+    for path in [list, data("nfs.jsonl")] {
+        let mut report = findings();
+        report.mark_known(&report::known::read(&path).expect("known findings"));
+        assert!(!report.has_new_findings() && report.not_found.is_empty(), "{}", path.display());
+        assert!(!written(|out| report::ktap(&report, out)).contains("not ok"));
+        assert!(!written(|out| report::junit(&report, out)).contains("<failure"));
+    }
+}
+
+#[test]
+fn other_files_are_no_known_findings() {
+    let of_run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runs/files.jsonl");
+    let golden = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    for (path, says) in [
+        (of_run, "a run has no findings"),
+        (golden("sweep.junit.xml"), "line 1 is no finding"),
+        (golden("sweep.json"), "line 1 is no finding"),
+        (data("no-such-file"), "No such file"),
+    ] {
+        let error = report::known::read(&path).expect_err("no known findings").to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn two_sweeps_compared() {
+    let mut after = findings();
+    after.journal = "after.jsonl".to_owned();
+    let (gone, moved) = (0, 3);
+    assert_eq!(after.findings[moved].finding.title, "task hung in write");
+    // One is gone; one comes from elsewhere; one is new; a function has lost its sites.
+    after.findings.remove(gone);
+    let elsewhere = after.findings[0].finding.failures[0].site;
+    after.findings[moved - 1].finding.failures.truncate(1);
+    after.findings[moved - 1].finding.failures[0].site = elsewhere;
+    let mut new = after.findings[0].clone();
+    new.finding.title = "WARNING in something_new".to_owned();
+    new.finding.id = "12345678".to_owned();
+    after.findings.push(new);
+    after.sites.retain(|_, site| site.function() != "defect_combined");
+    let diff = report::SweepDiff::new(&findings(), &after);
+    assert!(diff.has_other_findings());
+    compare("sweep-diff.txt", &written(|out| diff.text(out)));
+    compare("sweep-diff.json", &written(|out| report::run::json(&diff, out)));
+    let same = report::SweepDiff::new(&findings(), &findings());
+    assert!(!same.has_other_findings() && same.new_sites.is_empty() && same.gone_sites.is_empty());
+}
+
+/// Another build of the same code: offsets and signatures differ, functions do not.
+#[test]
+fn sweeps_of_different_kernels_are_compared_by_functions() {
+    let mut other = findings();
+    other.config.as_mut().expect("a kernel").kernel.build_id = Some("00".to_owned());
+    let sites = std::mem::take(&mut other.sites);
+    for (journal::Signature(number), mut site) in sites {
+        for frame in &mut site.stack {
+            *frame = frame.replace("+0x", "+0xf");
+        }
+        other.sites.insert(journal::Signature(!number), site);
+    }
+    for found in &mut other.findings {
+        for failure in &mut found.finding.failures {
+            failure.site = journal::Signature(!failure.site.0);
+        }
+    }
+    let diff = report::SweepDiff::new(&findings(), &other);
+    assert_eq!(diff.by, report::run::By::Functions);
+    assert!(!diff.has_other_findings(), "{:?}", diff.findings);
+    assert_eq!((diff.new_sites.len(), diff.gone_sites.len()), (0, 0));
+}
+
+/// A report of one finding, with source lines of both stacks.
+fn one(title: &str) -> Report {
+    let mut report = with_lines();
+    report.select(title).expect("a finding");
+    report.lines.insert(
+        "defect_missing_check+0x1b [injector_defects]".to_owned(),
+        vec![line("defect_missing_check", "tests/module/injector_defects/a_long_name_of_a_source_file.c", 52, false)],
+    );
+    report
+}
+
+#[test]
+fn mail() {
+    compare("mail.txt", &written(|out| report::mail(&one("NULL pointer dereference in defect_missing"), out)));
+    compare("mail-pair.txt", &written(|out| report::mail(&one("9c04ebf8"), out)));
+    compare("mail-suspects.txt", &written(|out| report::mail(&one("dbfefbb4"), out)));
+}
+
+#[test]
+fn mails_are_narrow_and_say_first_what_was_injected() {
+    let report = findings();
+    let all = written(|out| report::mail(&report, out));
+    let mails: Vec<&str> = all.split(&"=".repeat(72)).collect();
+    assert_eq!(mails.len(), report.findings.len());
+    for mail in mails {
+        let (header, body) = mail.trim_start().split_once("\n\n").expect("a header");
+        assert!(header.starts_with("Subject: ") && body.lines().next().is_some_and(|line| line.contains("injected")));
+        // Only what was copied is longer: logs, commands, hashes are indented or one word.
+        let long = mail.lines().filter(|line| line.chars().count() > 72 && !line.starts_with("  "));
+        assert_eq!(long.collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+}
+
+#[test]
+fn an_unknown_finding_lists_the_closest() {
+    let error = findings().select("NULL pointer dereference in defect_missing_chekc").expect_err("there is none");
+    let error = error.to_string();
+    assert!(error.contains("the closest are 401b8125 NULL pointer dereference in defect_missing_check; "), "{error}");
+    let error = findings().select("NULL").expect_err("there are two").to_string();
+    assert!(error.starts_with("several findings begin with `NULL`; use an id: "), "{error}");
+}
+
+#[test]
+fn lava() {
+    let text = written(|out| report::lava(&with_known(), out));
+    compare("sweep.lava", &text);
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    let hostile = written(|out| report::lava(&hostile(), out));
+    for name in names.chain(hostile.lines().filter_map(|line| line.split(' ').next())) {
+        assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)), "{name}");
+    }
+}
+
+#[test]
+fn kcidb() {
+    compare("sweep.kcidb.json", &written(|out| report::kcidb(&with_known(), out)));
+}
+
+#[test]
+fn sarif() {
+    let text = written(|out| report::sarif(&with_lines(), out));
+    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(value["runs"][0]["results"], serde_json::json!([]), "no line is known of what failed");
+    assert_eq!(value["runs"][0]["properties"]["findingsWithoutLine"], 6);
+    compare("sweep.sarif", &written(|out| report::sarif(&one("401b8125"), out)));
+}
+
+/// The same code at other offsets, in copies with other names: the names of the tests stay.
+#[test]
+fn names_of_tests_are_the_same_in_another_build() {
+    let names = |report: &Report| -> Vec<String> {
+        written(|out| report::lava(report, out)).lines().map(str::to_owned).collect()
+    };
+    let mut other = findings();
+    for (_, site) in other.sites.iter_mut() {
+        for frame in &mut site.stack {
+            *frame = frame.replacen("+0x", ".isra.0+0xf", 1);
+        }
+    }
+    assert_eq!(names(&findings()), names(&other));
 }

@@ -81,6 +81,7 @@ fn of_filters_that_are_off_only_the_question_is_left() {
         ["--comm", "x*"], comm_on => [];
         ["--uid", "1"], uids_len => [uids];
         ["--not-pid", "1"], not_pids_len => [not_pids];
+        ["--site", "0123456789abcdef"], signatures_len => [signatures];
         ["--kthreads", "exclude"], kthread_filter => [];
         ["--every", "3"], every => [];
         ["--seed", "1"], seed_on => [seed];

@@ -8,7 +8,7 @@ use crate::plan::gfp::GfpError;
 use crate::plan::order::OrderError;
 use crate::plan::{
     CachePattern, CommPattern, Contexts, Filter, Function, GfpFilter, GfpScope, GfpValue, Hook, Kthreads, OrderRange,
-    SizeRange, StackFilter, StackPath, StackPattern, Syscall, TaskFilter, stack, task,
+    SiteName, SizeRange, StackFilter, StackPath, StackPattern, Syscall, TaskFilter, stack, task,
 };
 
 pub(super) const HOOKS: &str = "Hooks (what to attach to)";
@@ -113,6 +113,15 @@ pub(super) struct FilterArgs {
     #[arg(long = "cache", value_name = "GLOB", help_heading = FILTERS)]
     caches: Vec<CachePattern>,
 
+    /// Only this site, by its signature or by the line that asks for memory; repeatable: any
+    ///
+    /// A signature is 16 hexadecimal digits, as summaries, reports and `injector sites JOURNAL -v` show them. It means hook and
+    /// call chain of one build of the kernel, on every boot. A line is fs/jbd2/journal.c:1234: any call of the allocator that is
+    /// made there, inlined functions included. It needs the kernel's vmlinux (--vmlinux), and code that is built in. A rule has
+    /// signatures (at most 8) or lines.
+    #[arg(long = "site", value_name = "SITE", help_heading = FILTERS)]
+    sites: Vec<SiteName>,
+
     /// A caller is in this function, glob or module, or callers are in several in order; repeatable: any
     ///
     /// A symbol (nfs4_do_open, with the copies that the compiler made of it), a glob ('xfs_*', with * ? [a-z] [!a-z])
@@ -205,6 +214,7 @@ impl FilterArgs {
             order_gt,
             size,
             caches,
+            sites,
             stack,
             not_stack,
             caller,
@@ -223,6 +233,7 @@ impl FilterArgs {
             order: orders.into_iter().try_fold(OrderRange::ALL, OrderRange::intersection)?,
             size: size.unwrap_or_default(),
             caches,
+            sites,
             stack: StackFilter { any_of: stack, none_of: not_stack, caller, depth: stack_depth },
             syscalls,
             task: TaskFilter { comms, uids, not_pids },

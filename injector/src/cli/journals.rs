@@ -100,6 +100,10 @@ pub(super) struct ReportArgs {
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
 
+    /// Only this finding: its id, or the start of its title
+    #[arg(value_name = "ID")]
+    pub(super) finding: Option<String>,
+
     #[command(flatten)]
     pub(super) reports: Reports,
 
@@ -107,17 +111,20 @@ pub(super) struct ReportArgs {
     pub(super) runs: RunReports,
 }
 
-/// Compare two runs: sites that are new, gone, or failed a different number of times
+/// Compare two runs, or two sweeps
+///
+/// Of runs: the sites that are new, gone, or failed a different number of times. Of sweeps: the findings that are new, gone, or
+/// come from other allocations; the sites that are new and gone, by function; the coverage of both.
 #[derive(Args)]
-#[command(
-    after_help = "If both runs are of the same kernel, sites are compared by signature; otherwise by hook and the \
-functions of their stacks. Exit codes: 0 the same sites; 1 some are new or gone; 2 wrong input"
-)]
+#[command(after_help = "If both are of the same kernel, sites are compared by signature; otherwise by hook and the \
+functions of their stacks. Findings are compared by title and by the call chain of the allocation.
+
+Exit codes: 0 the same sites (runs) or findings (sweeps: their sites come and go); 1 some are new, gone or moved; 2 wrong input")]
 pub(super) struct DiffArgs {
-    /// JSON lines of the first run
+    /// JSON lines of the first run, or the first sweep's journal
     pub(super) a: PathBuf,
 
-    /// JSON lines of the second run
+    /// JSON lines of the second run, or the second sweep's journal
     pub(super) b: PathBuf,
 
     /// Print one JSON object instead of text

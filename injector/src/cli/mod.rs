@@ -4,6 +4,7 @@ mod backend;
 mod check;
 mod ctl;
 mod execute;
+mod export;
 mod filter;
 mod help;
 mod hooks;
@@ -85,16 +86,27 @@ pub enum Command {
     Report {
         /// The journal or the run's output.
         file: PathBuf,
+        /// The only finding to show.
+        finding: Option<String>,
         /// The forms of the report.
         reports: Reports,
         /// The forms that only runs have.
         runs: RunReports,
     },
-    /// Compare two runs.
+    /// Write a finding as a script that needs no injector.
+    Export {
+        /// The journal.
+        journal: PathBuf,
+        /// The finding.
+        finding: String,
+        /// The file to write; none: standard output.
+        output: Option<PathBuf>,
+    },
+    /// Compare two runs, or two sweeps.
     Diff {
-        /// The first run.
+        /// The first run or journal.
         a: PathBuf,
-        /// The second run.
+        /// The second run or journal.
         b: PathBuf,
         /// Print JSON.
         json: bool,
@@ -190,6 +202,7 @@ enum Verb {
     Minimize(Box<journals::ReplayArgs>),
     Merge(journals::MergeArgs),
     Report(Box<journals::ReportArgs>),
+    Export(export::ExportArgs),
     Diff(journals::DiffArgs),
     Log(log::LogArgs),
     Module(module::ModuleArgs),
@@ -241,8 +254,11 @@ where
         }
         Some(Verb::Merge(journals::MergeArgs { journals, output })) => Ok(Command::Merge { journals, output }),
         Some(Verb::Report(report)) => {
-            let journals::ReportArgs { file, reports, runs } = *report;
-            Ok(Command::Report { file, reports, runs })
+            let journals::ReportArgs { file, finding, reports, runs } = *report;
+            Ok(Command::Report { file, finding, reports, runs })
+        }
+        Some(Verb::Export(export::ExportArgs { journal, finding, output })) => {
+            Ok(Command::Export { journal, finding, output })
         }
         Some(Verb::Diff(journals::DiffArgs { a, b, json })) => Ok(Command::Diff { a, b, json }),
         Some(Verb::Log(log::LogArgs { json, files })) => Ok(Command::Log { files, json }),

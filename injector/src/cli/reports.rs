@@ -21,6 +21,15 @@ pub struct Reports {
     /// where distributions install it, if the build id is the same. Otherwise the report has no source lines.
     #[arg(long, value_name = "FILE", help_heading = REPORTS)]
     pub vmlinux: Option<PathBuf>,
+
+    /// Findings that are known: they are listed apart and do not change the exit code; repeatable
+    ///
+    /// The file is the journal of another sweep, or a list: a line for each finding, `VERDICT: TITLE @ FUNCTION < CALLER, …`, as
+    /// --list writes them. A finding is known if its title is the same, and if one of the allocations whose failure leads to it has
+    /// these functions in its call chain; without functions, the title decides. So a list is good for other kernel versions. What is
+    /// known and was not found is said.
+    #[arg(long, value_name = "FILE", help_heading = REPORTS)]
+    pub known: Vec<PathBuf>,
 }
 
 /// The forms of a report that are chosen. Their options are those of [`FORMS`].

@@ -57,6 +57,12 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     backend: BackendArg,
 
+    /// The vmlinux with debug information, for --site FILE:LINE
+    ///
+    /// It must have the build id of this kernel. The default is a vmlinux in the places where distributions install it.
+    #[arg(long, value_name = "FILE", help_heading = RUN)]
+    vmlinux: Option<PathBuf>,
+
     /// End after this time: 10s, 500ms, 2m
     ///
     /// Failures stop and the summary is written. The command gets a SIGTERM, and a SIGKILL 5 s later.
@@ -169,6 +175,7 @@ impl RunArgs {
             dry_run,
             outcome,
             backend: BackendArg { backend },
+            vmlinux,
             duration,
             ttl,
             live: _,
@@ -194,7 +201,7 @@ impl RunArgs {
             file.dry_run |= dry_run;
             file.outcome |= outcome;
             file.backend = backend.or(file.backend);
-            return Ok(file.into_plan(output)?);
+            return Ok(Plan { vmlinux, ..file.into_plan(output)? });
         }
         let (hooks, functions, filter) = filter.into_parts()?;
         let (policy, probability, once_per_site) = policy.into_parts();
@@ -206,6 +213,7 @@ impl RunArgs {
             limits: Limits { duration, ttl: ttl.unwrap_or(Limits::DEFAULT_TTL) },
             dry_run,
             outcome,
+            vmlinux,
             output,
         };
         plan.validate()?;

@@ -196,7 +196,7 @@ fn verbs_around_a_sweep() {
     let reports = Reports { forms, ..Reports::default() };
     assert_eq!(
         parse(words("report a --html b")),
-        Ok(Command::Report { file: "a".into(), reports, runs: RunReports::default() })
+        Ok(Command::Report { file: "a".into(), finding: None, reports, runs: RunReports::default() })
     );
     assert_eq!(parse(words("step -- a -b")), Ok(Command::Step(vec!["a".into(), "-b".into()])));
     assert_eq!(

@@ -57,6 +57,68 @@ pub struct FindingFailure {
     pub reproduced: u32,
 }
 
+/// No finding is meant, or several are.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NoFinding {
+    /// No id and no title is like that.
+    #[error("{journal} has no finding `{name}`: {}", if findings.is_empty() { "it has none".to_owned() } else { format!("the closest are {}", findings.join("; ")) })]
+    Unknown {
+        /// The journal.
+        journal: String,
+        /// What was asked for.
+        name: String,
+        /// Ids and titles of findings, the closest first.
+        findings: Vec<String>,
+    },
+    /// Several titles begin like that.
+    #[error("several findings begin with `{name}`; use an id: {}", findings.join("; "))]
+    Several {
+        /// What was asked for.
+        name: String,
+        /// Their ids and titles.
+        findings: Vec<String>,
+    },
+}
+
+crate::exit::has_exit_code!(NoFinding => USAGE);
+
+/// The finding with this id, or whose title begins like that.
+///
+/// # Errors
+/// There is none, or there are several.
+pub fn find_finding<'a>(
+    all: impl IntoIterator<Item = &'a Finding>,
+    name: &str,
+    journal: &str,
+) -> Result<&'a Finding, NoFinding> {
+    /// Findings that an error names.
+    const NAMED: usize = 5;
+    let all: Vec<&Finding> = all.into_iter().collect();
+    let shown = |findings: &[&Finding]| -> Vec<String> {
+        let text = |finding: &&Finding| {
+            let title: String = finding.title.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+            format!("{} {title}", finding.id)
+        };
+        findings.iter().take(NAMED).map(text).collect()
+    };
+    let matching: Vec<&Finding> =
+        all.iter().copied().filter(|finding| finding.id == name || finding.title.starts_with(name)).collect();
+    match matching.as_slice() {
+        [finding] => Ok(finding),
+        [] => {
+            let likeness = |finding: &&Finding| {
+                let by = |text: &str| (strsim::jaro_winkler(name, text) * 1000.0) as u32;
+                std::cmp::Reverse(by(&finding.id).max(by(&finding.title)))
+            };
+            let mut closest = all;
+            closest.sort_by_key(likeness);
+            let (journal, name) = (journal.to_owned(), name.to_owned());
+            Err(NoFinding::Unknown { journal, name, findings: shown(&closest) })
+        }
+        several => Err(NoFinding::Several { name: name.to_owned(), findings: shown(several) }),
+    }
+}
+
 /// One failure in one run.
 type Key = (usize, Option<u32>, Signature, Option<Signature>);
 

@@ -20,7 +20,7 @@ use std::{
 };
 
 pub use differences::{Difference, What, differences};
-pub use findings::{Finding, FindingFailure};
+pub use findings::{Finding, FindingFailure, NoFinding, find_finding};
 pub use level::Level;
 pub use merge::{Incompatible, merge};
 pub(crate) use reader::what_is_wrong;

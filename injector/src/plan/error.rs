@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Contexts, Hook, Limits, MAX_RULES, Policy, Rule, StackFilter, StackPath, StackPattern, TaskFilter, duration,
+    Contexts, Hook, Limits, MAX_RULES, Policy, Rule, SiteName, StackFilter, StackPath, StackPattern, TaskFilter,
+    duration,
 };
 
 /// Why a plan makes no sense, though each of its values does. The messages call options as the command line does; the keys
@@ -78,6 +79,12 @@ pub enum PlanError {
         paths = StackFilter::MAX_PATHS
     )]
     TooManyPaths(usize),
+    /// The hook has one list of each kind, and both would have to match.
+    #[error("--site names signatures and lines in one rule; use one kind, or a plan file with a rule for each")]
+    SitesOfTwoKinds,
+    /// More than the kernel side compares.
+    #[error("--site names {0} signatures; at most {max} are possible in a rule", max = SiteName::MAX_SIGNATURES)]
+    TooManySites(usize),
     /// Nothing to look for.
     #[error("--stack-depth needs --stack or --not-stack: it says how far they look")]
     DepthAlone,

@@ -148,7 +148,7 @@ impl PlanFile {
         }
         let limits = Limits { duration, ttl: ttl.unwrap_or(Limits::DEFAULT_TTL) };
         let backend = backend.unwrap_or_default();
-        let plan = Plan { rules, backend, target, limits, dry_run, outcome, output };
+        let plan = Plan { rules, backend, target, limits, dry_run, outcome, vmlinux: None, output };
         match plan.validate() {
             Ok(()) => Ok(plan),
             Err(error) => Err(FileError::Plan { name, error }),

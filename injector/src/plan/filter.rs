@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::error::long_paths;
 use super::file::{FileError, Keys, Printer, differs};
 use super::{
-    CachePattern, Contexts, GfpFilter, GfpScope, Hook, Kthreads, OrderRange, PlanError, SizeRange, StackFilter,
-    Syscall, TaskFilter, stack, task,
+    CachePattern, Contexts, GfpFilter, GfpScope, Hook, Kthreads, OrderRange, PlanError, SiteName, SizeRange,
+    SourceLine, StackFilter, Syscall, TaskFilter, stack, task,
 };
 
 /// Conditions on a call's facts and stack. A call that has no such fact (a bio has no size) is not matched by a condition on
@@ -23,6 +23,8 @@ pub struct Filter {
     pub size: SizeRange,
     /// Its slab cache: any of these; empty: no such condition.
     pub caches: Vec<CachePattern>,
+    /// Its site: any of these; empty: no such condition.
+    pub sites: Vec<SiteName>,
     /// Its stack.
     pub stack: StackFilter,
     /// The system call that it is made in: any of these; empty: no such condition.
@@ -57,8 +59,26 @@ impl Fact {
 impl Filter {
     /// Whether it makes sense by itself.
     pub(super) fn validate(&self) -> Result<(), PlanError> {
-        let Self { gfp: _, gfp_scope: _, order: _, size: _, caches: _, stack, syscalls, task, kthreads, contexts: _ } =
-            self;
+        let Self {
+            gfp: _,
+            gfp_scope: _,
+            order: _,
+            size: _,
+            caches: _,
+            sites,
+            stack,
+            syscalls,
+            task,
+            kthreads,
+            contexts: _,
+        } = self;
+        let signatures = sites.iter().filter(|site| matches!(site, SiteName::Signature(_))).count();
+        if signatures > 0 && signatures < sites.len() {
+            return Err(PlanError::SitesOfTwoKinds);
+        }
+        if signatures > SiteName::MAX_SIGNATURES {
+            return Err(PlanError::TooManySites(signatures));
+        }
         if let Some(pattern) = stack.contradiction() {
             return Err(PlanError::StackContradiction(pattern.clone()));
         }
@@ -99,6 +119,24 @@ impl Filter {
         facts.into_iter().filter_map(|(looked_at, fact)| looked_at.then_some(fact))
     }
 
+    /// The signatures that its sites must have; empty: any.
+    #[must_use]
+    pub fn signatures(&self) -> Vec<u64> {
+        let signature = |site: &SiteName| match site {
+            SiteName::Signature(signature) => Some(*signature),
+            SiteName::Line(_) => None,
+        };
+        self.sites.iter().filter_map(signature).collect()
+    }
+
+    /// The lines of the sources that its sites must be on; empty: any.
+    pub fn lines(&self) -> impl Iterator<Item = &SourceLine> {
+        self.sites.iter().filter_map(|site| match site {
+            SiteName::Line(line) => Some(line),
+            SiteName::Signature(_) => None,
+        })
+    }
+
     /// The options that are about the task.
     fn conditions_on_task(&self) -> impl Iterator<Item = &'static str> {
         let conditions = [
@@ -133,6 +171,7 @@ impl Filter {
             order: keys.one("order", str::parse)?.unwrap_or_default(),
             size: keys.one("size", str::parse)?.unwrap_or_default(),
             caches: keys.any("cache", str::parse)?,
+            sites: keys.any("site", str::parse)?,
             stack: StackFilter {
                 any_of: keys.any("stack", str::parse)?,
                 none_of: keys.any("not-stack", str::parse)?,
@@ -152,7 +191,7 @@ impl Filter {
 
     /// Writes the keys of a plan file: what differs from the defaults.
     pub(super) fn write(&self, file: &mut Printer) {
-        let Self { gfp, gfp_scope, order, size, caches, stack, syscalls, task, kthreads, contexts } = self;
+        let Self { gfp, gfp_scope, order, size, caches, sites, stack, syscalls, task, kthreads, contexts } = self;
         let StackFilter { any_of, none_of, caller, depth } = stack;
         let TaskFilter { comms, uids, not_pids } = task;
         file.texts("gfp", gfp.values());
@@ -160,6 +199,7 @@ impl Filter {
         file.number("order", differs(*order));
         file.number("size", differs(*size));
         file.texts("cache", caches);
+        file.texts("site", sites);
         file.texts("stack", any_of);
         file.texts("not-stack", none_of);
         file.texts("caller", caller);

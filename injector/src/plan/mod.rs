@@ -19,6 +19,7 @@ pub mod order;
 pub mod policy;
 pub mod probability;
 mod rule;
+mod site;
 pub mod size;
 pub mod stack;
 pub(crate) mod suggest;
@@ -47,6 +48,7 @@ pub use order::OrderRange;
 pub use policy::{NthPer, Policy};
 pub use probability::Probability;
 pub use rule::{Rule, RuleDraft};
+pub use site::{NoSite, SiteName, SourceLine};
 pub use size::SizeRange;
 pub use stack::{StackFilter, StackPath, StackPattern, StackPatternKind};
 pub use syscall::Syscall;
@@ -71,6 +73,9 @@ pub struct Plan {
     pub dry_run: bool,
     /// What the system call returned in which a failure happened is reported too.
     pub outcome: bool,
+    /// The vmlinux with debug information, for sites by line; `None`: it is looked for in the usual places.
+    #[serde(serialize_with = "lossy_path")]
+    pub vmlinux: Option<PathBuf>,
     /// Where the outcome goes.
     pub output: Output,
 }
@@ -216,6 +221,7 @@ impl Plan {
             limits: Limits::default(),
             dry_run: false,
             outcome: false,
+            vmlinux: None,
             output: Output::default(),
         };
         plan.validate()?;
@@ -236,7 +242,7 @@ impl Plan {
     /// # Errors
     /// Its parts contradict each other.
     pub fn validate(&self) -> Result<(), PlanError> {
-        let Self { rules, backend: _, target, limits, dry_run: _, outcome: _, output: _ } = self;
+        let Self { rules, backend: _, target, limits, dry_run: _, outcome: _, vmlinux: _, output: _ } = self;
         match rules.len() {
             0 => return Err(PlanError::NoRule),
             1..=MAX_RULES => {}

@@ -1,4 +1,4 @@
-//! JUnit's XML: a suite for each module, in it a case for each site.
+//! JUnit's XML: a suite for each module, in it a case for each call chain.
 
 use std::io::{self, Write};
 
@@ -7,57 +7,20 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use super::{
     model::{Found, Report},
     phrase,
+    results::{self, Test, TestResult},
 };
 
-/// The report as JUnit XML. Findings are failures, sites that could not be failed are skipped. Findings that can't be put
-/// down to a site yet have a suite of their own.
+/// The report as JUnit XML. Findings are failures, sites that could not be failed are skipped, and so are known findings.
+/// Findings that can't be put down to a site yet have a suite of their own.
 ///
 /// # Errors
 /// It can't be written.
 pub fn junit(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut xml = quick_junit::Report::new("injector sweep");
-    let mut modules: Vec<&str> = report.modules.iter().map(|module| module.module.as_str()).collect();
-    modules.sort_unstable();
-    for module in modules {
+    for (module, tests) in results::by_module(report) {
         let mut suite = TestSuite::new(module);
         properties(report, &mut suite);
-        suite.add_test_cases(report.sites_of(module).map(|(signature, site)| {
-            let name = phrase::test(signature, site);
-            let findings: Vec<&Found> = report.findings_at(signature).collect();
-            let status = if let Some(found) = findings.first() {
-                failure(found, &findings)
-            } else if site.verdict.is_finding() {
-                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                status.set_type(site.verdict.name());
-                status
-            } else if let Some(why) = phrase::skipped(report, signature, site) {
-                let mut status = TestCaseStatus::skipped();
-                status.set_message(why);
-                status
-            } else {
-                TestCaseStatus::success()
-            };
-            let mut case = TestCase::new(name, status);
-            case.set_classname(module);
-            let odd = report.misreported.iter().chain(&report.wedged).filter(|odd| odd.site == signature);
-            let odd: Vec<String> = odd.map(phrase::odd).collect();
-            if !odd.is_empty() {
-                case.set_system_out(odd.join("\n"));
-            }
-            case
-        }));
-        xml.add_test_suite(suite);
-    }
-    let without: Vec<&Found> = report.without_site().collect();
-    if !without.is_empty() {
-        let mut suite = TestSuite::new("not narrowed down");
-        properties(report, &mut suite);
-        suite.add_test_cases(without.into_iter().map(|found| {
-            let title = phrase::one_line(&found.finding.title).into_owned();
-            let mut case = TestCase::new(title, failure(found, &[found]));
-            case.set_classname("not narrowed down");
-            case
-        }));
+        suite.add_test_cases(tests.iter().map(|test| case(report, test)));
         xml.add_test_suite(suite);
     }
     let text = xml.to_string().map_err(io::Error::other)?;
@@ -65,11 +28,47 @@ pub fn junit(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     out.flush()
 }
 
+fn case(report: &Report, test: &Test<'_>) -> TestCase {
+    let Test { module, name, sites, findings, result } = test;
+    let status = match (result, findings.first()) {
+        (TestResult::Fail, Some(found)) => failure(found, findings),
+        (TestResult::Fail, None) => {
+            let verdict = sites.iter().filter_map(|site| report.site(*site)).map(|site| site.verdict).max();
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_type(verdict.unwrap_or_default().name());
+            status
+        }
+        (TestResult::Known, found) => known(found.map_or("", |found| &found.finding.title)),
+        (TestResult::Skip(why), _) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(why.as_ref());
+            status
+        }
+        (TestResult::Pass, _) => TestCaseStatus::success(),
+    };
+    let mut case = TestCase::new(name.as_str(), status);
+    case.set_classname(*module);
+    let odd = report.misreported.iter().chain(&report.wedged).filter(|odd| sites.contains(&odd.site));
+    let odd: Vec<String> = odd.map(phrase::odd).collect();
+    if !odd.is_empty() {
+        case.set_system_out(odd.join("\n"));
+    }
+    case
+}
+
 fn properties(report: &Report, suite: &mut TestSuite) {
     if let Some(config) = &report.config {
         suite.add_property(("kernel", phrase::kernel(&config.kernel).as_str()));
         suite.add_property(("workload", phrase::workload(config).as_str()));
     }
+}
+
+/// A known finding does not fail the run.
+fn known(title: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::skipped();
+    status.set_type("known");
+    status.set_message(phrase::one_line(&format!("known: {title}")).as_ref());
+    status
 }
 
 fn failure(first: &Found, all: &[&Found]) -> TestCaseStatus {

@@ -35,7 +35,25 @@ pub struct WrongKind {
     pub option: &'static str,
 }
 
-crate::exit::has_exit_code!(WrongKind => USAGE);
+/// A run and a sweep can't be compared.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{run} is a run's file and {journal} a sweep's journal: name two runs or two journals")]
+pub struct OfTwoKinds {
+    /// The run's file.
+    pub run: String,
+    /// The sweep's journal.
+    pub journal: String,
+}
+
+/// A finding of a run is asked for.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{file} is a run's file, and a run has no findings: name the journal of a sweep, or leave out the finding")]
+pub struct NoFindings {
+    /// The run's file.
+    pub file: String,
+}
+
+crate::exit::has_exit_code!(WrongKind, OfTwoKinds, NoFindings => USAGE);
 
 /// Opens a file, and looks at its first whole lines. It is read once only: a pipe will do.
 ///
@@ -48,7 +66,7 @@ pub fn open(path: &Path) -> Result<Opened, ReadError> {
     tell(input, &name)
 }
 
-fn tell(mut input: impl BufRead + 'static, name: &str) -> Result<Opened, ReadError> {
+pub(super) fn tell(mut input: impl BufRead + 'static, name: &str) -> Result<Opened, ReadError> {
     let mut seen = Vec::new();
     let mut first = None;
     let mut number = 0;

@@ -3,26 +3,39 @@
 //! [`Report::new`] puts together what all forms of a sweep say; [`TEXT`] and [`FORMS`] are these forms, and [`sites`] lists the
 //! sites alone. [`run`] is about single runs, [`log`] about logs. [`open`] tells whether a file is of a run or of a sweep.
 
+mod diff;
+pub mod export;
 mod html;
 mod junit;
+mod kcidb;
 mod kind;
+pub mod known;
 mod ktap;
+mod lava;
 pub mod log;
+mod mail;
 mod model;
 mod phrase;
+mod results;
 pub mod run;
+mod sarif;
 mod sites;
 mod text;
 
 use std::io::{self, Write};
 
+pub use diff::SweepDiff;
 pub use html::html;
 pub use junit::junit;
-pub use kind::{Opened, WrongKind, open};
+pub use kcidb::kcidb;
+pub use kind::{NoFindings, OfTwoKinds, Opened, WrongKind, open};
 pub use ktap::ktap;
+pub use lava::lava;
+pub use mail::mail;
 pub use model::{
     Config, CoverageClass, Found, Module, OddFailure, Report, SCHEMA, Share, SiteRow, Stacks, Sweep, Times,
 };
+pub use sarif::sarif;
 pub use sites::sites;
 pub use text::text;
 
@@ -60,7 +73,7 @@ pub static TEXT: Form = Form {
 };
 
 /// The forms that an option of their own chooses, in the order of the help.
-pub static FORMS: [Form; 4] = [
+pub static FORMS: [Form; 9] = [
     Form {
         option: "ktap",
         help: "KTAP on standard output instead of text",
@@ -74,6 +87,41 @@ pub static FORMS: [Form; 4] = [
         to: Destination::Stdout,
         stacks: Stacks::All,
         write: json,
+    },
+    Form {
+        option: "list",
+        help: "The findings as a list for --known, on standard output instead of text",
+        to: Destination::Stdout,
+        stacks: Stacks::None,
+        write: known::write_list,
+    },
+    Form {
+        option: "mail",
+        help: "A mail to maintainers on standard output instead of text, for each finding; it is not sent",
+        to: Destination::Stdout,
+        stacks: Stacks::Findings,
+        write: mail,
+    },
+    Form {
+        option: "lava",
+        help: "Lines for LAVA on standard output instead of text: NAME pass|fail|skip",
+        to: Destination::Stdout,
+        stacks: Stacks::None,
+        write: lava,
+    },
+    Form {
+        option: "kcidb",
+        help: "Write a kcidb report (KernelCI), version 5.3, to this file",
+        to: Destination::File,
+        stacks: Stacks::None,
+        write: kcidb,
+    },
+    Form {
+        option: "sarif",
+        help: "Write the findings with a source line as SARIF 2.1.0 to this file (see --vmlinux)",
+        to: Destination::File,
+        stacks: Stacks::Findings,
+        write: sarif,
     },
     Form {
         option: "junit",

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::{known::NotFound, mail};
 use crate::{
     events::{Context, frames},
     journal::{
-        Counts, Finding, Journal, SiteState, State, Verdict,
+        Counts, Finding, Journal, NoFinding, SiteState, State, Verdict, find_finding,
         record::{Call, Failed, Kernel, Level, Options, Outcome, Place, Shard, Signature, Syscall, Workload},
     },
     plan::Hook,
@@ -43,8 +44,11 @@ pub struct Report {
     pub times: Times,
     /// Whether the workload reaches the same sites each time.
     pub unsteady: Option<Unsteady>,
-    /// What a maintainer must look at, the worst first.
+    /// What a maintainer must look at, the worst first; those that are known come last.
     pub findings: Vec<Found>,
+    /// Known findings that were not found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_found: Vec<NotFound>,
     /// Allocation failures that user space got as another error.
     pub misreported: Vec<OddFailure>,
     /// Failures after which the same error came again and again.
@@ -133,6 +137,9 @@ pub struct Found {
     pub finding: Finding,
     /// The command that tries it again.
     pub replay: String,
+    /// It is known: by this file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known: Option<String>,
 }
 
 /// A failure with an odd outcome.
@@ -272,8 +279,11 @@ impl Report {
     /// The report of what a journal adds up to; `journal` is its file, for the commands that replay.
     #[must_use]
     pub fn new(state: &State, journal: &str) -> Self {
-        let findings: Vec<Found> =
-            state.findings().into_iter().map(|finding| Found { replay: replay(journal, &finding), finding }).collect();
+        let findings: Vec<Found> = state
+            .findings()
+            .into_iter()
+            .map(|finding| Found { replay: replay(journal, &finding), finding, known: None })
+            .collect();
         let involved: BTreeSet<Signature> =
             findings.iter().flat_map(|found| &found.finding.failures).map(|failure| failure.site).collect();
         let sites: BTreeMap<Signature, SiteRow> = state
@@ -305,6 +315,7 @@ impl Report {
             unsteady: (runs > 0).then_some(Unsteady { sites: unsteady, runs }),
             modules: modules(state, &sites, &findings),
             findings,
+            not_found: Vec::new(),
             misreported: state.misreported().iter().map(|odd| odd_of(odd.error, odd.then, odd.failed)).collect(),
             wedged: wedged(state),
             pairs,
@@ -317,20 +328,33 @@ impl Report {
 
     /// The frames that are shown.
     #[must_use]
-    pub fn frames(&self, shown: Stacks) -> BTreeSet<&str> {
+    pub fn frames(&self, shown: Stacks) -> BTreeSet<String> {
         let failures = self.findings.iter().flat_map(|found| &found.finding.failures);
         let sites: Vec<&SiteRow> = match shown {
             Stacks::None => Vec::new(),
             Stacks::Findings => failures.filter_map(|failure| self.site(failure.site)).collect(),
             Stacks::All => self.sites.values().collect(),
         };
-        sites.iter().flat_map(|site| &site.stack).map(String::as_str).collect()
+        let stacks = sites.iter().flat_map(|site| &site.stack).cloned();
+        // What the kernel complained of has a stack, too.
+        let splats = self.findings.iter().filter(|_| shown != Stacks::None).map(|found| &found.finding.splat);
+        stacks.chain(splats.flat_map(|splat| splat.lines().filter_map(mail::frame_of))).collect()
     }
 
-    /// Whether there is something that a maintainer must look at.
+    /// Leaves one finding: by its id, or by the beginning of its title.
+    ///
+    /// # Errors
+    /// There is no such finding, or several.
+    pub fn select(&mut self, name: &str) -> Result<Finding, NoFinding> {
+        let finding = find_finding(self.findings.iter().map(|found| &found.finding), name, &self.journal)?.clone();
+        self.findings.retain(|found| found.finding.id == finding.id);
+        Ok(finding)
+    }
+
+    /// Whether there is something that a maintainer must look at, and that is not known.
     #[must_use]
-    pub fn has_findings(&self) -> bool {
-        !self.findings.is_empty()
+    pub fn has_new_findings(&self) -> bool {
+        self.findings.iter().any(|found| found.known.is_none())
     }
 
     /// A site; every signature that the report names has one.

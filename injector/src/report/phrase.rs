@@ -4,7 +4,10 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use nix::errno::Errno;
 
-use super::model::{Config, OddFailure, Report, SiteRow, Times};
+use super::{
+    known::{AT, Chain, NotFound},
+    model::{Config, OddFailure, Report, SiteRow, Times},
+};
 use crate::journal::{
     Counts, FindingFailure, Signature,
     record::{Call, Kernel, Level, Syscall},
@@ -53,6 +56,42 @@ pub(super) fn counts(counts: &Counts) -> String {
         }
     }
     text
+}
+
+/// `no findings`, `3 findings`, `3 findings, 2 of them known`.
+pub(super) fn findings(report: &Report) -> String {
+    let known = report.findings.iter().filter(|found| found.known.is_some()).count();
+    match report.findings.len() {
+        0 => "no findings".to_owned(),
+        1 if known == 1 => "1 finding, known".to_owned(),
+        all if all == known => format!("{}, all known", plural(all, "finding")),
+        all if known > 0 => format!("{}, {} of them known", plural(all, "finding"), number(known as u64)),
+        all => plural(all, "finding"),
+    }
+}
+
+/// `WARNING in f @ g: not found, though 2 sites were failed there (fixed?)`
+pub(super) fn not_found(gone: &NotFound) -> String {
+    let NotFound { known, sites_failed } = gone;
+    let at = at(&known.chains);
+    let line = known.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let why = match sites_failed {
+        None => "not found (fixed?)".to_owned(),
+        Some(0) => "not found, but no site of it was failed".to_owned(),
+        Some(sites) => format!("not found, though {} failed there (fixed?)", were(*sites, "site")),
+    };
+    one_line(&format!("{}{at}: {why} [{}{line}]", known.title, known.file)).into_owned()
+}
+
+/// ` @ __proc_create < jbd2_journal_init_inode, …`; nothing where nobody knows.
+pub(super) fn at(chains: &BTreeSet<Chain>) -> String {
+    let chains: Vec<String> = chains.iter().map(ToString::to_string).collect();
+    if chains.is_empty() { String::new() } else { AT.to_owned() + &chains.join(", ") }
+}
+
+/// `1 site was`, `2 sites were`.
+fn were(count: usize, word: &str) -> String {
+    format!("{} {}", plural(count, word), if count == 1 { "was" } else { "were" })
 }
 
 /// `588 of them without any failure: 573 failed or masked (97.4 %); the others came up only after failures`. None where there
@@ -235,13 +274,6 @@ pub(super) fn shards(report: &Report) -> String {
     let shards = report.sweeps.iter().filter_map(|sweep| sweep.shard);
     let shards: BTreeSet<String> = shards.map(|shard| format!(" {}/{}", shard.index, shard.count)).collect();
     if shards.is_empty() { String::new() } else { format!(", shards{}", shards.into_iter().collect::<String>()) }
-}
-
-/// Name of a site's test: the same on every boot of the same kernel.
-pub(super) fn test(signature: Signature, site: &SiteRow) -> String {
-    let name = format!("{} {} {signature}", site.function(), site.hook());
-    // `#` would begin a directive in KTAP.
-    one_line(&name).replace('#', "?")
 }
 
 /// Why a site was not tested, if it was not.

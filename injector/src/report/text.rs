@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
+    known::{self, Known},
     model::{Found, OddFailure, Report},
     phrase::{self, number, one_line, plural, printable},
 };
@@ -28,9 +29,10 @@ const SITES: usize = 5;
 /// It can't be written.
 pub fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     head(report, out)?;
-    for found in &report.findings {
+    for found in report.findings.iter().filter(|found| found.known.is_none()) {
         finding(report, found, out)?;
     }
+    known(report, out)?;
     let title = |count, of| format!("misreported: {} came back as something other than ENOMEM", plural(count, of));
     odds(report, &report.misreported, &title(report.misreported.len(), "allocation failure"), out)?;
     let title = format!("wedged: the same error came again and again after {}", plural(report.wedged.len(), "failure"));
@@ -41,10 +43,7 @@ pub fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let findings = match report.findings.len() {
-        0 => "no findings".to_owned(),
-        count => plural(count, "finding"),
-    };
+    let findings = phrase::findings(report);
     match &report.config {
         Some(config) => {
             writeln!(out, "{findings} on {}", phrase::kernel(&config.kernel))?;
@@ -114,6 +113,28 @@ fn finding(report: &Report, found: &Found, out: &mut dyn Write) -> io::Result<()
     }
     if left_out > 0 {
         writeln!(out, "  | … {} left out", plural(left_out, "line"))?;
+    }
+    Ok(())
+}
+
+/// What is known in one line each, and what of it was not found.
+fn known(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if report.findings.iter().any(|found| found.known.is_some()) {
+        writeln!(out, "\nknown:")?;
+    }
+    let chains = known::of_report(report, "");
+    for (found, Known { chains, .. }) in report.findings.iter().zip(chains) {
+        let Some(file) = &found.known else { continue };
+        let Finding { id, title, verdict, reproduced, tries, .. } = &found.finding;
+        let at = phrase::at(&chains);
+        let tries = phrase::tries(*reproduced, *tries);
+        writeln!(out, "  {verdict}: {}{at}, finding {id}, {tries} [{}]", one_line(title), one_line(file))?;
+    }
+    if !report.not_found.is_empty() {
+        writeln!(out, "\nknown, and not found by this sweep:")?;
+    }
+    for gone in &report.not_found {
+        writeln!(out, "  {}", phrase::not_found(gone))?;
     }
     Ok(())
 }

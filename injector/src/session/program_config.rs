@@ -1,6 +1,9 @@
 //! From the plan's words and the kernel's facts to what the eBPF programs are told.
 
-use std::num::{NonZeroU32, NonZeroU64};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    path::Path,
+};
 
 use injector_common::{
     ABI_VERSION,
@@ -34,6 +37,7 @@ use crate::{
         CachePattern, CommPattern, Contexts, Filter, GfpScope, Glob, Kthreads, NthPer, Plan, Policy, Rule,
         StackPattern, Syscall, TaskFilter, gfp::GfpError, sweep::Shard,
     },
+    symbols::{self, LineSources, NoCalls},
     target::{Process, Targets},
 };
 
@@ -67,6 +71,9 @@ pub enum ResolveError {
     /// A function that the hook must know.
     #[error("this kernel has no function {0}, without which a page fault can't be told from a system call")]
     NoFunction(&'static str),
+    /// Nothing is called on a line of the sources, or nobody knows.
+    #[error(transparent)]
+    Line(#[from] NoCalls),
     /// More functions than there are programs for.
     #[error("at most {max} functions can be named in one rule", max = injector_common::hooks::MAX_FUNCTIONS)]
     TooManyFunctions,
@@ -120,7 +127,10 @@ impl ProgramConfig {
         files: &KernelFiles,
         targets: &Targets,
     ) -> Result<(Vec<Self>, Option<Kallsyms>), ResolveError> {
-        let by_stack = |rule: &Rule| !rule.filter.stack.is_all() || !rule.filter.syscalls.is_empty();
+        let by_stack = |rule: &Rule| {
+            let Filter { stack, syscalls, .. } = &rule.filter;
+            !stack.is_all() || !syscalls.is_empty() || rule.filter.lines().next().is_some()
+        };
         let symbols = if plan.outcome || plan.rules.iter().any(by_stack) {
             Some(Kallsyms::read(files).map_err(ResolveError::Symbols)?)
         } else {
@@ -146,7 +156,8 @@ impl ProgramConfig {
             wire.tell_filter(&rule.filter, facts, plan.target.is_everybody())?;
             wire.tell_caches(&rule.filter.caches, files)?;
             if let Some(symbols) = &symbols {
-                wire.tell_stacks(&rule.filter, plan.outcome, symbols)?;
+                let lines = calls_on_lines(&rule.filter, plan.vmlinux.as_deref(), facts, files)?;
+                wire.tell_stacks(&rule.filter, &lines, plan.outcome, symbols)?;
             }
             tell_policy(&mut wire.config, &rule.policy);
             wires.push(wire);
@@ -215,6 +226,11 @@ impl ProgramConfig {
         }
         config.uids_len = fill(&mut config.uids, uids);
         config.not_pids_len = fill(&mut config.not_pids, not_pids);
+        let signatures = filter.signatures();
+        for (slot, signature) in config.signatures.iter_mut().zip(&signatures) {
+            *slot = *signature;
+        }
+        config.signatures_len = length(&signatures).min(length(&config.signatures));
         config.kthread_filter = match filter.kthreads {
             Kthreads::Any => KTHREADS_ANY,
             Kthreads::Only => KTHREADS_ONLY,
@@ -237,7 +253,13 @@ impl ProgramConfig {
     }
 
     /// What the stack must be like.
-    fn tell_stacks(&mut self, filter: &Filter, outcome: bool, symbols: &Kallsyms) -> Result<(), ResolveError> {
+    fn tell_stacks(
+        &mut self,
+        filter: &Filter,
+        lines: &[StackPattern],
+        outcome: bool,
+        symbols: &Kallsyms,
+    ) -> Result<(), ResolveError> {
         let stack = &filter.stack;
         let single: Vec<StackPattern> = stack
             .any_of
@@ -247,9 +269,11 @@ impl ProgramConfig {
             .collect();
         self.config.stack_any = self.stacks.add_patterns("--stack", &matched(&single, symbols)?);
         self.config.stack_none = self.stacks.add(&symbols.ranges(&stack.none_of)?);
-        self.config.stack_caller = self.stacks.add_patterns("--caller", &matched(&stack.caller, symbols)?);
+        // A line of the sources is a caller, too.
+        let caller = [stack.caller.as_slice(), lines].concat();
+        self.config.stack_caller = self.stacks.add_patterns("--caller", &matched(&caller, symbols)?);
         self.config.stack_depth = stack.depth.map_or(0, NonZeroU32::get);
-        if !stack.caller.is_empty() || stack.depth.is_some() {
+        if !caller.is_empty() || stack.depth.is_some() {
             self.config.allocator = self.stacks.add(&symbols.ranges_of(allocator::is_its_own));
         }
         for path in stack.any_of.iter().filter(|path| path.patterns().len() > 1) {
@@ -276,6 +300,23 @@ impl ProgramConfig {
         }
         Ok(())
     }
+}
+
+/// The calls on the lines of the sources that a filter names.
+fn calls_on_lines(
+    filter: &Filter,
+    vmlinux: Option<&Path>,
+    facts: &Facts,
+    files: &KernelFiles,
+) -> Result<Vec<StackPattern>, NoCalls> {
+    let search = LineSources { vmlinux: vmlinux.map(Path::to_owned), files: files.clone(), ..LineSources::default() };
+    let build_id = files.build_id();
+    let kernel = symbols::Kernel { release: facts.release.as_str(), build_id: build_id.as_deref() };
+    let mut calls = Vec::new();
+    for line in filter.lines() {
+        calls.extend(symbols::calls(line, kernel, &search)?);
+    }
+    Ok(calls)
 }
 
 /// Each pattern with its addresses.

@@ -84,19 +84,10 @@ impl Again {
     ///
     /// # Errors
     /// There is no such finding, or several.
-    pub fn find(journal: &Journal, name: &str) -> Result<Self, JournalError> {
+    pub fn find(journal: &Journal, name: &str) -> Result<Self> {
         let state = State::of(journal);
         let all = state.findings();
-        let mut matching = all.iter().filter(|finding| finding.id == name || finding.title.starts_with(name));
-        let finding = match (matching.next(), matching.next()) {
-            (Some(finding), None) => finding.clone(),
-            (Some(_), Some(_)) => return Err(JournalError(format!("several findings begin with `{name}`; use an id"))),
-            (None, _) => {
-                let list: Vec<String> = all.iter().map(|finding| format!("{} {}", finding.id, finding.title)).collect();
-                let list = if list.is_empty() { "it has none".to_owned() } else { list.join("; ") };
-                return Err(JournalError(format!("{} has no finding `{name}`: {list}", journal.name)));
-            }
-        };
+        let finding = journal::find_finding(&all, name, &journal.name)?.clone();
         // The first failure that did it, with the one before it.
         let best = finding.failures.iter().max_by_key(|failure| failure.reproduced);
         let (sites, level, hit) = match best {

@@ -1,5 +1,7 @@
 //! Debug information: from an address to lines and inlined functions.
 
+use std::collections::HashMap;
+
 use addr2line::{
     Context,
     gimli::{self, EndianSlice, LittleEndian},
@@ -20,12 +22,39 @@ impl<'a> Dwarf<'a> {
         Ok(Self { context: Context::from_dwarf(dwarf)?, root: root.to_owned() })
     }
 
+    /// An address of each piece of code that is of this file.
+    pub(super) fn code_of(&self, file: &str) -> Result<Vec<u64>, gimli::Error> {
+        let mut known: HashMap<String, bool> = HashMap::new();
+        let mut addresses = Vec::new();
+        for (address, _, location) in self.context.find_location_range(0, u64::MAX)? {
+            let Some(found) = location.file else { continue };
+            let is_it = match known.get(found) {
+                Some(is_it) => *is_it,
+                None => {
+                    let is_it = relative(found, &[&self.root, &self.directory(address)]) == file;
+                    known.insert(found.to_owned(), is_it);
+                    is_it
+                }
+            };
+            if is_it {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// The directory that the code at an address was compiled in, with a slash at the end; empty if nobody knows.
+    fn directory(&self, address: u64) -> String {
+        let unit = self.context.find_dwarf_and_unit(address).skip_all_loads();
+        let directory = unit.and_then(|unit| unit.comp_dir);
+        directory.map(|directory| directory.to_string_lossy().into_owned() + "/").unwrap_or_default()
+    }
+
     /// What is at an address of `function`: what was inlined there, innermost first, and at last the function itself; none
     /// unless its own line is known.
     pub(super) fn lines(&self, address: u64, function: &str) -> Option<Vec<Line>> {
-        let unit = self.context.find_dwarf_and_unit(address).skip_all_loads()?;
-        let directory =
-            unit.comp_dir.map(|directory| directory.to_string_lossy().into_owned() + "/").unwrap_or_default();
+        self.context.find_dwarf_and_unit(address).skip_all_loads()?;
+        let directory = self.directory(address);
         let mut frames = self.context.find_frames(address).skip_all_loads().ok()?;
         let mut lines = Vec::new();
         let mut own = false;

@@ -169,6 +169,25 @@ impl<'data> Image<'data> {
         found
     }
 
+    /// The functions with these addresses, by their symbols. Of several symbols for one function, one is taken.
+    pub(super) fn functions_at(&self, addresses: &[u64]) -> Vec<(String, Function)> {
+        let mut sorted = addresses.to_vec();
+        sorted.sort_unstable();
+        let mut found: BTreeMap<u64, (String, Function)> = BTreeMap::new();
+        for symbol in self.elf.symbols().filter(|symbol| symbol.elf_symbol().st_type() == elf::STT_FUNC) {
+            let Some(section) = symbol.section_index() else { continue };
+            let start = self.base(section).wrapping_add(symbol.address());
+            let range = start..start.saturating_add(symbol.size());
+            let first = sorted.partition_point(|address| *address < range.start);
+            if sorted.get(first).is_some_and(|address| range.contains(address))
+                && let Ok(name) = symbol.name()
+            {
+                found.entry(start).or_insert_with(|| (name.to_owned(), Function { range, section }));
+            }
+        }
+        found.into_values().collect()
+    }
+
     /// Whether a call in the function may return to `address`; none if the file doesn't have the code.
     pub(super) fn is_after_call(&self, function: &Function, address: u64) -> Option<bool> {
         let section = self.elf.section_by_index(function.section).ok()?;

@@ -5,6 +5,7 @@
 //! ([`LineSources`]), and answers for those frames that it is sure of. A wrong line is worse than none: the file's build id must
 //! be that of the kernel, and what can mean several functions is left out.
 
+mod calls;
 mod dwarf;
 mod elf;
 mod frame;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use tracing::{debug, warn};
 
 use crate::kernel::KernelFiles;
+pub use calls::{NoCalls, calls};
 use dwarf::Dwarf;
 use elf::{File, Image};
 use frame::Frame;
@@ -171,6 +173,14 @@ pub fn lines(frames: &BTreeSet<&str>, kernel: Kernel<'_>, search: &LineSources) 
     Ok(Lines::new())
 }
 
+/// Where the sources were is known by a file whose place in them is known.
+fn root_of(image: &Image<'_>, dwarf: &Dwarf<'_>) -> String {
+    let start = image.functions(&BTreeSet::from(["start_kernel"])).remove("start_kernel").unwrap_or_default();
+    let root = start.first().and_then(|start| dwarf.lines(start.range.start, "start_kernel"));
+    let root = root.and_then(|lines| Some(lines.last()?.file.strip_suffix("init/main.c")?.to_owned()));
+    root.unwrap_or_default()
+}
+
 /// With this `vmlinux`, and the modules that belong to it.
 fn of_kernel(
     path: &Path,
@@ -186,11 +196,7 @@ fn of_kernel(
     verify(path, &image, kernel.build_id)?;
     let sections = image.debug_sections().map_err(as_elf)?;
     let mut dwarf = Dwarf::new(&sections, "").map_err(as_dwarf)?;
-    // Where the sources were is known by a file whose place in them is known.
-    let start = image.functions(&BTreeSet::from(["start_kernel"])).remove("start_kernel").unwrap_or_default();
-    let root = start.first().and_then(|start| dwarf.lines(start.range.start, "start_kernel"));
-    let root = root.and_then(|lines| Some(lines.last()?.file.strip_suffix("init/main.c")?.to_owned()));
-    dwarf.root = root.unwrap_or_default();
+    dwarf.root = root_of(&image, &dwarf);
 
     let mut lines = Lines::new();
     if let Some(frames) = by_module.get(&None) {

@@ -3,6 +3,7 @@
 use std::{fs, process::Command};
 
 use super::*;
+use crate::plan::SourceLine;
 
 /// A stand-in for a kernel: `start_kernel` says where the sources are, as in the real one.
 const MAIN: &str = r#"
@@ -377,4 +378,38 @@ fn binutils(path: &Path, section: Option<&str>, addresses: &[u64]) -> Vec<Vec<St
         }
     }
     all
+}
+
+/// The line of a call, in the function itself and in what is inlined into it.
+#[test]
+fn calls_on_a_line() {
+    let tree = Tree::new();
+    let build_id = tree.build_id();
+    let kernel = Kernel { release: "6.12", build_id: Some(&build_id) };
+    let on = |file: &str, line: usize| {
+        let line = SourceLine { file: file.to_owned(), line: u32::try_from(line).unwrap() };
+        calls(&line, kernel, &tree.search())
+    };
+    let frame = tree.frames("vmlinux", "single", "").remove(0);
+    let (_, offset) = frame.split_once("+0x").unwrap();
+    let offset = u64::from_str_radix(offset, 16).unwrap();
+    let expected = format!("single+{:#x}-{offset:#x}", offset - 1);
+    for comment in ["inner", "outer", "single"] {
+        let pieces = on("init/main.c", number(MAIN, comment)).unwrap();
+        assert!(pieces.iter().any(|piece| piece.as_str() == expected), "{comment}: {pieces:?}");
+        assert!(pieces.iter().all(|piece| piece.bare() == "single"), "{comment}: {pieces:?}");
+    }
+    // The other file has a function of that name, too.
+    let pieces = on("init/main.c", number(MAIN, "unlike of main")).unwrap();
+    assert!(pieces.iter().all(|piece| piece.bare() == "unlike"), "{pieces:?}");
+
+    let nearest = number(MAIN, "inner");
+    assert!(matches!(on("init/main.c", 1), Err(NoCalls::NoCall { nearest: near, .. }) if near[0] as usize == nearest));
+    assert!(matches!(on("main.c", nearest), Err(NoCalls::NoFile { .. })));
+    assert!(matches!(on("module/work.c", nearest), Err(NoCalls::NoFile { .. })));
+    let other = Kernel { release: "6.12", build_id: Some("00") };
+    let line = SourceLine { file: "init/main.c".to_owned(), line: 1 };
+    assert!(matches!(calls(&line, other, &tree.search()), Err(NoCalls::Lines { .. })));
+    let unnamed = LineSources { vmlinux: None, ..tree.search() };
+    assert!(matches!(calls(&line, kernel, &unnamed), Err(NoCalls::NoVmlinux { .. })));
 }

@@ -4,6 +4,7 @@
 mod check;
 mod ctl;
 mod diff;
+mod export;
 mod guests;
 mod hooks;
 mod journals;
@@ -21,6 +22,6 @@ mod step;
 mod sweep;
 
 pub use {
-    check::check, ctl::ctl, diff::diff, hooks::hooks, log::log, merge::merge, minimize::minimize, module::module,
-    plan::plan, replay::replay, report::report, run::run, sites::sites, step::step, sweep::sweep,
+    check::check, ctl::ctl, diff::diff, export::export, hooks::hooks, log::log, merge::merge, minimize::minimize,
+    module::module, plan::plan, replay::replay, report::report, run::run, sites::sites, step::step, sweep::sweep,
 };

@@ -15,7 +15,7 @@ use injector::{
 
 use super::{
     journals::say_remarks,
-    reports::{look_up_lines, search, stacks, write, write_file},
+    reports::{look_up_lines, read_known, search, stacks, write, write_file},
 };
 
 const JSON: &str = "json";
@@ -24,7 +24,7 @@ const HTML: &str = "html";
 const OF_RUNS: [&str; 3] = [TEXT.option, JSON, HTML];
 
 /// Shows what a sweep found, or what a run did.
-pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
+pub fn report(path: &Path, finding: Option<&str>, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
     let name = path.display().to_string();
     let refuse = |run, option: Option<&'static str>| -> Result<(), report::WrongKind> {
         match option {
@@ -35,33 +35,42 @@ pub fn report(path: &Path, reports: &Reports, runs: &RunReports) -> Result<ExitC
     match report::open(path)? {
         report::Opened::Run(input) => {
             refuse(true, reports.forms.all().map(|form| form.option).find(|option| !OF_RUNS.contains(option)))?;
+            refuse(true, (!reports.known.is_empty()).then_some("known"))?;
+            if finding.is_some() {
+                return Err(report::NoFindings { file: name }.into());
+            }
             report_run(report::run::read_from(input, &name)?, reports, runs)
         }
         report::Opened::Journal(input) => {
             refuse(false, runs.given())?;
-            report_sweep(&journal::read_from(input, &name)?, reports)
+            report_sweep(&journal::read_from(input, &name)?, finding, reports)
         }
         // Nothing was swept: a sweep may end like that.
         report::Opened::Empty if runs.given().is_none() => {
-            report_sweep(&journal::read_from(io::empty(), &name)?, reports)
+            report_sweep(&journal::read_from(io::empty(), &name)?, finding, reports)
         }
         report::Opened::Empty => Err(report::run::ReadError::Empty { name }.into()),
     }
 }
 
-fn report_sweep(journal: &Journal, reports: &Reports) -> Result<ExitCode> {
+fn report_sweep(journal: &Journal, finding: Option<&str>, reports: &Reports) -> Result<ExitCode> {
     say_remarks(journal);
+    let known = read_known(reports)?;
     let mut report = Report::of(journal);
+    if let Some(finding) = finding {
+        report.select(finding)?;
+    }
+    report.mark_known(&known);
     look_up_lines(&mut report, stacks(reports), &search(reports.vmlinux.as_deref()))?;
     write(&report, reports)?;
-    Ok(if report.has_findings() { ExitCode::FINDINGS } else { ExitCode::OK })
+    Ok(if report.has_new_findings() { ExitCode::FINDINGS } else { ExitCode::OK })
 }
 
 /// Sites that a run's text shows, where nobody says how many.
 const TOP: usize = 10;
 
 fn report_run(mut run: report::run::Run, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
-    let Reports { forms, vmlinux } = reports;
+    let Reports { forms, vmlinux, known: _ } = reports;
     let json = forms.stdout.option == JSON;
     let html = forms.files.iter().find(|(form, _)| form.option == HTML).map(|(_, path)| path);
     let RunReports { text: _, folded, csv, flamegraph, top } = runs;

@@ -8,7 +8,10 @@ use std::{
 use injector::{
     cli::{Forms, Reports},
     exit::{Context as _, Result},
-    report::{Report, Stacks},
+    report::{
+        Report, Stacks,
+        known::{self, Known},
+    },
     sinks,
     symbols::{self, LineSources, LinesError},
 };
@@ -22,6 +25,15 @@ pub fn write(report: &Report, reports: &Reports) -> Result<()> {
         write_file(path, |file| (form.write)(report, file))?;
     }
     Ok(())
+}
+
+/// What is known already.
+pub fn read_known(reports: &Reports) -> Result<Vec<Known>> {
+    let mut known = Vec::new();
+    for path in &reports.known {
+        known.extend(known::read(path)?);
+    }
+    Ok(known)
 }
 
 /// The stacks that are in these forms.
@@ -39,7 +51,9 @@ pub fn look_up_lines(report: &mut Report, shown: Stacks, search: &LineSources) -
     let Some(config) = &report.config else { return Ok(()) };
     let kernel = &config.kernel;
     let kernel = symbols::Kernel { release: &kernel.release, build_id: kernel.build_id.as_deref() };
-    report.lines = symbols::lines(&report.frames(shown), kernel, search)?;
+    let frames = report.frames(shown);
+    let frames = frames.iter().map(String::as_str).collect();
+    report.lines = symbols::lines(&frames, kernel, search)?;
     Ok(())
 }
 

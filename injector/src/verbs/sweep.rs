@@ -8,7 +8,7 @@ use injector::{
     guests::{self as vm},
     journal::{self, State},
     plan::sweep::{GuestKernel, Guests, Journal as Where, SweepPlan},
-    report::Report,
+    report::{Report, known::Known},
     sinks,
     sweep::{self, Ended, Stopped},
     symbols::{self, LineSources},
@@ -16,13 +16,15 @@ use injector::{
 
 use super::{
     guests::{shown, vm_plan},
-    reports::{look_up_lines, search, stacks, write},
+    reports::{look_up_lines, read_known, search, stacks, write},
 };
 
 /// Fails every site that a workload reaches, here or in guests.
 pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Result<ExitCode> {
+    // A bad file must not be noticed at the end of a long sweep.
+    let known = read_known(reports)?;
     if let Some(guests) = guests {
-        return sweep_in_guests(plan, guests, reports);
+        return sweep_in_guests(plan, guests, reports, &known);
     }
     let search = search(reports.vmlinux.as_deref());
     if reports.vmlinux.is_some() {
@@ -36,6 +38,7 @@ pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Re
         Where::Port { .. } | Where::None => return Ok(exit_code(stopped, false)),
     };
     let mut report = Report::new(&state, &name.display().to_string());
+    report.mark_known(&known);
     let lines = look_up_lines(&mut report, stacks(reports), &search);
     write(&report, reports)?;
     match stopped {
@@ -52,7 +55,7 @@ pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Re
         _ => {}
     }
     lines?;
-    Ok(exit_code(stopped, report.has_findings()))
+    Ok(exit_code(stopped, report.has_new_findings()))
 }
 
 fn exit_code(stopped: Option<Stopped>, findings: bool) -> ExitCode {
@@ -64,7 +67,7 @@ fn exit_code(stopped: Option<Stopped>, findings: bool) -> ExitCode {
     }
 }
 
-fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Result<ExitCode> {
+fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports, known: &[Known]) -> Result<ExitCode> {
     let (path, resume) = match &plan.journal {
         Where::New(path) => (path, false),
         Where::Resume(path) => (path, true),
@@ -88,6 +91,7 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
     let merged = end.unite(&plan)?;
     let state = State::of(&merged);
     let mut report = Report::new(&state, &path.display().to_string());
+    report.mark_known(known);
     // A sweep that was refused has nothing to report.
     let mut lines = Ok(());
     if !state.sites().is_empty() {
@@ -99,5 +103,5 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports) -> Resu
         return Ok(error.exit_code());
     }
     lines?;
-    Ok(exit_code(None, report.has_findings()))
+    Ok(exit_code(None, report.has_new_findings()))
 }

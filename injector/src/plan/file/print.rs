@@ -17,7 +17,7 @@ pub struct NotText(PathBuf);
 /// # Errors
 /// The path of a cgroup is no text.
 pub fn to_toml(plan: &Plan) -> Result<String, NotText> {
-    let Plan { rules, backend, target, limits, dry_run, outcome, output: _ } = plan;
+    let Plan { rules, backend, target, limits, dry_run, outcome, vmlinux: _, output: _ } = plan;
     let Target { pids, cgroups, command: _, follow } = target;
     let Limits { duration, ttl } = limits;
     let mut file = Printer::default();

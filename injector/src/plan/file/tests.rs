@@ -246,30 +246,34 @@ fn filters() -> impl Strategy<Value = Filter> {
         prop::collection::vec(1u32.., 0..8),
     )
         .prop_map(|(comms, uids, not_pids)| TaskFilter { comms, uids, not_pids });
+    let sites = prop_oneof![some(&["0123456789abcdef", "ffffffffffffffff"]), some(&["fs/open.c:1", "mm/slub.c:12"])];
     let size = (any::<u64>(), any::<u64>()).prop_map(|(a, b)| SizeRange::new(a.min(b), a.max(b)).unwrap());
     let order = (0..=63u32, 0..=63u32).prop_map(|(a, b)| OrderRange::new(a.min(b), a.max(b)).unwrap());
     (
         (some(&["NOFS", "KERNEL,!ZERO", "!NOIO"]), select(vec!["effective", "raw"])),
         prop_oneof![Just(OrderRange::ALL), order],
         prop_oneof![Just(SizeRange::ALL), size],
-        some(&["dentry", "kmalloc-*", ":A-*"]),
+        (some(&["dentry", "kmalloc-*", ":A-*"]), sites),
         stack,
         some(&["openat", "mount", "io_uring_enter"]),
         task,
         select(vec![Kthreads::Any, Kthreads::Only, Kthreads::Exclude]),
         select(vec!["", "", "task", "task,nmi", "softirq"]),
     )
-        .prop_map(|((gfp, scope), order, size, caches, stack, syscalls, task, kthreads, contexts)| Filter {
-            gfp: GfpFilter::any_of(gfp).unwrap(),
-            gfp_scope: scope.parse().unwrap(),
-            order,
-            size,
-            caches,
-            stack,
-            syscalls,
-            task,
-            kthreads,
-            contexts: contexts.parse().ok(),
+        .prop_map(|((gfp, scope), order, size, (caches, sites), stack, syscalls, task, kthreads, contexts)| {
+            Filter {
+                gfp: GfpFilter::any_of(gfp).unwrap(),
+                gfp_scope: scope.parse().unwrap(),
+                order,
+                size,
+                caches,
+                sites,
+                stack,
+                syscalls,
+                task,
+                kthreads,
+                contexts: contexts.parse().ok(),
+            }
         })
 }
 
@@ -345,7 +349,7 @@ proptest! {
         }
         let limits = Limits { duration: times.0.map(Duration::from_millis), ttl: Duration::from_millis(times.1) };
         let output = Output::default();
-        let plan = Plan { rules, backend, target, limits, dry_run: flags.0, outcome: flags.1, output };
+        let plan = Plan { rules, backend, target, limits, dry_run: flags.0, outcome: flags.1, vmlinux: None, output };
         prop_assume!(plan.validate().is_ok());
         let text = to_toml(&plan).unwrap();
         let mut file = PlanFile::parse(NAME, &text).map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;

@@ -20,6 +20,12 @@ const SUSPECTS: usize = 20;
 
 pub(super) fn section(report: &Report) -> Markup {
     markup! {
+        @if !report.not_found.is_empty() {
+            section {
+                h2 { "Known and not found any more" }
+                ul { @for gone in &report.not_found { li { (text(&phrase::not_found(gone))) } } }
+            }
+        }
         @if !report.findings.is_empty() {
             section {
                 h2 { "Findings" }
@@ -53,6 +59,7 @@ fn finding(report: &Report, found: &Found) -> Markup {
                 (phrase::tries(finding.reproduced, finding.tries))
                 @if finding.failures.len() > 1 { " · " (plural(finding.failures.len(), "site")) }
                 " · " code { (finding.id) }
+                @if let Some(file) = &found.known { " · known (" (text(file)) ")" }
             }
             pre.command { (text(&found.replay)) }
             @if !finding.followed_by.is_empty() {

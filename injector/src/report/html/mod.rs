@@ -32,10 +32,10 @@ pub fn html(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn page(report: &Report) -> Markup {
-    let title = match (&report.config, report.findings.len()) {
-        (None, _) => "Nothing was swept".to_owned(),
-        (Some(_), 0) => "No findings".to_owned(),
-        (Some(_), count) => plural(count, "finding"),
+    let title = match &report.config {
+        None => "Nothing was swept".to_owned(),
+        Some(_) if report.findings.is_empty() => "No findings".to_owned(),
+        Some(_) => phrase::findings(report),
     };
     markup! {
         (DOCTYPE)
@@ -79,7 +79,7 @@ fn head(report: &Report, title: &str) -> Markup {
     markup! {
         header {
             p.tool { "injector sweep" }
-            h1.bad[report.has_findings()] { (title) }
+            h1.bad[report.has_new_findings()] { (title) }
             @if let Some(Config { kernel, .. }) = &report.config {
                 p.subject {
                     (phrase::kernel(kernel)) br;
