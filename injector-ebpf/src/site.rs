@@ -223,10 +223,16 @@ fn frames_before_caller(ctx: &Context, hook: u32, scratch: &mut Scratch) -> Opti
             // SAFETY: in bounds, as MAX_SKIP is less than MAX_FRAMES.
             let address = unsafe { *scratch.site.frames.as_ptr().add(i) };
             if scratch.skip == 0 && ((i * size_of::<u64>()) as i64) < bytes && contains(&text, address) {
-                let start = config!(hooks[hook as usize].start);
-                let is_hooked = start == 0 || address.wrapping_sub(start) <= MAX_FENTRY;
-                scratch.skip = i as u32 + is_hooked as u32;
+                scratch.skip = i as u32 + 1;
             }
+        }
+        // Not in the loop, where the verifier would follow both ways from each frame.
+        let start = config!(hooks[hook as usize].start);
+        let first = scratch.skip.wrapping_sub(1) as usize & (MAX_SKIP - 1);
+        // SAFETY: in bounds, as MAX_SKIP is a power of two and less than MAX_FRAMES.
+        let address = unsafe { *scratch.site.frames.as_ptr().add(first) };
+        if scratch.skip != 0 && start != 0 && address.wrapping_sub(start) > MAX_FENTRY {
+            scratch.skip -= 1;
         }
     }
     (scratch.skip != 0).then_some(scratch.skip)
