@@ -24,7 +24,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// sent). It has this long to end by itself.
 const DAMAGED_GRACE: Duration = Duration::from_secs(10);
 
-/// A sweep that was told of the end of its budget still ends its run and cleans up.
+/// A sweep that was told of the end of its budget still ends its run and cleans up. One that begins later still boots, and
+/// records what is left undone.
 const BUDGET_GRACE: Duration = Duration::from_secs(60);
 
 /// Why a guest was ended: it should have ended by itself.
@@ -54,6 +55,7 @@ impl Guard {
         let (alive, dropped) = mpsc::channel::<()>();
         let (host, stop) = (Arc::clone(host), Arc::clone(stop));
         let thread = thread::spawn(move || {
+            let started = Instant::now();
             let mut told = None::<Instant>;
             while dropped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 let now = Instant::now();
@@ -64,7 +66,7 @@ impl Guard {
                     told = Some(now);
                 }
                 let damaged = host.lock().unwrap_or_else(PoisonError::into_inner).damaged();
-                if let Some(overdue) = overdue(now, damaged, until) {
+                if let Some(overdue) = overdue(now, damaged, until.map(|until| until.max(started))) {
                     stop.store(true, Ordering::SeqCst);
                     return Some(overdue);
                 }
@@ -81,12 +83,12 @@ impl Guard {
     }
 }
 
-/// Whether a guest should be gone whose kernel is damaged since `damaged`, and whose budget ends at `until`.
-fn overdue(now: Instant, damaged: Option<Instant>, until: Option<Instant>) -> Option<Overdue> {
+/// Whether a guest should be gone whose kernel is damaged since `damaged`, and which has no budget since `spent`.
+fn overdue(now: Instant, damaged: Option<Instant>, spent: Option<Instant>) -> Option<Overdue> {
     let is_past = |since: Option<Instant>, grace| since.is_some_and(|since| now >= since + grace);
     if is_past(damaged, DAMAGED_GRACE) {
         Some(Overdue::Damaged)
-    } else if is_past(until, BUDGET_GRACE) {
+    } else if is_past(spent, BUDGET_GRACE) {
         Some(Overdue::Budget)
     } else {
         None
@@ -106,7 +108,7 @@ mod tests {
         assert_eq!(overdue(after(10), Some(since), None), Some(Overdue::Damaged));
         assert_eq!(overdue(after(59), None, Some(since)), None);
         assert_eq!(overdue(after(60), None, Some(since)), Some(Overdue::Budget));
-        // A guest that is replaced goes on with the sweep only as far as the budget allows.
+        // The guest is replaced, and the next one ends the sweep.
         assert_eq!(overdue(after(60), Some(since), Some(since)), Some(Overdue::Damaged));
     }
 

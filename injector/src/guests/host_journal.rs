@@ -112,9 +112,12 @@ impl HostJournal {
     /// # Errors
     /// It can't be written.
     pub fn end_incomplete(&mut self) -> Result<(), WriteError> {
+        if self.untouched {
+            // No sweep has begun, so none can end.
+            return Ok(());
+        }
         let record = Record::End(End { complete: false, elapsed: self.elapsed() });
         self.state.apply(&record);
-        self.untouched = false;
         self.writer.sync(&record)
     }
 
@@ -294,6 +297,20 @@ mod tests {
             text.ends_with("{\"type\":\"crash\",\"run\":3,\"kind\":\"panic\",\"title\":\"BUG: x\",\"splat\":\"\"}\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_sweep_is_ended_only_if_it_has_begun() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut host = open(&directory.path().join("j"));
+        host.end_incomplete().unwrap();
+        assert!(host.content().unwrap().is_empty());
+        host.begin_boot();
+        host.take(&line(&armed(0, &[1]))).unwrap();
+        host.end_incomplete().unwrap();
+        assert!(host.end_boot().0.ended);
+        let text = String::from_utf8(host.content().unwrap()).unwrap();
+        assert!(text.lines().last().unwrap().starts_with(r#"{"type":"end","complete":false,"#), "{text}");
     }
 
     #[test]
