@@ -1,7 +1,7 @@
 //! `injector diff`: shows what two runs or two sweeps differ in.
 
 use std::{
-    io::{self, BufRead, BufWriter, Write as _},
+    io::{self, BufRead, BufWriter, Write},
     path::Path,
 };
 
@@ -14,6 +14,7 @@ use injector::{
     },
     sinks,
 };
+use serde::Serialize;
 
 use super::journals::say_remarks;
 
@@ -43,9 +44,7 @@ fn runs([a, b]: [Box<dyn BufRead>; 2], names: &[String; 2], json: bool) -> Resul
         Ok(run)
     };
     let diff = Diff::new(&read(a, &names[0])?, &read(b, &names[1])?);
-    let mut out = BufWriter::new(io::stdout());
-    let written = if json { run::json(&diff, &mut out) } else { diff.text(&mut out) };
-    written.and_then(|()| out.flush()).context("can't write what they differ in")?;
+    print(&diff, json, |out| diff.text(out))?;
     Ok(if diff.has_other_sites() { ExitCode::FINDINGS } else { ExitCode::OK })
 }
 
@@ -56,8 +55,12 @@ fn sweeps([a, b]: [Box<dyn BufRead>; 2], names: &[String; 2], json: bool) -> Res
         Ok(Report::of(&journal))
     };
     let diff = SweepDiff::new(&read(a, &names[0])?, &read(b, &names[1])?);
-    let mut out = BufWriter::new(io::stdout());
-    let written = if json { run::json(&diff, &mut out) } else { diff.text(&mut out) };
-    written.and_then(|()| out.flush()).context("can't write what they differ in")?;
+    print(&diff, json, |out| diff.text(out))?;
     Ok(if diff.has_other_findings() { ExitCode::FINDINGS } else { ExitCode::OK })
+}
+
+fn print(diff: &impl Serialize, json: bool, text: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout());
+    let written = if json { run::json(diff, &mut out) } else { text(&mut out) };
+    written.and_then(|()| out.flush()).context("can't write what they differ in")
 }
