@@ -54,6 +54,14 @@ fn records(journal: &Path, kind: &str) -> Vec<serde_json::Value> {
     lines.filter(|record| record["type"] == kind).collect()
 }
 
+/// All that a journal says of a run, to be read when it ended as it should not.
+fn of_run(journal: &Path, run: &serde_json::Value) -> String {
+    let text = fs::read_to_string(journal).expect("read before");
+    let is_of_it =
+        |line: &&str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|record| record["run"] == run["run"]);
+    text.lines().filter(is_of_it).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_workload_does_not_notice() {
     let mut log = KernelLog::from_now();
@@ -70,7 +78,7 @@ fn the_workload_does_not_notice() {
     let passes = armed.iter().filter(|run| run["level"] == "retry").map(|run| run["run"].clone()).collect::<Vec<_>>();
     let ended = records(&file, "ended");
     for run in ended.iter().filter(|run| passes.contains(&run["run"])) {
-        assert_eq!((&run["end"], &run["status"]), (&"finished".into(), &0.into()), "{run}");
+        assert_eq!((&run["end"], &run["status"]), (&"finished".into(), &0.into()), "{run}\n{}", of_run(&file, run));
     }
     // Each site by itself once, at the retry level; a second time only with a failure before it.
     let mut alone: Vec<&str> = failed
@@ -226,7 +234,7 @@ fn what_cannot_be_made_again_is_made_by_copies() {
     let runs = records(&file, "ended");
     let copies: Vec<_> = records(&file, "armed").iter().filter(|run| run["level"] == "copy").cloned().collect();
     for run in runs.iter().filter(|run| copies.iter().any(|armed| armed["run"] == run["run"])) {
-        assert_eq!((&run["end"], &run["status"]), (&"finished".into(), &0.into()), "{run}");
+        assert_eq!((&run["end"], &run["status"]), (&"finished".into(), &0.into()), "{run}\n{}", of_run(&file, run));
     }
     let lines = fs::read_to_string(counter).expect("it ran").lines().count();
     assert!(lines <= runs.len() + 2, "{lines} lines of {} runs and those without tracer", runs.len());

@@ -108,7 +108,7 @@ pub(super) fn left(view: &View<'_>) -> Vec<(Signature, Vec<Signature>)> {
         found
     };
     let leading = |site: &Site| match site.after {
-        Some(first) => (!view.state.suspicion().is_harmful(first)).then_some(first).into_iter().collect(),
+        Some(first) => is_repeatable(view, first).then_some(first).into_iter().collect(),
         None => closest(site),
     };
     nested.into_iter().map(|site| (site.site, leading(site))).collect()
@@ -123,5 +123,12 @@ fn path(site: &Site) -> Vec<&str> {
 pub(super) fn leading(view: &View<'_>) -> BTreeSet<Signature> {
     let left = view.left().into_iter().filter_map(|site| view.site(site));
     let retried = left.filter(|site| site.place != Place::PageFault);
-    retried.filter_map(|site| site.after).filter(|first| !view.state.suspicion().is_harmful(*first)).collect()
+    retried.filter_map(|site| site.after).filter(|first| is_repeatable(view, *first)).collect()
+}
+
+/// Whether a failure may come again in a run that the workload does not notice. A page fault's is not retried where the kernel
+/// itself writes to the task's memory: the task gets SIGSEGV (__rseq_handle_notify_resume() in kernel/rseq.c, 6.12).
+fn is_repeatable(view: &View<'_>, first: Signature) -> bool {
+    let is_machinery = view.site(first).is_some_and(|site| matches!(site.place, Place::Exec | Place::PageFault));
+    !is_machinery && !view.state.suspicion().is_harmful(first)
 }
