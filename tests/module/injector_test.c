@@ -230,10 +230,11 @@ static own_frame bool injector_test_allocate(struct run *run)
 		}
 		return object != NULL;
 	case KIND_SLAB_BULK:
-		got = kmem_cache_alloc_bulk(run->cache, run->gfp, run->batch, run->objects);
-		if (got)
-			kmem_cache_free_bulk(run->cache, got, run->objects);
-		return got == run->batch;
+		/* All of them or none; since 7.x it says so by a bool (mm/slub.c), before by the number. */
+		if (!kmem_cache_alloc_bulk(run->cache, run->gfp, run->batch, run->objects))
+			return false;
+		kmem_cache_free_bulk(run->cache, run->batch, run->objects);
+		return true;
 	case KIND_PAGE:
 		page = alloc_pages(run->gfp, run->order);
 		if (page)

@@ -62,7 +62,11 @@ fn missing<'a>(witness: &'a Testimony, sites: &[Site], entries: &Entries) -> Vec
             attributed(seen).filter(|(_, background)| *background).map(|(stack, _)| (&*seen.hook, stack))
         })
         .collect();
+    // What the injector's own program allocates when it stops a task. Since 7.x that is in the task's context: the tracepoint of a
+    // system call's end is preemptible there (kernel/trace/bpf_trace.c, bpf_send_signal_common()).
+    let is_ours = |seen: &Seen| seen.names.iter().any(|name| name.starts_with("bpf_send_signal_thread+"));
     in_window(Window::Recorded)
+        .filter(|seen| !is_ours(seen))
         .filter(|seen| {
             let Some((stack, background)) = attributed(seen) else { return false };
             !(sites.iter().any(|site| site.is(&seen.hook, stack)) || background && idle.contains(&(&*seen.hook, stack)))
