@@ -17,7 +17,7 @@ use injector_kernels::sources::Offers;
 use crate::guest_root::Distribution;
 pub use choice::{Found, KernelChoice};
 use fragment::Fragment;
-pub use spec::{DEFAULT, NEWEST, OLDEST, Spec};
+pub use spec::{MIDDLE, NEWEST, OLDEST, Spec};
 
 /// A built kernel. Its directory is complete: it gets its name when everything is in it.
 #[derive(Debug, Clone)]

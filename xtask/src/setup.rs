@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use injector_build::Toolchain;
 
-use crate::kernel::{DEFAULT, OLDEST, Spec};
+use crate::kernel::{NEWEST, Spec};
 use crate::packages::Group;
 use crate::process;
 
@@ -56,7 +56,7 @@ impl Setup {
         }
         if wanted("kernel") {
             // A kernel that is built already is only wanted for its modules.
-            if [DEFAULT, OLDEST].into_iter().any(|series| Spec::plain(series).cached().is_none()) {
+            if Spec::plain(NEWEST).cached().is_none() {
                 groups.push(Group::Kernel);
             }
             groups.push(Group::Module);

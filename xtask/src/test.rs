@@ -27,8 +27,9 @@ use libtest::Tally;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --kernel: all guest tests on 6.12 and 6.1; on 7.3, if it is built already, backend_choice (attach in \
-both ways) and sweep. What was left out is said before the last line."
+    after_help = "Without --kernel: all guest tests on 7.3, which is built first if it is not there, and on 6.1 if it is built already; \
+on 6.12, if it is built already, backend_choice (attach in both ways), hooks_module and sweep; stock on Debian's stock kernels, which are \
+fetched. What was left out is said before the last line."
 )]
 pub struct Test {
     /// Format, lints and the tests that need no particular kernel only
@@ -40,7 +41,7 @@ pub struct Test {
     /// Guest kernel, as for `cargo xtask kernel`, repeatable: all guest tests on each
     #[arg(long)]
     kernel: Vec<KernelChoice>,
-    /// Build 7.3 too, if it is not built already, for the few tests that are run on it
+    /// Build 6.1 and 6.12 too, if they are not built already
     #[arg(long, conflicts_with_all = ["kernel", "host"])]
     all: bool,
     /// How the injector attaches in guests where a test does not say it; repeatable; default: auto, and on the first kernel
@@ -74,7 +75,7 @@ impl Test {
         setup::toolchain()?;
 
         let mut rows = Vec::new();
-        let mut left_out = None;
+        let mut left_out = Vec::new();
         if !self.guest && self.binaries.is_empty() {
             self.host_rows(&mut rows)?;
         }
@@ -84,7 +85,7 @@ impl Test {
             self.guest_rows(&kernels.used, &mut rows)?;
             left_out = kernels.left_out;
         }
-        Ok(summary(&rows, left_out.as_deref()))
+        Ok(summary(&rows, &left_out))
     }
 
     fn host_rows(&self, rows: &mut Vec<Row>) -> Result<()> {
@@ -257,7 +258,7 @@ impl Row {
 }
 
 /// Prints the table, what was left out, and the closing line; the exit status.
-fn summary(rows: &[Row], left_out: Option<&str>) -> i32 {
+fn summary(rows: &[Row], left_out: &[String]) -> i32 {
     let mut rows: Vec<&Row> = rows.iter().collect();
     rows.sort_by(|a, b| a.group.cmp(&b.group).reverse());
     println!();
@@ -271,7 +272,7 @@ fn summary(rows: &[Row], left_out: Option<&str>) -> i32 {
         failed += bad;
     }
     println!();
-    if let Some(text) = left_out {
+    for text in left_out {
         println!("{text}");
     }
     println!("{passed} passed, {failed} failed");

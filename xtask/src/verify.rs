@@ -25,7 +25,7 @@ const PROGRAM: &str = "/usr/bin/injector-verify";
     after_help = "The guest test `verifier` fails when a number in tests/verifier.json has grown by more than 10 %."
 )]
 pub struct Verify {
-    /// Guest kernel, repeatable; default: 6.12 and 6.1
+    /// Guest kernel, repeatable; default: 7.3, and 6.12 and 6.1 where they are built
     #[arg(long)]
     kernel: Vec<KernelChoice>,
     /// Write tests/verifier.json anew
@@ -38,7 +38,7 @@ pub struct Verify {
 
 impl Verify {
     pub fn run(&self) -> Result<()> {
-        let kernels = if self.kernel.is_empty() { test::kernels::in_full().into() } else { self.kernel.clone() };
+        let kernels = if self.kernel.is_empty() { test::kernels::measured() } else { self.kernel.clone() };
         let path = baseline();
         let known: Vec<Value> = match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?,

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_kernel_is_a_name_or_a_file() {
-        assert_eq!("6.12".parse(), Ok(KernelChoice::Guest(Spec::default())));
+        assert_eq!("7.3".parse(), Ok(KernelChoice::Guest(Spec::default())));
         assert_eq!("debian:6.12".parse(), Ok(KernelChoice::Stock("debian:6.12".parse().unwrap())));
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("bzImage");

@@ -21,11 +21,11 @@ const DEBUG_CONFIG: &str = include_str!("../../kernel/debug.config");
 const HEAVY_CONFIG: &str = include_str!("../../kernel/heavy.config");
 const NO_OVERRIDE_CONFIG: &str = include_str!("../../kernel/no-override.config");
 
-/// The newest series that the tests know. It is written down here: a test run must not use another kernel because Debian has
-/// a new one.
+/// The newest series that the tests know: guests have it by default, and a test run begins with it. It is written down here: a
+/// test run must not use another kernel because Debian has a new one.
 pub const NEWEST: Series = Series::new(7, 3);
-/// The series that guests have by default, and that the default test run covers first.
-pub const DEFAULT: Series = Series::new(6, 12);
+/// The one between the newest and the oldest.
+pub const MIDDLE: Series = Series::new(6, 12);
 /// The oldest one.
 pub const OLDEST: Series = Series::new(6, 1);
 
@@ -205,7 +205,7 @@ impl Spec {
 
 impl Default for Spec {
     fn default() -> Self {
-        Self::plain(DEFAULT)
+        Self::plain(NEWEST)
     }
 }
 
@@ -240,7 +240,7 @@ impl FromStr for Spec {
             (_, _, Ok(version)) => Wanted::Exactly(version),
             _ => {
                 return Err(format!(
-                    "{text:?} names no kernel: write a series ({NEWEST}, {DEFAULT}, {OLDEST}), newest, or a Debian version \
+                    "{text:?} names no kernel: write a series ({NEWEST}, {MIDDLE}, {OLDEST}), newest, or a Debian version \
                      (6.12.117-1~deb12u1), and -debug, -heavy or -no-override after it"
                 ));
             }

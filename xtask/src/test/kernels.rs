@@ -1,15 +1,15 @@
 //! Which kernels a test run uses, and how much of it each of them gets.
 //!
-//! The first run on a new machine has an hour, and each kernel takes about 12 minutes to build and 15 to test on two
-//! processors. So the default is two series in full, and of the newest a few tests, if somebody has built it here already. Stock
-//! kernels are fetched, not built; they get tests of their own.
+//! The first run on a new machine has an hour, and each kernel takes about 12 minutes to build and 10 to 15 to test on two
+//! processors. So the first run builds the newest kernel only. The oldest gets all tests too, and the one in between a few, where
+//! somebody has built them already. Stock kernels are fetched, not built; they get tests of their own.
 
-use injector_kernels::Stock;
+use injector_kernels::{Series, Stock};
 
 use super::guests::Backend;
-use crate::kernel::{DEFAULT, KernelChoice, NEWEST, OLDEST, Spec};
+use crate::kernel::{KernelChoice, MIDDLE, NEWEST, OLDEST, Spec};
 
-/// The tests of the newest series: how the hooks are attached, in all ways, and a sweep.
+/// The tests of the series between the newest and the oldest: how the hooks are attached, in all ways, and a sweep.
 const FEW: [(&str, Backend); 4] = [
     ("backend_choice", Backend::Auto),
     ("backend_choice", Backend::FmodRet),
@@ -65,7 +65,7 @@ impl Extent {
 pub struct Kernels {
     pub used: Vec<(KernelChoice, Extent)>,
     /// To be said at the end.
-    pub left_out: Option<String>,
+    pub left_out: Vec<String>,
 }
 
 impl Kernels {
@@ -76,33 +76,40 @@ impl Kernels {
             KernelChoice::Stock(_) => Extent::Stock,
             _ => extents.next().unwrap_or(Extent::All),
         };
-        Self { used: kernels.iter().cloned().zip(kernels.iter().map(extent)).collect(), left_out: None }
+        Self { used: kernels.iter().cloned().zip(kernels.iter().map(extent)).collect(), left_out: Vec::new() }
     }
 
-    /// Without a name. `all`: also the kernel that must be built for it.
+    /// Without a name. `all`: also the kernels that must be built for it.
     pub fn default(all: bool) -> Self {
-        Self::with(all || Spec::plain(NEWEST).cached().is_some())
+        Self::with(|series| all || is_built(series))
     }
 
-    fn with(newest: bool) -> Self {
-        let mut kernels = Self::named(&in_full());
-        if newest {
-            kernels.used.push((KernelChoice::Guest(Spec::plain(NEWEST)), Extent::Few));
-        } else {
-            kernels.left_out = Some(format!(
-                "kernel {NEWEST} was left out: it is not built here. `cargo xtask kernel {NEWEST}` builds it for the next \
+    fn with(wanted: impl Fn(Series) -> bool) -> Self {
+        let ours = [(NEWEST, Extent::First), (OLDEST, Extent::All), (MIDDLE, Extent::Few)];
+        let (used, left_out): (Vec<_>, Vec<_>) =
+            ours.into_iter().partition(|(series, _)| *series == NEWEST || wanted(*series));
+        let guest = |(series, extent)| (KernelChoice::Guest(Spec::plain(series)), extent);
+        let stock = [NEWEST, MIDDLE, OLDEST].map(|series| (KernelChoice::Stock(Stock(series)), Extent::Stock));
+        let used = used.into_iter().map(guest).chain(stock).collect();
+        let said = |(series, _): &(Series, Extent)| {
+            format!(
+                "kernel {series} was left out: it is not built here. `cargo xtask kernel {series}` builds it for the next \
                  run, --all builds it in this one (12 minutes)"
-            ));
-        }
-        let stock = [NEWEST, DEFAULT, OLDEST].map(|series| (KernelChoice::Stock(Stock(series)), Extent::Stock));
-        kernels.used.extend(stock);
-        kernels
+            )
+        };
+        let left_out = left_out.iter().map(said).collect();
+        Self { used, left_out }
     }
 }
 
-/// The kernels that get all tests by default.
-pub fn in_full() -> [KernelChoice; 2] {
-    [DEFAULT, OLDEST].map(|series| KernelChoice::Guest(Spec::plain(series)))
+fn is_built(series: Series) -> bool {
+    Spec::plain(series).cached().is_some()
+}
+
+/// The kernels whose programs are measured by default: the newest, and the others that are built.
+pub fn measured() -> Vec<KernelChoice> {
+    let series = [NEWEST, MIDDLE, OLDEST].into_iter().filter(|series| *series == NEWEST || is_built(*series));
+    series.map(|series| KernelChoice::Guest(Spec::plain(series))).collect()
 }
 
 #[cfg(test)]
@@ -115,15 +122,20 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_is_not_built_for_a_few_tests() {
-        let full = [("6.12".to_owned(), Extent::First), ("6.1".to_owned(), Extent::All)];
+    fn only_the_newest_is_built_for_a_test_run() {
+        let newest = ("7.3".to_owned(), Extent::First);
+        let others = [("6.1".to_owned(), Extent::All), ("6.12".to_owned(), Extent::Few)];
         let stock = ["debian:7.3", "debian:6.12", "debian:6.1"].map(|name| (name.to_owned(), Extent::Stock));
-        let without = Kernels::with(false);
-        assert_eq!(names(&without), [&full[..], &stock[..]].concat());
-        assert!(without.left_out.is_some_and(|text| text.contains("cargo xtask kernel 7.3")));
-        let with = Kernels::with(true);
-        assert_eq!(names(&with), [&full[..], &[("7.3".to_owned(), Extent::Few)], &stock[..]].concat());
-        assert_eq!(with.left_out, None);
+        let without = Kernels::with(|_| false);
+        assert_eq!(names(&without), [&[newest.clone()], &stock[..]].concat());
+        assert_eq!(without.left_out.len(), 2);
+        for (text, kernel) in without.left_out.iter().zip(["6.1", "6.12"]) {
+            assert!(text.starts_with(&format!("kernel {kernel} was left out")), "{text}");
+            assert!(text.contains(&format!("`cargo xtask kernel {kernel}`")), "{text}");
+        }
+        let with = Kernels::with(|_| true);
+        assert_eq!(names(&with), [&[newest], &others[..], &stock[..]].concat());
+        assert!(with.left_out.is_empty());
     }
 
     #[test]
