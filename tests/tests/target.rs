@@ -286,3 +286,27 @@ fn a_run_without_failures_changes_nothing() {
     let plain = Command::new("/bin/true").status().expect("true");
     assert!(plain.success());
 }
+
+/// Nothing removes it when the injector is killed, but the next one does. One that is in use stays.
+#[test]
+fn a_dead_injectors_cgroup_is_removed_by_the_next() {
+    let ours = || {
+        let all = std::fs::read_dir(injector_tests::cgroup::root()).expect("cgroups");
+        let names = all.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("injector.")).collect::<Vec<_>>()
+    };
+    let killed = Injector::start(&["--prob", "0", "--", "/bin/sleep", "4322"]);
+    let name = format!("injector.{}", killed.pid());
+    killed.kill();
+    let _ = shell::output("/bin/sh", &["-c", "kill $(pidof sleep)"], LIMIT);
+    assert!(ours().contains(&name), "{:?}: else this shows nothing", ours());
+    let living = Injector::start(&["--prob", "0", "--", "/bin/sleep", "4323"]);
+    let own = format!("injector.{}", living.pid());
+    assert_eq!(ours(), [own.clone()]);
+    let other = Injector::start(&["--prob", "0", "--", "/bin/true"]);
+    other.finish_unchecked();
+    assert_eq!(ours(), [own], "it is locked");
+    living.signal(libc::SIGTERM);
+    living.finish();
+    assert_eq!(ours(), Vec::<String>::new());
+}

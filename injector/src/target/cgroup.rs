@@ -1,14 +1,18 @@
 //! A cgroup under test: named by the user, or made for the command.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
+};
 use tracing::warn;
 
 use super::TargetError;
@@ -79,7 +83,33 @@ impl Cgroup {
 /// A cgroup that was made for the command. Dropping it moves what still runs there (a daemon that the command has
 /// left behind) to the parent and removes it.
 #[derive(Debug)]
-pub struct OwnCgroup(Cgroup);
+pub struct OwnCgroup {
+    cgroup: Cgroup,
+    /// The kernel gives it up when this process dies in whatever way.
+    _lock: Flock<File>,
+}
+
+/// What the names of such cgroups begin with; the process follows.
+const PREFIX: &str = "injector.";
+/// How often it is tried to make one.
+const ATTEMPTS: u32 = 10;
+
+/// Removes the cgroups of injectors that were killed: nobody holds their locks. One with processes in it stays.
+fn remove_dead(mount: &Path) {
+    for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_ours =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)).is_some_and(|pid| pid.parse::<u32>().is_ok());
+        if is_ours && let Some(_lock) = lock(&entry.path()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// The lock of a cgroup's directory, if nobody has it.
+fn lock(path: &Path) -> Option<Flock<File>> {
+    Flock::lock(File::open(path).ok()?, FlockArg::LockExclusiveNonblock).ok()
+}
 
 impl OwnCgroup {
     /// Makes one.
@@ -87,42 +117,56 @@ impl OwnCgroup {
     /// # Errors
     /// When the hierarchy isn't mounted or not writable.
     pub fn create() -> Result<Self, TargetError> {
-        let path = mount_point()?.join(format!("injector.{}", std::process::id()));
-        fs::create_dir(&path).map_err(|error| {
+        let mount = mount_point()?;
+        remove_dead(&mount);
+        let path = mount.join(format!("{PREFIX}{}", std::process::id()));
+        let cannot = |error: io::Error| {
             TargetError::new(format!("can't make cgroup {} for the command: {error}; run as root", path.display()))
-        })?;
-        Ok(Self(Cgroup::open(&path)?))
+        };
+        // Another injector that starts may take it for one of the dead until it is locked.
+        for _ in 0..ATTEMPTS {
+            fs::create_dir(&path).map_err(cannot)?;
+            if let Some(lock) = lock(&path)
+                && let Ok(cgroup) = Cgroup::open(&path)
+                && lock.metadata().is_ok_and(|metadata| metadata.ino() == cgroup.id())
+            {
+                return Ok(Self { cgroup, _lock: lock });
+            }
+            let _ = fs::remove_dir(&path);
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(cannot(io::ErrorKind::ResourceBusy.into()))
     }
 
     /// As a target.
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {
-        &self.0
+        &self.cgroup
     }
 
     /// The file that takes the pid of a process that is to join.
     #[must_use]
     pub fn procs(&self) -> PathBuf {
-        self.0.path.join("cgroup.procs")
+        self.cgroup.path.join("cgroup.procs")
     }
 
     /// The threads in it; none if they can't be read.
     #[must_use]
     pub fn tasks(&self) -> Vec<u32> {
-        let text = fs::read_to_string(self.0.path.join("cgroup.threads")).unwrap_or_default();
+        let text = fs::read_to_string(self.cgroup.path.join("cgroup.threads")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// Kills every process in it (cgroup.kill, since 5.14).
     pub fn kill(&self) {
-        if let Err(error) = fs::write(self.0.path.join("cgroup.kill"), "1") {
-            warn!("can't kill what runs in {}: {error}", self.0.path.display());
+        if let Err(error) = fs::write(self.cgroup.path.join("cgroup.kill"), "1") {
+            warn!("can't kill what runs in {}: {error}", self.cgroup.path.display());
         }
     }
 
     /// Moves its processes to its parent. One that is gone meanwhile needs no moving.
     fn empty(&self) {
-        let Some(parent) = self.0.path.parent() else { return };
+        let Some(parent) = self.cgroup.path.parent() else { return };
         for pid in fs::read_to_string(self.procs()).unwrap_or_default().lines() {
             let _ = fs::write(parent.join("cgroup.procs"), pid);
         }
@@ -134,10 +178,10 @@ impl Drop for OwnCgroup {
         const PATIENCE: Duration = Duration::from_secs(2);
         let start = Instant::now();
         // Tasks that die need a moment to leave, and those that fork get new children meanwhile.
-        while let Err(error) = fs::remove_dir(&self.0.path) {
+        while let Err(error) = fs::remove_dir(&self.cgroup.path) {
             self.empty();
             if start.elapsed() > PATIENCE {
-                warn!("can't remove cgroup {}: {error}; processes in it don't die", self.0.path.display());
+                warn!("can't remove cgroup {}: {error}; processes in it don't die", self.cgroup.path.display());
                 return;
             }
             thread::sleep(Duration::from_millis(5));
