@@ -16,7 +16,7 @@ use std::{
 
 use nix::{
     sys::{
-        ptrace,
+        prctl, ptrace,
         signal::{Signal, kill},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -72,11 +72,16 @@ impl Command {
             let copy = || output.try_clone().map_err(|error| cannot(&error));
             builder.stdin(process::Stdio::null()).stdout(copy()?).stderr(copy()?);
         }
+        // A sweep's workload must not outlive the sweep. A run's command may: it was only watched.
+        let dies_with_us = output.is_some();
         let join_and_stop = move || {
+            if dies_with_us {
+                prctl::set_pdeathsig(Signal::SIGKILL)?;
+            }
             (&procs).write_all(b"0")?;
             ptrace::traceme().map_err(io::Error::from)
         };
-        // SAFETY: between fork and exec it only makes two system calls; nothing is allocated or locked.
+        // SAFETY: between fork and exec it only makes a few system calls; nothing is allocated or locked.
         unsafe { builder.pre_exec(join_and_stop) };
         let child = builder.spawn().map_err(|error| cannot(&error))?;
         let pid = Pid::from_raw(i32::try_from(child.id()).map_err(|error| cannot(&error))?);
@@ -84,7 +89,11 @@ impl Command {
         let process = Process::open(child.id())?;
         let mut started = Self { pid, process, stopped: true, ended: None };
         match waitpid(pid, None) {
-            Ok(WaitStatus::Stopped(_, _)) => Ok(started),
+            Ok(WaitStatus::Stopped(_, _)) => {
+                // Killed now, we must not leave it in its stop, or let it run.
+                ptrace::setoptions(pid, ptrace::Options::PTRACE_O_EXITKILL).map_err(|error| cannot(&error))?;
+                Ok(started)
+            }
             Ok(status) => {
                 started.note(status);
                 Err(cannot(&format_args!("it ended before its first instruction ({status:?})")))
