@@ -2,6 +2,10 @@
 
 /// Up to `n` candidates that look like `word`, closest first.
 pub(crate) fn close<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, n: usize) -> Vec<&'a str> {
+    // To compare takes time with the square of the length, and nothing that long is a slip.
+    if word.len() > LONGEST {
+        return Vec::new();
+    }
     let word = word.to_ascii_uppercase();
     let mut scored: Vec<(f64, &str)> = candidates
         .into_iter()
@@ -12,6 +16,9 @@ pub(crate) fn close<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     scored.truncate(n);
     scored.into_iter().map(|(_, candidate)| candidate).collect()
 }
+
+/// Kernel symbols have at most 511 bytes; those that people write are shorter.
+const LONGEST: usize = 128;
 
 const ENOUGH: f64 = 0.78;
 
@@ -31,4 +38,16 @@ pub(crate) fn did_you_mean<S: AsRef<str>>(close: &[S]) -> String {
     }
     let names: Vec<&str> = close.iter().map(AsRef::as_ref).collect();
     format!("; did you mean {}?", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_close_to_what_is_too_long() {
+        assert_eq!(close("NOFSS", ["NOFS", "NOIO"], 1), ["NOFS"]);
+        let long = "N".repeat(LONGEST + 1);
+        assert!(close(&long, [long.as_str()], 1).is_empty());
+    }
 }
