@@ -23,7 +23,8 @@ index=0
 while [ $index -lt "$shards" ]; do
 	found=
 	for file in "$results/sweep.$index.jsonl" "$results/sweep.$index.jsonl".*-of-*; do
-		if [ -e "$file" ]; then
+		# A journal that is empty is of a shard that never started.
+		if [ -s "$file" ]; then
 			set -- "$@" "$file"
 			found=yes
 		fi

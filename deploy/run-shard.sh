@@ -8,8 +8,9 @@
 # The journal is RESULTS/sweep.I.jsonl. If it exists, from a run of this script that was cut off, the sweep resumes it.
 #
 # The exit code is 0 when the shard is done, whatever it found: findings are for the merged report (merge-shards.sh), and
-# no CI system should retry a shard because of them. Otherwise it is the injector's own: 2 bad input and 3 something is
-# missing, which a retry does not change; 4 interrupted and others, which a retry may change.
+# no CI system should retry a shard because of them. A shard that has no site is done, too. Otherwise it is the injector's
+# own: 2 bad input and 3 something is missing, which a retry does not change; 4 interrupted and others, which a retry may
+# change.
 set -u
 
 die() {
@@ -52,7 +53,7 @@ journals() {
 	done
 }
 
-# Whether the sweep of each journal has ended. A code of 1 is either findings or an internal error.
+# Whether the sweep of each journal has ended.
 is_over() {
 	[ -n "$(journals)" ] || return 1
 	for file in "$journal" "$journal".*-of-*; do
@@ -87,5 +88,6 @@ case $status in
 	is_over || exit 1
 	echo "run-shard: shard $index/$count is done, with findings"
 	;;
+5) echo "run-shard: shard $index/$count is done; it failed no site" ;;
 *) exit $status ;;
 esac

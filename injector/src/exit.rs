@@ -16,18 +16,39 @@ pub struct ExitCode(pub i32);
 impl ExitCode {
     /// Success.
     pub const OK: Self = Self(0);
-    /// A sweep has findings, a replay reproduced nothing, two runs differ.
+    /// A sweep has findings, a replay reproduced nothing, two runs differ. It is no error's.
     pub const FINDINGS: Self = Self(1);
-    /// The injector or the kernel failed.
-    pub const INTERNAL: Self = Self(1);
     /// The input is wrong.
     pub const USAGE: Self = Self(2);
     /// This machine or the guest lacks something.
     pub const MISSING: Self = Self(3);
     /// A sweep was interrupted. Its journal is whole.
     pub const INTERRUPTED: Self = Self(4);
+    /// A sweep failed no site: it says nothing about the kernel.
+    pub const NOTHING_FAILED: Self = Self(5);
+    /// The injector or the kernel failed (EX_SOFTWARE of sysexits.h).
+    pub const INTERNAL: Self = Self(70);
+    /// Input or output failed: the disk is full, a device is broken (EX_IOERR of sysexits.h).
+    pub const IO: Self = Self(74);
     /// A sweep damaged the kernel and can continue after a boot (EX_TEMPFAIL of sysexits.h).
     pub const REBOOT: Self = Self(75);
+
+    /// That of a file which an argument names: wrong input if the name is what is wrong.
+    #[must_use]
+    pub fn of_file(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::NotFound
+            | Kind::PermissionDenied
+            | Kind::AlreadyExists
+            | Kind::IsADirectory
+            | Kind::NotADirectory
+            | Kind::InvalidInput
+            | Kind::InvalidFilename
+            | Kind::InvalidData => Self::USAGE,
+            _ => Self::IO,
+        }
+    }
 }
 
 /// An error that knows the exit code of a program that it ends.
@@ -49,7 +70,8 @@ macro_rules! has_exit_code {
 pub(crate) use has_exit_code;
 
 // Where the cause is the user's input, the caller wraps these in an error that says so.
-has_exit_code!(io::Error, nix::Error, serde_json::Error, NulError, ParseIntError, TryFromIntError => INTERNAL);
+has_exit_code!(io::Error => IO);
+has_exit_code!(nix::Error, serde_json::Error, NulError, ParseIntError, TryFromIntError => INTERNAL);
 
 /// An error with its exit code, and with what was being done when it happened.
 pub struct Error {

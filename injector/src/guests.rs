@@ -21,8 +21,7 @@ mod replay;
 
 use std::{
     ffi::OsString,
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -33,6 +32,7 @@ use injector_guest::{Accelerator, BootError, GuestSpec, root::RootError};
 use crate::{
     exit::{ExitCode, HasExitCode},
     journal::{self, Incompatible, Journal, ReadError, WriteError},
+    output::{OutputError, replace},
     plan::{
         StackPattern,
         sweep::{self as sweep_plan, GuestKernel, Guests, Shard, SweepPlan},
@@ -198,10 +198,7 @@ impl VmEnd {
         let mut united = journal::merge(&journals).map_err(VmError::Apart)?;
         united.name = plan.journal.display().to_string();
         united.remarks = journals.into_iter().flat_map(|journal| journal.remarks).collect();
-        replace(&plan.journal, |out| united.write(out)).map_err(|source| {
-            let path = plan.journal.clone();
-            VmError::Journal(WriteError::Io { path, action: "write", error: source })
-        })?;
+        replace(&plan.journal, |out| united.write(out)).map_err(VmError::United)?;
         Ok(united)
     }
 
@@ -283,6 +280,9 @@ pub enum VmError {
     /// The kernel is damaged, and it is this machine's own.
     #[error("the kernel is damaged: boot this machine again, and go on with --resume")]
     Damaged,
+    /// The jobs' journals can't be united.
+    #[error(transparent)]
+    United(OutputError),
     /// The plan can't be written as a file.
     #[error("can't write the plan for the guests: {0}")]
     Handover(serde_json::Error),
@@ -298,6 +298,7 @@ impl HasExitCode for VmError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Kernel(error) => error.exit_code(),
+            Self::United(error) => error.exit_code(),
             Self::Image { .. }
             | Self::Root(RootError::NoSuchFile { .. } | RootError::RelativePath { .. } | RootError::Hidden { .. })
             | Self::NoProgram(_)
@@ -363,17 +364,6 @@ pub fn run(plan: &VmPlan, show: &Show) -> Result<VmEnd, VmError> {
             .collect()
     });
     Ok(VmEnd { jobs })
-}
-
-/// Replaces a file: the old one stays until the new one is on the disk.
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    let mut file = io::BufWriter::new(fs::File::create(&new)?);
-    write(&mut file)?;
-    file.into_inner()?.sync_all()?;
-    fs::rename(new, path)
 }
 
 /// Refuses to begin beside journals of another number of jobs.

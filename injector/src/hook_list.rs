@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use crate::foreign::Foreign;
 use crate::kernel::hooks::{Injectable, Listed};
 use crate::kernel::hooks_module::{HookedFunction, HooksModule, NAME};
 use crate::plan::{Glob, Hook, suggest};
@@ -24,14 +25,14 @@ pub struct NamePattern {
 /// A `[` without its `]`, or with nothing inside.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` has an unfinished [ ]; it lists characters: btrfs_[a-c]*")]
-pub struct BadPattern(String);
+pub struct BadPattern(Foreign);
 
 /// No function is called so.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("no injectable function matches `{pattern}`{}", suggest::did_you_mean(.close))]
 pub struct NothingMatches {
     /// The pattern.
-    pub pattern: String,
+    pub pattern: Foreign,
     /// Names that look like it.
     pub close: Vec<String>,
 }
@@ -56,7 +57,7 @@ impl FromStr for NamePattern {
         let text = text.trim();
         let bare = !text.contains(['*', '?', '[']);
         let glob = if bare { Glob::new(&format!("*{text}*")) } else { Glob::new(text) };
-        let glob = glob.ok_or_else(|| BadPattern(text.to_owned()))?;
+        let glob = glob.ok_or_else(|| BadPattern(text.into()))?;
         Ok(Self { text: text.to_owned(), glob })
     }
 }
@@ -85,7 +86,7 @@ impl<'a> HookList<'a> {
         if let (true, Some(pattern)) = (functions.is_empty(), pattern) {
             let names = injectable.iter().map(Listed::short_name);
             let close = suggest::close(&pattern.text, names, 3).into_iter().map(str::to_owned).collect();
-            return Err(NothingMatches { pattern: pattern.text.clone(), close });
+            return Err(NothingMatches { pattern: pattern.text.as_str().into(), close });
         }
         functions.sort_by_key(|listed| {
             let hook = listed.hook().map_or(Hook::NAMED.len(), position);

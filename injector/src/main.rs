@@ -10,6 +10,7 @@ use std::{
 use injector::{
     cli::{self, Command, RunOptions},
     exit::{Error, ExitCode, Result},
+    foreign,
     kernel::KernelFiles,
     sinks,
 };
@@ -26,9 +27,12 @@ fn main() {
             dispatch(&command).unwrap_or_else(report)
         }
         Err(exit) => {
-            let _ =
-                if exit.code == ExitCode::OK { write!(io::stdout(), "{exit}") } else { write!(io::stderr(), "{exit}") };
-            exit.code
+            if exit.code == ExitCode::OK {
+                sinks::print(|out| write!(out, "{exit}")).map_or_else(report, |()| exit.code)
+            } else {
+                let _ = write!(io::stderr(), "{exit}");
+                exit.code
+            }
         }
     };
     exit(code);
@@ -76,6 +80,6 @@ fn log(command: &Command) {
 
 /// Says what went wrong, and gives the exit code.
 fn report(error: Error) -> ExitCode {
-    let _ = writeln!(io::stderr(), "injector: {error:#}");
+    let _ = writeln!(io::stderr(), "injector: {}", foreign::lines(&format!("{error:#}")));
     error.exit_code()
 }

@@ -36,7 +36,7 @@ use crate::{
     metrics,
     plan::{Hook, Limits, Plan, Policy},
     session::{self, Attached, ProgramConfig, RuleArming, Session, Streams, monotonic_ns},
-    sinks::{self, Sink, Status},
+    sinks::{self, RunFile, Sink, Status},
     target::{Command, CommandEnd, Targets},
 };
 
@@ -70,8 +70,8 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
     let (wires, symbols) = ProgramConfig::resolve(plan, &facts, files, &targets)?;
     debug!("the plan is resolved");
     let listeners = Listeners::open(live)?;
-    // Truncates what an earlier run wrote there: only when nothing in the plan can be wrong any more.
-    let mut sink = sinks::open(&plan.output, plan.target.command.is_some())?;
+    // Beside what an earlier run wrote there, which stays until this run begins.
+    let (mut sink, file) = sinks::open(&plan.output, plan.target.command.is_some())?;
     let mut interrupts = Interrupts::new()?;
     stage("loading and attaching the programs");
     let (session, streams) = Session::attach(&wires, ebpf_log)?;
@@ -116,7 +116,7 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
         output_error: None,
         live: Live::new(plan, receiver, status),
     };
-    run.arm(started)?;
+    run.arm(started, file.as_ref())?;
     let mut rings = Vec::with_capacity(streams.len());
     let mut logs = Vec::new();
     for Streams { events, attempts: _, log } in streams {
@@ -188,9 +188,12 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Starts the command, arms the hooks, then lets the command run: failures start with its first instruction.
-    fn arm(&mut self, started: Instant) -> Result<()> {
+    fn arm(&mut self, started: Instant, file: Option<&RunFile>) -> Result<()> {
         if let (Some(command), Some(cgroup)) = (&self.plan.target.command, &self.targets.own) {
             self.command = Some(Command::start(command, cgroup, None)?);
+        }
+        if let Some(file) = file {
+            file.take_place()?;
         }
         self.armed = Instant::now();
         let armings: Vec<RuleArming> = self.plan.rules.iter().map(|rule| arming(&rule.policy)).collect();
@@ -198,7 +201,8 @@ impl Run<'_> {
         let hooks = by_way(&self.session);
         let until = if self.command.is_some() { "the command ends" } else { "Ctrl-C" };
         let dry = if self.plan.dry_run { " (a dry run: nothing fails)" } else { "" };
-        sinks::announce(format_args!("armed: {hooks}, until {until}{dry}"));
+        let target = &self.plan.target;
+        sinks::announce(format_args!("armed: {hooks}, for {target}, until {until}{dry}"));
         info!("start to armed took {:?}", started.elapsed());
         if let Some(command) = &mut self.command {
             command.go().context("the command is gone before it began")?;
@@ -381,6 +385,10 @@ impl Run<'_> {
         }
         match self.output_error.take() {
             None => Ok(command_status.map_or(ExitCode::OK, ExitCode)),
+            // The reader of standard output has seen enough.
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Ok(command_status.map_or(ExitCode::OK, ExitCode))
+            }
             Some(error) => {
                 // What was counted is not lost with the output.
                 sinks::last_resort(&summary, self.plan.output.top);

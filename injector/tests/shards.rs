@@ -181,9 +181,10 @@ fn codes() {
     };
     // Findings don't make a CI system retry.
     assert_eq!(run(Some("nfs.jsonl"), 1), (0, "run-shard: shard 0/2 is done, with findings\n".to_owned()));
-    // An internal error has the same code, but the sweep has not come to its end.
+    assert_eq!(run(Some("nfs.jsonl"), 5), (0, "run-shard: shard 0/2 is done; it failed no site\n".to_owned()));
+    // Findings so far, but the sweep has not come to its end.
     assert_eq!(run(None, 1).0, 1);
-    for code in [2, 3, 4, 75] {
+    for code in [2, 3, 4, 70, 74, 75] {
         assert_eq!(run(Some("nfs.jsonl"), code).0, code);
     }
 }
@@ -225,8 +226,10 @@ fn bad_environments() {
 fn merging() {
     let ci = CiSystem::new();
     for name in ["sweep.0.jsonl", "sweep.1.jsonl.0-of-2", "sweep.1.jsonl.1-of-2", "sweep.10.jsonl"] {
-        fs::write(ci.path("results").join(name), "").expect("written");
+        fs::write(ci.path("results").join(name), "{}\n").expect("written");
     }
+    // Of a shard that never started: as if it were not there.
+    fs::write(ci.path("results/sweep.2.jsonl"), "").expect("written");
     let merge = |shards| {
         let ended = ci.run("merge-shards.sh", &[], &[shards]);
         let calls = ci.calls();

@@ -143,8 +143,11 @@ fn summary() -> Summary {
 
 fn write(sink: &mut dyn Sink) {
     let policy = Policy { probability: Probability::new(0.01).expect("a probability"), ..Policy::default() };
-    let plan =
-        Plan::of(Rule::new(Hook::MEMORY.to_vec(), Filter::default(), policy), Target::default()).expect("a plan");
+    let plan = Plan::of(
+        Rule::new(Hook::MEMORY.to_vec(), Filter::default(), policy),
+        Target { all: true, ..Target::default() },
+    )
+    .expect("a plan");
     let start = Start {
         version: "0.1.0",
         kernel: "6.12.117".to_owned(),

@@ -8,7 +8,7 @@ use injector::target::Targets;
 use injector_common::config::OFF;
 
 /// Every hook, nothing but the call looked at.
-const SMALL: &[&str] = &["--prob", "1"];
+const SMALL: &[&str] = &["--all", "--prob", "1"];
 
 /// Every filter and as much of the policy as goes together, with as many values as each may have.
 const LARGE: &[&str] = &[

@@ -96,7 +96,7 @@ fn what_returns_null_is_refused() {
     module::load();
     let listed = std::fs::read_to_string("/sys/kernel/debug/error_injection/list").expect("debugfs");
     if listed.contains("page_pool_alloc_pages") {
-        let arguments = ["--backend", "fmod-ret", "--hook", "page-pool", "--prob", "0.1"];
+        let arguments = ["--all", "--backend", "fmod-ret", "--hook", "page-pool", "--prob", "0.1"];
         refused(&arguments, 2, &["page-pool returns NULL", "--backend auto"]);
     }
 }

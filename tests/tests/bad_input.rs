@@ -50,6 +50,11 @@ fn targets() {
     refused(&["--pid", &pid], 2, &[&pid, "no process"]);
     refused(&["--pid", "x"], 2, &["x"]);
     refused(&["--pid", "0"], 2, &["0"]);
+    // A target that got lost is not the whole machine.
+    refused(&["--prob", "0.5"], 2, &["--all"]);
+    refused(&["--prob", "0.5", "--"], 2, &["no command after --"]);
+    refused(&["--prob", "0.5", "--cgroup", ""], 2, &["--cgroup is empty"]);
+    refused(&["--all", "--prob", "0.5", "--pid", "1"], 2, &["--all"]);
     refused(&["--cgroup", "/tmp"], 2, &["/tmp", "cgroup"]);
     refused(&["--cgroup", "/sys/fs/cgroup/no-such"], 2, &["no-such", "cgroup"]);
     refused(&["--cgroup", "/proc/self/stat"], 2, &["/proc/self/stat", "cgroup"]);

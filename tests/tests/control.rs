@@ -223,9 +223,9 @@ fn sockets_of_the_dead_and_of_the_living() {
     living.finish_well();
     // A file of somebody's is no socket of ours.
     let file = scratch("precious");
-    refused(&["--times", "1", &format!("--control={}", file.display())], 2, &["precious", "not a socket"]);
+    refused(&["--all", "--times", "1", &format!("--control={}", file.display())], 2, &["precious", "not a socket"]);
     assert!(file.exists());
-    refused(&["--times", "1", "--control=/no/such/place.sock"], 2, &["/no/such/place.sock"]);
+    refused(&["--all", "--times", "1", "--control=/no/such/place.sock"], 2, &["/no/such/place.sock"]);
 }
 
 #[test]
@@ -354,9 +354,9 @@ fn a_busy_port_is_refused_and_nothing_is_lost() {
     let output = scratch("kept");
     std::fs::write(&output, "of an earlier run\n").expect("written");
     let path = output.to_str().expect("UTF-8");
-    refused(&["--times", "1", "--output", path, "--control", "--metrics", &address], 2, &[&address, "in use"]);
+    refused(&["--all", "--times", "1", "--output", path, "--control", "--metrics", &address], 2, &[&address, "in use"]);
     assert_eq!(std::fs::read_to_string(&output).expect("there"), "of an earlier run\n");
-    refused(&["--times", "1", "--metrics", "192.0.2.1:9099"], 2, &["192.0.2.1:9099"]);
+    refused(&["--all", "--times", "1", "--metrics", "192.0.2.1:9099"], 2, &["192.0.2.1:9099"]);
     assert_eq!(std::fs::read_dir("/run/injector").map_or(0, Iterator::count), 0, "a socket was left");
 }
 

@@ -180,7 +180,7 @@ fn output_that_cannot_be_written_ends_the_run() {
     }
     let output = child.join().expect("it ends by itself");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(output.status.code(), Some(74), "{stderr}");
     assert!(stderr.contains("can't write the output"), "{stderr}");
     assert!(injector_tests::bpf::ours().is_empty());
     assert_eq!(worker.run("kind=slab count=10").failed, 0);

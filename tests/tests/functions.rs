@@ -251,7 +251,7 @@ fn page_pool_fails_a_drivers_pages() {
     if !has_page_pool() {
         // 6.1 has page pools, and does not let them be failed.
         // The module injector_hooks, which guests have, can.
-        let arguments = ["--backend", "kprobe", "--hook", "page-pool", "--prob", "0.1"];
+        let arguments = ["--all", "--backend", "kprobe", "--hook", "page-pool", "--prob", "0.1"];
         let output = shell::output(INJECTOR, &arguments, LIMIT);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{stderr}");
@@ -264,7 +264,7 @@ fn page_pool_fails_a_drivers_pages() {
     }
     let frames = Frames::load();
     assert_eq!(frames.run(64), None);
-    let mut arguments = vec!["--hook", "page-pool", "--prob", "1", "--times", "1"];
+    let mut arguments = vec!["--all", "--hook", "page-pool", "--prob", "1", "--times", "1"];
     if is_inlined() {
         // These frames come by page_pool_alloc_pages(), whose entry the module hooks.
         arguments.extend(["--backend", "module"]);

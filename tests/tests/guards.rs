@@ -31,7 +31,7 @@ fn nofail_never_fails_while_the_whole_machine_does() {
     let worker = Worker::start();
     let control = Worker::start();
     worker.run("kind=slab gfp=KERNEL+NOFAIL count=100");
-    let injector = Injector::start(&["--prob", "1", "--duration", "2s", "--quiet"]);
+    let injector = Injector::start(&["--all", "--prob", "1", "--duration", "2s", "--quiet"]);
     let slab = worker.run("kind=slab gfp=KERNEL+NOFAIL count=3000");
     let page = worker.run("kind=page gfp=NOFS+NOFAIL count=3000");
     let failing = control.run("kind=slab gfp=KERNEL count=100");

@@ -342,7 +342,7 @@ fn a_function_that_something_else_changes_is_named() {
     let mut change = OpenOptions::new().write(true).open(path).unwrap_or_else(|e| panic!("{path}: {e}"));
     change.write_all(function.as_bytes()).unwrap_or_else(|e| panic!("{function}: {e}"));
     let before = hooks_module::traced();
-    refused(&["--backend", "module", "--hook", "slab,page", "--prob", "0.1"], 3, &[&function, "livepatch"]);
+    refused(&["--all", "--backend", "module", "--hook", "slab,page", "--prob", "0.1"], 3, &[&function, "livepatch"]);
     assert_eq!(hooks_module::traced(), before, "something stays hooked");
     drop(change);
     let worker = Worker::start();

@@ -256,3 +256,84 @@ fn a_step_is_repeated_as_a_whole() {
     let passes = records(&file, "armed").iter().filter(|run| run["level"] != "whole").count();
     assert!(runs > passes + 1 + 3, "the step ran {runs} times in {passes} passes");
 }
+
+#[test]
+fn a_sweep_that_failed_nothing_is_not_clean() {
+    for (name, options) in [("shard", ["--shard", "999999/1000000"]), ("hit", ["--hit", "4294967295"])] {
+        let file = journal(name);
+        let output = sweep(&file, &[&["--no-kthreads", "--leaks", "off"], &options[..]].concat(), &["/bin/true"]);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(5), "{options:?}: {said}");
+        assert!(said.contains("no site was failed"), "{options:?}: {said}");
+        let report = shell::output(INJECTOR, &["report", file.to_str().expect("UTF-8")], LIMIT);
+        assert_eq!(report.status.code(), Some(5), "{}", text(&report));
+    }
+}
+
+#[test]
+fn a_cleanup_that_hangs_is_told_of_and_ended() {
+    let file = journal("cleanup");
+    let arguments = [
+        "sweep",
+        "--no-kthreads",
+        "--leaks",
+        "off",
+        "--shard",
+        "999999/1000000",
+        "--hang",
+        "1s",
+        "--cleanup",
+        "sleep 4324",
+        "--journal",
+        file.to_str().expect("UTF-8"),
+        "--",
+        "/bin/true",
+    ];
+    let output = shell::output(INJECTOR, &arguments, Duration::from_secs(120));
+    let said = text(&output);
+    assert!(said.contains("waiting for --cleanup `sleep 4324` to end, for 10 s at most"), "{said}");
+    assert!(said.contains("--cleanup `sleep 4324`: does not end within 10 s, and was killed"), "{said}");
+    let left = shell::output("/bin/sh", &["-c", "ps | grep '[s]leep 4324'"], LIMIT);
+    assert!(left.stdout.is_empty(), "{}", String::from_utf8_lossy(&left.stdout));
+}
+
+/// Killed at any moment, it leaves no task in a tracing stop, and none of the workload.
+#[test]
+fn a_killed_sweep_leaves_no_task() {
+    for round in 0..10_u64 {
+        let file = journal("killed");
+        let script = format!("{WORKLOAD}; sleep 0.01; /bin/true");
+        let mut child = std::process::Command::new(INJECTOR)
+            .args(["sweep", "--no-kthreads", "--leaks", "off", "--cleanup", CLEANUP])
+            .args(["--journal", file.to_str().expect("UTF-8"), "--", "sh", "-c", &script])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("starts");
+        // While it is loaded, in the first runs, and later.
+        std::thread::sleep(Duration::from_millis(1000 + 700 * round));
+        child.kill().expect("it runs");
+        child.wait().expect("our child");
+        let cgroup = format!("injector.{}", child.id());
+        let start = std::time::Instant::now();
+        loop {
+            let left = tasks_of(&cgroup);
+            if left.is_empty() {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(5), "round {round}: {left:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        println!("round {round}: nothing left after {:?}", start.elapsed());
+        bpf::gone_within(Duration::from_secs(1), "after a killed sweep");
+    }
+    let _ = fs::remove_dir_all("/tmp/sweep-d");
+}
+
+/// The names and states of what runs in a cgroup. A command that is looked for by name may have left it.
+fn tasks_of(cgroup: &str) -> Vec<String> {
+    let procs = injector_tests::cgroup::root().join(cgroup).join("cgroup.procs");
+    let pids = fs::read_to_string(procs).unwrap_or_default();
+    let stat = |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    pids.lines().filter_map(stat).map(|stat| stat.chars().take(40).collect()).collect()
+}

@@ -56,6 +56,7 @@ boots a guest that has all of it.
 
 Exit codes:
   0  the run ended normally; with a command: the command's own status (128+N if signal N killed it)
-  1  internal error
   2  wrong input; nothing was attached
-  3  this machine lacks something that the run needs; nothing was attached";
+  3  this machine lacks something that the run needs; nothing was attached
+  70 internal error
+  74 input or output failed, for example on a full disk";

@@ -94,7 +94,9 @@ pub(super) struct MergeArgs {
 
 /// Show what a sweep found, or what a run did
 #[derive(Args)]
-#[command(after_help = "Exit codes: 0 no findings, or the file is of a run; 1 findings; 2 wrong input")]
+#[command(
+    after_help = "Exit codes: 0 no findings, or the file is of a run; 1 findings; 2 wrong input; 5 no site was failed; 74 input or output failed"
+)]
 pub(super) struct ReportArgs {
     /// A sweep's journal, or a run's JSON lines (--format json --output FILE)
     #[arg(value_name = "FILE")]

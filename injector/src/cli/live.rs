@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::foreign::Foreign;
 use crate::run::{LiveOptions, SocketPlace};
 
 const LIVE: &str = "While it runs";
@@ -36,10 +37,10 @@ pub(super) struct LiveArgs {
 /// Not an address.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not an address with a port; write 127.0.0.1:9099, or [::1]:9099")]
-struct NoAddress(String);
+struct NoAddress(Foreign);
 
 fn address(text: &str) -> Result<SocketAddr, NoAddress> {
-    text.parse().map_err(|_| NoAddress(text.to_owned()))
+    text.parse().map_err(|_| NoAddress(text.into()))
 }
 
 impl LiveArgs {

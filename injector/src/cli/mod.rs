@@ -26,6 +26,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::control::{Request, Which};
 use crate::exit::ExitCode;
+use crate::foreign::{self, Foreign};
 use crate::hook_list::NamePattern;
 use crate::module_setup;
 use crate::plan::Plan;
@@ -219,6 +220,10 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if args.iter().position(|arg| arg == "--").is_some_and(|dashes| dashes + 1 == args.len()) {
+        return Err(refuse(NO_COMMAND));
+    }
     let matches = command().try_get_matches_from(args);
     let Cli { verb, run } =
         matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| exit(&error))?;
@@ -273,13 +278,16 @@ where
     }
 }
 
+/// A command that got lost must not make the whole machine the target.
+const NO_COMMAND: &str = "there is no command after --; write the program and its arguments, or leave -- out";
+
 fn command() -> clap::Command {
     run::plan_excludes_rules(Cli::command()).mut_subcommand("plan", run::plan_excludes_rules)
 }
 
 /// The one line for bad input.
 fn refuse(what: &str) -> Exit {
-    Exit { text: format!("injector: {what}\n"), code: ExitCode::USAGE }
+    Exit { text: format!("injector: {}\n", foreign::line(what)), code: ExitCode::USAGE }
 }
 
 fn exit(error: &clap::Error) -> Exit {
@@ -316,8 +324,9 @@ fn one_line(error: &clap::Error) -> String {
         let program = program(&text);
         let usage = text.lines().find(|line| line.trim().starts_with("Usage:")).unwrap_or_default();
         if !usage.contains("-- ") {
-            return format!("what is `{argument}`? Try {program} --help");
+            return format!("what is `{}`? Try {program} --help", Foreign::from(argument));
         }
+        let argument = Foreign::from(argument);
         return format!("what is `{argument}`? A command to run comes after `--`: {program} [OPTIONS] -- {argument} …");
     }
     if error.kind() == ErrorKind::ArgumentConflict
@@ -333,7 +342,12 @@ fn one_line(error: &clap::Error) -> String {
     let said =
         text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let said: Vec<&str> = said.filter(|line| !line.is_empty() && !line.contains(" as a value, use ")).collect();
-    let said = said.join("; ");
+    let mut said = said.join("; ");
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue, ContextKind::InvalidSubcommand] {
+        if let Some(foreign) = context(kind).filter(|foreign| foreign.len() > Foreign::SHOWN) {
+            said = said.replace(foreign, &Foreign::from(foreign).to_string());
+        }
+    }
     format!("{}; try {} --help", said.strip_prefix("error: ").unwrap_or(&said), program(&text))
 }
 

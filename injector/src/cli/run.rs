@@ -11,12 +11,13 @@ use super::backend::BackendArg;
 use super::filter::{FILTERS, FilterArgs, FilterError, HOOKS};
 use super::live::LiveArgs;
 use super::policy::{POLICY, PolicyArgs};
+use crate::output::{self as files, OutputError};
 use crate::plan::file::{FileError, NotText};
 use crate::plan::number::{self, NotANumber};
 use crate::plan::{Format, Limits, Output, Plan, PlanError, PlanFile, RuleDraft, Target, duration, file, task};
 use crate::run::LiveOptions;
 
-const TARGET: &str = "Target (any of them; without one, the whole machine)";
+const TARGET: &str = "Target (any of them; with a filter and without a target, the whole machine)";
 /// What a `[[rule]]` of a plan file has too.
 pub(super) const RULE: [&str; 3] = [HOOKS, FILTERS, POLICY];
 const RUN: &str = "Run";
@@ -107,6 +108,12 @@ pub(super) struct RunArgs {
 
 #[derive(Args)]
 struct TargetArgs {
+    /// The whole machine, without a filter too
+    ///
+    /// With a filter, the whole machine is the target if no other is named.
+    #[arg(long, help_heading = TARGET)]
+    all: bool,
+
     /// A process with all its threads; repeatable
     ///
     /// Its children are targets only with --follow: --pid "$(pidof -s nginx)" --follow
@@ -151,6 +158,8 @@ pub(super) enum ArgsError {
     File(#[from] FileError),
     #[error(transparent)]
     NotText(#[from] NotText),
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 fn count(text: &str) -> Result<usize, NotANumber> {
@@ -189,12 +198,13 @@ impl RunArgs {
         let target = target.into_target();
         let output = Output { format, path: output, top, quiet };
         if let Some(path) = plan {
+            files::distinct(&[path.as_path()], &output.path.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
             let mut file = PlanFile::read(&path)?;
             let follow = target.follow || file.target.follow;
-            if target.is_everybody() {
-                file.target.follow = follow;
-            } else {
+            if target.is_named() {
                 file.target = target;
+            } else {
+                file.target.follow = follow;
             }
             file.duration = duration.or(file.duration);
             file.ttl = ttl.or(file.ttl);
@@ -228,8 +238,8 @@ impl RunArgs {
 
 impl TargetArgs {
     fn into_target(self) -> Target {
-        let Self { pids, follow, cgroups, command } = self;
-        Target { pids, cgroups, command: (!command.is_empty()).then_some(command), follow }
+        let Self { all, pids, follow, cgroups, command } = self;
+        Target { all, pids, cgroups, command: (!command.is_empty()).then_some(command), follow }
     }
 }
 

@@ -45,10 +45,13 @@ Examples:
 
 Exit codes:
   0  no findings
-  1  findings (or an internal error, with a message)
+  1  findings
   2  bad input: the workload fails without injection, the journal is of another kernel…
   3  something is missing on this machine
   4  interrupted; the journal is whole, --resume goes on
+  5  no site was failed: nothing was tested
+  70 internal error
+  74 input or output failed, for example on a full disk
   75 the kernel is damaged: boot it again and --resume";
 
 /// Fail every allocation site that a workload reaches, and report those that break the kernel
@@ -87,7 +90,7 @@ pub(super) struct SweepArgs {
 
     /// A task hangs that does not return from the kernel for this long
     ///
-    /// Some waits are long and end: an NFS 4 client retries to get a lock after up to 30 s.
+    /// The workload without injection, --setup and --cleanup may each take ten times as long. Some waits are long and end: an NFS 4 client retries to get a lock after up to 30 s.
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse, help_heading = SEARCH)]
     hang: Duration,
 

@@ -66,7 +66,7 @@ fn verbs() {
     assert_eq!(parse(words("check --json")), Ok(Command::Check { json: true }));
     assert!(refused("--prob 1 check").contains("check"));
     assert!(matches!(
-        parse(words("--times 1 -v")),
+        parse(words("--all --times 1 -v")),
         Ok(Command::Run(_, RunOptions { verbose: true, ebpf_log: false }, _))
     ));
     for help in ["--help", "-h", "--version", "check --help", "plan --help"] {
@@ -426,10 +426,10 @@ fn while_it_runs() {
         Ok(Command::Run(_, _, live)) => live,
         other => panic!("{line}: {other:?}"),
     };
-    assert_eq!(live("--times 1"), LiveOptions::default());
-    assert_eq!(live("--times 1 --control --no-status").control, Some(SocketPlace::Default));
-    assert_eq!(live("--control=/tmp/x --times 1").control, Some(SocketPlace::Path("/tmp/x".into())));
-    assert_eq!(live("--metrics [::1]:0 --times 1").metrics, Some("[::1]:0".parse().unwrap()));
+    assert_eq!(live("--all --times 1"), LiveOptions::default());
+    assert_eq!(live("--all --times 1 --control --no-status").control, Some(SocketPlace::Default));
+    assert_eq!(live("--all --control=/tmp/x --times 1").control, Some(SocketPlace::Path("/tmp/x".into())));
+    assert_eq!(live("--all --metrics [::1]:0 --times 1").metrics, Some("[::1]:0".parse().unwrap()));
     for address in ["9099", "localhost:9099", "127.0.0.1", "127.0.0.1:70000"] {
         let text = refused(&format!("--times 1 --metrics {address}"));
         assert!(text.contains(address) && text.contains("127.0.0.1:9099"), "{text}");

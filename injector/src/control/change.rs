@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::foreign::Foreign;
 use crate::plan::{
     Probability,
     policy::{NotARate, parse_rate},
@@ -37,10 +38,10 @@ pub struct Change {
 pub enum ChangeError {
     /// No `=` in it.
     #[error("`{0}` is not a change; write KNOB=VALUE or RULE.KNOB=VALUE: prob=0.05, rate=100/s, times=10")]
-    NoChange(String),
+    NoChange(Foreign),
     /// Another knob.
     #[error("there is no knob `{0}`; knobs are: prob, rate, times")]
-    Unknown(String),
+    Unknown(Foreign),
     /// A bad probability.
     #[error("prob: {0}")]
     Probability(#[from] ProbabilityError),
@@ -49,7 +50,7 @@ pub enum ChangeError {
     Rate(#[from] NotARate),
     /// A bad number.
     #[error("times: `{0}` is not a number of further failures; write a whole number, 1 or more")]
-    Times(String),
+    Times(Foreign),
 }
 
 /// A knob that isn't there.
@@ -59,7 +60,7 @@ pub enum NoKnob {
     #[error("there is no rule `{name}`; rules are: {}", .rules.join(", "))]
     Unknown {
         /// What was asked for.
-        name: String,
+        name: Foreign,
         /// What there is.
         rules: Vec<String>,
     },
@@ -87,7 +88,7 @@ impl Change {
             Some(name) => rules
                 .iter()
                 .position(|rule| rule == name)
-                .ok_or_else(|| NoKnob::Unknown { name: name.clone(), rules: all() }),
+                .ok_or_else(|| NoKnob::Unknown { name: name.as_str().into(), rules: all() }),
             None if rules.len() == 1 => Ok(0),
             None => Err(NoKnob::Unnamed { knob: word(self.knob), rules: all() }),
         }
@@ -107,7 +108,7 @@ impl FromStr for Change {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // A rule's name may have any of these characters, a knob and its value have none.
-        let (place, value) = text.rsplit_once('=').ok_or_else(|| ChangeError::NoChange(text.to_owned()))?;
+        let (place, value) = text.rsplit_once('=').ok_or_else(|| ChangeError::NoChange(text.into()))?;
         let (rule, name) = match place.rsplit_once('.') {
             Some((rule, knob)) => (Some(rule.to_owned()), knob),
             None => (None, place),
@@ -116,8 +117,8 @@ impl FromStr for Change {
         let knob = match name.trim() {
             "prob" => Knob::Probability(value.parse()?),
             "rate" => Knob::Rate(parse_rate(value)?),
-            "times" => Knob::Times(positive(value).ok_or_else(|| ChangeError::Times(value.to_owned()))?),
-            other => return Err(ChangeError::Unknown(other.to_owned())),
+            "times" => Knob::Times(positive(value).ok_or_else(|| ChangeError::Times(value.into()))?),
+            other => return Err(ChangeError::Unknown(other.into())),
         };
         Ok(Self { rule, knob })
     }

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use crate::foreign;
+
 use super::{Counts, HookStatus, RuleStatus, RunState, Status};
 
 impl Status {
@@ -71,5 +73,5 @@ impl fmt::Display for Status {
 
 /// Names come over the socket; a terminal must not obey them.
 fn printable(name: &str) -> String {
-    name.replace(char::is_control, "?")
+    name.replace(foreign::steers, "?")
 }

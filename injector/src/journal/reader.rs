@@ -8,6 +8,11 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::{
+    exit::{ExitCode, HasExitCode},
+    foreign::Foreign,
+};
+
 use super::{
     Journal, Record, Remark, Section, Tail,
     record::{Begin, SCHEMA},
@@ -15,6 +20,9 @@ use super::{
 
 /// Longer lines are no journal's: a console's whole output stays far below.
 const LONGEST_LINE: u64 = 64 << 20;
+
+/// More sweeps are in no journal: they are compared with each other. A merged one has as many as there were machines.
+const MOST_SECTIONS: usize = 1024;
 
 /// A journal can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +51,12 @@ pub enum ReadError {
         /// Which.
         name: String,
     },
+    /// Nobody merges so many.
+    #[error("{name} has more than {MOST_SECTIONS} sweeps in it; merge fewer journals")]
+    TooManySections {
+        /// Which.
+        name: String,
+    },
     /// A newer injector wrote it.
     #[error(
         "{name}, line {line}: written by injector {version} with schema {schema}; this is injector {own} and knows schema {SCHEMA}: use the newer one",
@@ -60,14 +74,21 @@ pub enum ReadError {
     },
 }
 
-crate::exit::has_exit_code!(ReadError => USAGE);
+impl HasExitCode for ReadError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Io { error, .. } => ExitCode::of_file(error),
+            _ => ExitCode::USAGE,
+        }
+    }
+}
 
 /// Reads a file.
 ///
 /// # Errors
 /// It can't be read, is no journal, or is one of a newer injector.
 pub fn read(path: &Path) -> Result<Journal, ReadError> {
-    let name = path.display().to_string();
+    let name = Foreign::path(path).to_string();
     match File::open(path) {
         Ok(file) => read_from(BufReader::new(file), &name),
         Err(error) => Err(ReadError::Io { name, error }),
@@ -94,6 +115,9 @@ pub fn read_from(input: impl BufRead, name: &str) -> Result<Journal, ReadError> 
     };
     let anything = lines.lines.iter().any(|line| line.what.is_ok());
     journal.sections = Split::default().split(lines.lines, &mut journal.remarks);
+    if journal.sections.len() > MOST_SECTIONS {
+        return Err(ReadError::TooManySections { name: name.to_owned() });
+    }
     journal.remarks.sort_by_key(Remark::line);
     match first {
         _ if !journal.sections.is_empty() => Ok(journal),
@@ -121,7 +145,7 @@ pub(crate) fn what_is_wrong(line: &[u8], error: &serde_json::Error) -> String {
     }
     // serde_json counts lines within the line.
     let text = error.to_string();
-    text.split(" at line 1 column").next().unwrap_or(&text).to_owned()
+    Foreign::from(text.split(" at line 1 column").next().unwrap_or(&text)).to_string()
 }
 
 impl Remark {

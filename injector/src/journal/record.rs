@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Verdict;
 pub use super::level::Level;
+use crate::foreign::Foreign;
 pub use crate::plan::sweep::Shard;
 use crate::{events::Context, plan::Hook};
 
@@ -31,7 +32,7 @@ impl From<Signature> for u64 {
 /// Text that is no signature.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a site; write the 16 hexadecimal digits of its signature")]
-pub struct NoSignature(String);
+pub struct NoSignature(Foreign);
 
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,7 +46,7 @@ impl FromStr for Signature {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let number = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-        number.map(Self).ok_or_else(|| NoSignature(text.to_owned()))
+        number.map(Self).ok_or_else(|| NoSignature(text.into()))
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{Record, Tail};
+use crate::exit::{ExitCode, HasExitCode};
 
 /// Appends records to a file, or sends them through a port.
 pub struct Writer {
@@ -66,7 +67,15 @@ pub enum WriteError {
     Broken,
 }
 
-crate::exit::has_exit_code!(WriteError => USAGE);
+impl HasExitCode for WriteError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Exists(_) | Self::Locked(_) | Self::Changed(_) => ExitCode::USAGE,
+            Self::Io { error, .. } => ExitCode::of_file(error),
+            Self::Record(_) | Self::Broken => ExitCode::IO,
+        }
+    }
+}
 
 /// A record as its line, newline included.
 ///

@@ -3,6 +3,7 @@
 
 use super::btf::Btf;
 use super::{KernelError, KernelFiles};
+use crate::foreign::Foreign;
 use crate::plan::gfp::KernelFlags;
 
 /// GFP flags and their combinations, by name and value.
@@ -66,7 +67,7 @@ const COMBINATIONS: [(&str, &[&str]); 11] = [
 /// A text that names no GFP flags of this kernel.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("this kernel has no GFP flag `{0}`")]
-pub struct UnknownFlag(String);
+pub struct UnknownFlag(Foreign);
 
 impl GfpBits {
     /// Takes them from BTF if they are there, else from tracefs.
@@ -96,7 +97,7 @@ impl GfpBits {
             .filter_map(|(name, bit)| {
                 let name = name.strip_prefix("___GFP_")?.strip_suffix("_BIT")?;
                 let mask = 1u32.checked_shl(bit)?;
-                (name != "LAST" && name != "UNUSED").then(|| (name.to_owned(), mask))
+                (name != "LAST" && name != "UNUSED").then(|| (name.into(), mask))
             })
             .collect();
         if flags.is_empty() {
@@ -205,11 +206,8 @@ impl GfpBits {
             let hex = part.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
             let named = || self.printed.iter().find(|(name, _)| name == part).map(|(_, mask)| *mask);
             let none = || (part == "none" || part == "0").then_some(0);
-            flags |= hex
-                .or_else(named)
-                .or_else(|| self.bit(part))
-                .or_else(none)
-                .ok_or_else(|| UnknownFlag(part.to_owned()))?;
+            flags |=
+                hex.or_else(named).or_else(|| self.bit(part)).or_else(none).ok_or_else(|| UnknownFlag(part.into()))?;
         }
         Ok(flags)
     }

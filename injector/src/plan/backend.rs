@@ -1,5 +1,6 @@
 //! How hooks are attached.
 
+use crate::foreign::Foreign;
 use std::fmt;
 use std::str::FromStr;
 
@@ -24,7 +25,7 @@ pub enum Backend {
 /// There is no such backend.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("there is no backend `{0}`; backends are: auto, fmod-ret, kprobe, module")]
-pub struct UnknownBackend(String);
+pub struct UnknownBackend(Foreign);
 
 impl Backend {
     /// All of them.
@@ -52,7 +53,7 @@ impl FromStr for Backend {
     type Err = UnknownBackend;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|backend| backend.name() == text).ok_or_else(|| UnknownBackend(text.to_owned()))
+        Self::ALL.into_iter().find(|backend| backend.name() == text).ok_or_else(|| UnknownBackend(text.into()))
     }
 }
 

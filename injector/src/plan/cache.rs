@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use super::Glob;
+use crate::foreign::Foreign;
 
 /// Slab caches whose name matches: `ext4_inode_cache`, `kmalloc-*`, `:A-*`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,13 +27,13 @@ pub enum CacheError {
     )]
     Character {
         /// What was given.
-        text: String,
+        text: Foreign,
         /// The character.
         character: char,
     },
     /// A `[` without its `]`, or with nothing inside.
     #[error("slab cache `{0}` has an unfinished [ ]; it lists characters: kmalloc-[1-9]k")]
-    Bracket(String),
+    Bracket(Foreign),
 }
 
 impl CachePattern {
@@ -64,9 +65,9 @@ impl FromStr for CachePattern {
             return Err(CacheError::Empty);
         }
         if let Some(character) = text.chars().find(|c| !c.is_ascii_graphic()) {
-            return Err(CacheError::Character { text: text.to_owned(), character });
+            return Err(CacheError::Character { text: text.into(), character });
         }
-        let glob = Glob::new(text).ok_or_else(|| CacheError::Bracket(text.to_owned()))?;
+        let glob = Glob::new(text).ok_or_else(|| CacheError::Bracket(text.into()))?;
         Ok(Self { text: text.to_owned(), glob })
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use super::suggest;
+use crate::foreign::Foreign;
 
 /// A set of contexts: `task,softirq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct Contexts {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("there is no context `{name}` (contexts are: task, softirq, hardirq, nmi){}", hint(.name))]
 pub struct UnknownContext {
-    name: String,
+    name: Foreign,
 }
 
 fn hint(name: &str) -> String {
@@ -58,7 +59,7 @@ impl FromStr for Contexts {
                 "softirq" => contexts.softirq = true,
                 "hardirq" => contexts.hardirq = true,
                 "nmi" => contexts.nmi = true,
-                _ => return Err(UnknownContext { name: name.to_owned() }),
+                _ => return Err(UnknownContext { name: name.into() }),
             }
         }
         Ok(contexts)
@@ -96,7 +97,7 @@ pub enum Kthreads {
 /// Neither of the two.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` does not say what to do with kernel threads; write `only` or `exclude`")]
-pub struct UnknownKthreads(String);
+pub struct UnknownKthreads(Foreign);
 
 impl FromStr for Kthreads {
     type Err = UnknownKthreads;
@@ -106,7 +107,7 @@ impl FromStr for Kthreads {
             "any" => Ok(Self::Any),
             "only" => Ok(Self::Only),
             "exclude" => Ok(Self::Exclude),
-            _ => Err(UnknownKthreads(text.to_owned())),
+            _ => Err(UnknownKthreads(text.into())),
         }
     }
 }

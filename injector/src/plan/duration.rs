@@ -1,5 +1,6 @@
 //! Spans of time: `500ms`, `10s`, `1m30s`.
 
+use crate::foreign::Foreign;
 use std::time::Duration;
 
 use serde::Serializer;
@@ -9,12 +10,12 @@ use serde::Serializer;
 pub enum DurationError {
     /// A number without a unit.
     #[error("`{0}` needs a unit: {0}s, {0}ms, {0}m")]
-    NoUnit(String),
+    NoUnit(Foreign),
     /// Anything else.
     #[error("`{text}` is not a time ({reason}); write a number with a unit: 10s, 500ms, 2m, 1m30s")]
     NotATime {
         /// What was given.
-        text: String,
+        text: Foreign,
         /// What is wrong with it.
         reason: String,
     },
@@ -27,10 +28,10 @@ pub enum DurationError {
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && text.bytes().any(|b| b != b'0') {
-        return Err(DurationError::NoUnit(text.to_owned()));
+        return Err(DurationError::NoUnit(text.into()));
     }
     humantime::parse_duration(text)
-        .map_err(|error| DurationError::NotATime { text: text.to_owned(), reason: error.to_string() })
+        .map_err(|error| DurationError::NotATime { text: text.into(), reason: error.to_string() })
 }
 
 /// Writes a span of time so that [`parse`] reads it.

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use serde::{Serialize, Serializer};
 
 use super::{number, suggest};
+use crate::foreign::Foreign;
 
 /// An error number, from 1 to [`ErrorNumber::MAX`]; the call returns it negated. Written `ENOMEM`, `-ENOMEM` or `12`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,9 +15,15 @@ pub struct ErrorNumber(u16);
 
 /// There is no such error.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("there is no error `{name}`; write a name (ENOMEM, EIO, ENOSPC…) or a number from 1 to 4095{}", hint(.name))]
-pub struct UnknownError {
-    name: String,
+pub enum UnknownError {
+    /// Neither a name nor a number.
+    #[error("there is no error `{0}`; write a name (ENOMEM, EIO, ENOSPC…) or a number from 1 to 4095{hint}", hint = hint(.0))]
+    Unknown(Foreign),
+    /// What a system call returns in user space, whatever the error is.
+    #[error(
+        "-1 is not an error number of the kernel's; write a name (ENOMEM, EIO, ENOSPC…), or EPERM if that is meant"
+    )]
+    MinusOne,
 }
 
 fn hint(name: &str) -> String {
@@ -67,6 +74,9 @@ impl FromStr for ErrorNumber {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
+        if text == "-1" {
+            return Err(UnknownError::MinusOne);
+        }
         // Kernel code says `return -ENOMEM`.
         let bare = text.strip_prefix('-').unwrap_or(text).to_ascii_uppercase();
         let bare = ALIASES.iter().find(|(alias, _)| *alias == bare).map_or(bare.as_str(), |(_, name)| name);
@@ -74,7 +84,7 @@ impl FromStr for ErrorNumber {
             .ok()
             .or_else(|| names().into_iter().find(|(_, name)| name == bare).map(|(number, _)| number))
             .and_then(Self::new);
-        found.ok_or_else(|| UnknownError { name: text.to_owned() })
+        found.ok_or_else(|| UnknownError::Unknown(text.into()))
     }
 }
 
@@ -120,6 +130,7 @@ mod tests {
             parse("ENOMEN").unwrap_err().to_string(),
             "there is no error `ENOMEN`; write a name (ENOMEM, EIO, ENOSPC…) or a number from 1 to 4095; did you mean ENOMEM, ENOENT, ENOMEDIUM?"
         );
+        assert_eq!(parse(" -1 "), Err(UnknownError::MinusOne));
         for text in ["", "-", "0", "4096", "--12", "NULL", "99999999999"] {
             assert!(parse(text).is_err(), "{text}");
         }
@@ -130,7 +141,7 @@ mod tests {
         fn round_trip(number in 1..=ErrorNumber::MAX) {
             let error = ErrorNumber::new(number).unwrap();
             prop_assert_eq!(parse(&error.to_string()), Ok(error));
-            prop_assert_eq!(parse(&format!("-{number}")), Ok(error));
+            prop_assert_eq!(parse(&format!("-{number}")), if number == 1 { Err(UnknownError::MinusOne) } else { Ok(error) });
         }
 
         #[test]

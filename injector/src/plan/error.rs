@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    Contexts, Hook, Limits, MAX_RULES, Policy, Rule, SiteName, StackFilter, StackPath, StackPattern, TaskFilter,
-    duration,
+    Contexts, Hook, Limits, MAX_RULES, OrderRange, Policy, Rule, SiteName, SizeRange, StackFilter, StackPath,
+    StackPattern, TaskFilter, duration,
 };
+use crate::foreign::Foreign;
 
 /// Why a plan makes no sense, though each of its values does. The messages call options as the command line does; the keys
 /// of a plan file have the same names.
@@ -27,7 +28,7 @@ pub enum PlanError {
     RuleName(String),
     /// Which of them is meant?
     #[error("two rules are called `{0}`; give each a name of its own")]
-    SameName(String),
+    SameName(Foreign),
     /// Nothing to attach to.
     #[error("name a hook; hooks are: {}", Hook::names())]
     NoHook,
@@ -53,7 +54,10 @@ pub enum PlanError {
     FilemapExists,
     /// Attached to twice.
     #[error("--function {0} is given twice; a rule fails a function in one way")]
-    SameFunction(String),
+    SameFunction(Foreign),
+    /// The same, under another name.
+    #[error("--function {0} and --function {1} are the same; a rule fails a function in one way")]
+    SameSystemCall(Foreign, Foreign),
     /// A function that has a hook, with its guards.
     #[error("--function {function} is the hook {hook}; write --hook {hook}, and --errno for another error")]
     FunctionIsHook {
@@ -70,9 +74,40 @@ pub enum PlanError {
         "--prob is required here: without a target (--pid, --cgroup, -- CMD) or --times, every matching allocation of the whole machine would fail; try --prob 0.01"
     )]
     NoProbability,
+    /// Nothing says that the whole machine is meant.
+    #[error(
+        "no target and no filter: this would fail allocations of the whole machine; name a target (--pid, --cgroup, -- CMD), or add --all if that is meant"
+    )]
+    NoTarget,
+    /// All, and some.
+    #[error("--all is the whole machine; leave it out, or leave out --pid, --cgroup and the command")]
+    AllAndTarget,
+    /// A path that got lost.
+    #[error("--cgroup is empty; write the directory of a cgroup, as in /sys/fs/cgroup/system.slice")]
+    EmptyCgroup,
     /// Asked for and excluded.
-    #[error("--stack {0} and --not-stack {0} exclude each other: no stack can match")]
-    StackContradiction(StackPattern),
+    #[error("{option} {wanted} and --not-stack {unwanted} exclude each other: no stack can match")]
+    StackContradiction {
+        /// `--stack` or `--caller`.
+        option: &'static str,
+        /// Its value.
+        wanted: StackPattern,
+        /// What excludes it.
+        unwanted: StackPattern,
+    },
+    /// No size has the order.
+    #[error("--size {size} and --order {order} exclude each other: no allocation of {hooks} has both")]
+    SizeAndOrder {
+        /// The sizes.
+        size: SizeRange,
+        /// The orders.
+        order: OrderRange,
+        /// The hooks whose calls have both.
+        hooks: String,
+    },
+    /// Kernel threads are root's.
+    #[error("--kthreads only and --uid exclude each other: kernel threads run as root; write --uid 0, or leave it out")]
+    KthreadsOfUser,
     /// More than the kernel side follows.
     #[error(
         "{0} of the --stack values are paths of several functions (a..b); at most {paths} are possible",

@@ -7,12 +7,17 @@ mod print;
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
-use std::{fmt, fs, io};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+};
 
 use super::{
-    Backend, Filter, Hook, Limits, Output, Plan, PlanError, Policy, Probability, Rule, RuleDraft, Target, duration,
-    policy, size, task,
+    Backend, Filter, Hook, Limits, MAX_RULES, Output, Plan, PlanError, Policy, Probability, Rule, RuleDraft, Target,
+    duration, policy, size, task,
 };
+use crate::foreign::Foreign;
 pub(super) use keys::Keys;
 use keys::Source;
 pub use print::{NotText, to_toml};
@@ -61,6 +66,12 @@ pub enum FileError {
         /// The error.
         error: io::Error,
     },
+    /// Nobody writes such a plan.
+    #[error("{name} has more than {} KiB; a plan has at most {MAX_RULES} rules", PlanFile::MOST_BYTES >> 10)]
+    TooLarge {
+        /// The file.
+        name: String,
+    },
     /// Something in it is wrong.
     #[error("{name}:{position}: {message}")]
     At {
@@ -82,13 +93,22 @@ pub enum FileError {
 }
 
 impl PlanFile {
+    /// How large a file can be. To parse it takes some 25 times as much memory.
+    pub const MOST_BYTES: u64 = 1 << 20;
+
     /// Reads a file.
     ///
     /// # Errors
     /// It can't be read, or is no plan.
     pub fn read(path: &Path) -> Result<Self, FileError> {
-        let name = path.display().to_string();
-        match fs::read_to_string(path) {
+        let name = Foreign::path(path).to_string();
+        let read = || {
+            let mut text = String::new();
+            File::open(path)?.take(Self::MOST_BYTES + 1).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        match read() {
+            Ok(text) if text.len() as u64 > Self::MOST_BYTES => Err(FileError::TooLarge { name }),
             Ok(text) => Self::parse(&name, &text),
             Err(error) => Err(FileError::Read { name, error }),
         }
@@ -113,12 +133,17 @@ impl PlanFile {
         };
         if let Some(mut target) = keys.table("target")? {
             this.target = Target {
+                all: target.flag("all")?,
                 pids: target.list("pid", task::parse_pid)?,
                 cgroups: target.any("cgroup", |path| Ok::<_, Infallible>(path.into()))?,
                 command: None,
                 follow: target.flag("follow")?,
             };
+            let nobody = target.error("[target] names nobody; write pid, cgroup or all = true, or leave the table out");
             target.finish()?;
+            if !this.target.is_named() {
+                return Err(nobody);
+            }
         }
         for (position, rule) in keys.tables("rule")? {
             this.rules.push((position, draft(rule)?));
@@ -142,7 +167,7 @@ impl PlanFile {
             let at = |error: PlanError| FileError::At { name: name.clone(), position, message: error.to_string() };
             let rule = draft.finish(&target).map_err(at)?;
             if rules.iter().any(|other| other.name == rule.name) {
-                return Err(at(PlanError::SameName(rule.name)));
+                return Err(at(PlanError::SameName(rule.name.into())));
             }
             rules.push(rule);
         }

@@ -79,8 +79,9 @@ impl Filter {
         if signatures > SiteName::MAX_SIGNATURES {
             return Err(PlanError::TooManySites(signatures));
         }
-        if let Some(pattern) = stack.contradiction() {
-            return Err(PlanError::StackContradiction(pattern.clone()));
+        if let Some((option, wanted, unwanted)) = stack.contradiction() {
+            let (wanted, unwanted) = (wanted.clone(), unwanted.clone());
+            return Err(PlanError::StackContradiction { option, wanted, unwanted });
         }
         let paths = long_paths(&stack.any_of);
         if paths > StackFilter::MAX_PATHS {
@@ -93,6 +94,9 @@ impl Filter {
             return Err(PlanError::KthreadsInSyscall);
         }
         let TaskFilter { comms: _, uids, not_pids } = task;
+        if *kthreads == Kthreads::Only && !uids.is_empty() && !uids.contains(&0) {
+            return Err(PlanError::KthreadsOfUser);
+        }
         for (option, ids) in [("--uid", uids), ("--not-pid", not_pids)] {
             if ids.len() > TaskFilter::MAX_IDS {
                 return Err(PlanError::TooManyIds { option, count: ids.len() });
@@ -135,6 +139,25 @@ impl Filter {
             SiteName::Line(line) => Some(line),
             SiteName::Signature(_) => None,
         })
+    }
+
+    /// Whether it says which calls are meant, and not only which are not.
+    pub(super) fn is_narrow(&self) -> bool {
+        let Self { gfp, gfp_scope: _, order, size, caches, sites, stack, syscalls, task, kthreads, contexts } = self;
+        let StackFilter { any_of, none_of: _, caller, depth: _ } = stack;
+        let TaskFilter { comms, uids, not_pids: _ } = task;
+        !gfp.is_all()
+            || !order.is_all()
+            || !size.is_all()
+            || !caches.is_empty()
+            || !sites.is_empty()
+            || !any_of.is_empty()
+            || !caller.is_empty()
+            || !syscalls.is_empty()
+            || !comms.is_empty()
+            || !uids.is_empty()
+            || *kthreads == Kthreads::Only
+            || contexts.is_some()
     }
 
     /// The options that are about the task.

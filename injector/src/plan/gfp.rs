@@ -21,6 +21,7 @@ use injector_common::config::{GfpAlternative, GfpTest, MAX_GFP_ALTERNATIVES, MAX
 use serde::{Serialize, Serializer};
 
 use super::suggest;
+use crate::foreign::Foreign;
 
 /// The single flags of every kernel since 4.17; which of them the running kernel has is known when the filter is resolved.
 const FLAGS: [&str; 31] = [
@@ -141,16 +142,16 @@ pub enum GfpError {
     #[error("there is no GFP flag `{name}`{hint}", hint = unknown_hint(.name))]
     Unknown {
         /// As it was given.
-        name: String,
+        name: Foreign,
     },
     /// A value, or a part of one, is empty.
     #[error("GFP value `{0}` has an empty part; join names with a comma: NOFS,!NOWARN")]
-    Empty(String),
+    Empty(Foreign),
     /// The terms exclude each other.
     #[error("GFP value `{value}` can never match: {flag} would have to be set and clear")]
     Contradiction {
         /// The value.
-        value: String,
+        value: Foreign,
         /// The flag that is asked to be both.
         flag: String,
     },
@@ -158,7 +159,7 @@ pub enum GfpError {
     #[error("GFP value `{value}` can never match: whatever its other parts accept, `!{excluded}` refuses")]
     Excluded {
         /// The value.
-        value: String,
+        value: Foreign,
         /// The combination.
         excluded: String,
     },
@@ -166,13 +167,13 @@ pub enum GfpError {
     #[error(
         "GFP value `{0}` can never fail anything: allocations with __GFP_NOFAIL are never failed, their callers rightly don't check"
     )]
-    NoFail(String),
+    NoFail(Foreign),
     /// More than the kernel side holds.
     #[error("too many --gfp values ({0}); at most {MAX_GFP_ALTERNATIVES} are possible")]
     TooManyValues(usize),
     /// More than the kernel side holds.
     #[error("GFP value `{0}` negates too many combinations; at most {MAX_GFP_NEGATED} are possible")]
-    TooManyNegated(String),
+    TooManyNegated(Foreign),
     /// This kernel does not have the flag.
     #[error("this kernel has no {flag} (GFP names from {source_name}); it has {have}")]
     NotInKernel {
@@ -234,7 +235,7 @@ impl FromStr for Name {
             Prefix::Composite => composite(),
             Prefix::Flag => flag(),
         };
-        found.ok_or_else(|| GfpError::Unknown { name: text.to_owned() })
+        found.ok_or_else(|| GfpError::Unknown { name: text.into() })
     }
 }
 
@@ -266,10 +267,10 @@ impl GfpValue {
         let value = Self { terms };
         let demands = value.demands();
         if let Some(flag) = demands.set.iter().find(|flag| demands.clear.contains(flag)) {
-            return Err(GfpError::Contradiction { value: text.to_owned(), flag: format!("__GFP_{flag}") });
+            return Err(GfpError::Contradiction { value: text.into(), flag: format!("__GFP_{flag}") });
         }
         if demands.set.contains(&"NOFAIL") {
-            return Err(GfpError::NoFail(text.to_owned()));
+            return Err(GfpError::NoFail(text.into()));
         }
         let implied = |composite: &Composite| {
             composite.set.iter().all(|flag| demands.set.contains(flag))
@@ -277,10 +278,10 @@ impl GfpValue {
         };
         if let Some(excluded) = value.negated_composites().find(|composite| implied(composite)) {
             let excluded = Name::Composite(excluded).to_string();
-            return Err(GfpError::Excluded { value: text.to_owned(), excluded });
+            return Err(GfpError::Excluded { value: text.into(), excluded });
         }
         if value.negated_composites().count() > MAX_GFP_NEGATED {
-            return Err(GfpError::TooManyNegated(text.to_owned()));
+            return Err(GfpError::TooManyNegated(text.into()));
         }
         Ok(value)
     }
@@ -342,7 +343,7 @@ impl FromStr for GfpValue {
             let part = part.trim();
             let (negated, name) = part.strip_prefix('!').map_or((false, part), |name| (true, name.trim()));
             if name.is_empty() {
-                return Err(GfpError::Empty(text.to_owned()));
+                return Err(GfpError::Empty(text.into()));
             }
             let term = Term { name: name.parse()?, negated };
             if !terms.contains(&term) {

@@ -64,6 +64,29 @@ impl Glob {
         self.tokens.iter().filter(|token| **token != Token::AnyBytes).count()
     }
 
+    /// Whether a name that matches still does with anything after it.
+    #[must_use]
+    pub(crate) fn is_open(&self) -> bool {
+        self.tokens.last() == Some(&Token::AnyBytes)
+    }
+
+    /// Whether it surely matches all that another glob matches: of the globs that do, those of the form `prefix*`.
+    #[must_use]
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        if self == other || (other.is_literal() && self.matches_bytes(&other.literal())) {
+            return true;
+        }
+        let Some((Token::AnyBytes, prefix)) = self.tokens.split_last() else { return false };
+        let is_literal = prefix.iter().all(|token| matches!(token, Token::Byte(_)));
+        is_literal && other.tokens.starts_with(prefix)
+    }
+
+    /// The bytes that it begins with.
+    fn literal(&self) -> Vec<u8> {
+        let byte = |token: &Token| if let Token::Byte(byte) = token { Some(*byte) } else { None };
+        self.tokens.iter().map_while(byte).collect()
+    }
+
     /// Whether the name is meant.
     ///
     /// On a mismatch, only the latest `*` has to take one byte more: the time is at most name times pattern.

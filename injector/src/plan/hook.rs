@@ -6,13 +6,17 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use injector_common::{
+    arch::PAGE_SHIFT,
+    decide::order_of_size,
     hooks::{self, Arguments, Needs, Row},
     named_hooks,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::errno::UnknownError;
-use super::{ErrorNumber, suggest};
+use super::{ErrorNumber, OrderRange, SizeRange, suggest};
+use crate::arch::SYSCALL_FUNCTIONS;
+use crate::foreign::Foreign;
 
 macro_rules! hook {
     ($($(#[$doc:meta])* $variant:ident $program:ident { $($row:tt)* })*) => {
@@ -90,14 +94,14 @@ pub enum FunctionError {
 pub enum FunctionNameError {
     /// Nothing there, or only an error.
     #[error("`{0}` names no function; write its name, and what it returns: open_ctree, openat=EINTR")]
-    Empty(String),
+    Empty(Foreign),
     /// No symbol has such a character.
     #[error(
         "function `{name}` has `{character}` in it, which no kernel symbol has; give --function once for each function"
     )]
     Character {
         /// The name.
-        name: String,
+        name: Foreign,
         /// The character.
         character: char,
     },
@@ -107,8 +111,16 @@ pub enum FunctionNameError {
         /// The name.
         name: String,
         /// What it should return.
-        error: String,
+        error: Foreign,
     },
+}
+
+impl Function {
+    /// Its name; of a system call, the same whether the call or its function is named.
+    pub(super) fn bare_name(&self) -> &str {
+        let prefixes = SYSCALL_FUNCTIONS.iter().copied().chain(["sys_"]);
+        prefixes.into_iter().find_map(|prefix| self.name.strip_prefix(prefix)).unwrap_or(&self.name)
+    }
 }
 
 impl FromStr for Function {
@@ -120,13 +132,13 @@ impl FromStr for Function {
             None => (text.trim(), None),
         };
         if name.is_empty() {
-            return Err(FunctionNameError::Empty(text.to_owned()));
+            return Err(FunctionNameError::Empty(text.into()));
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_.$".contains(c);
         if let Some(character) = name.chars().find(|c| !allowed(*c)) {
-            return Err(FunctionNameError::Character { name: name.to_owned(), character });
+            return Err(FunctionNameError::Character { name: name.into(), character });
         }
-        let wrong = |error: &str| FunctionNameError::Error { name: name.to_owned(), error: error.to_owned() };
+        let wrong = |error: &str| FunctionNameError::Error { name: name.into(), error: error.into() };
         let error = error.map(|error| error.parse().map_err(|_| wrong(error))).transpose()?;
         Ok(Self { name: name.to_owned(), error })
     }
@@ -171,7 +183,7 @@ impl Serialize for FunctionError {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("there is no hook `{name}` (hooks are: {}){}", Hook::names(), hint(.name))]
 pub struct UnknownHook {
-    name: String,
+    name: Foreign,
 }
 
 fn hint(name: &str) -> String {
@@ -212,6 +224,21 @@ impl Hook {
             cache.is_some() || order.is_some() || size.is_some()
         };
         self.row().is_some_and(has)
+    }
+
+    /// Whether a call of it can have an order and a size in these ranges: one follows from the other.
+    #[must_use]
+    pub(super) fn has_some(self, order: OrderRange, size: SizeRange) -> bool {
+        // The largest of any kernel is far below.
+        const LARGEST: u32 = 31;
+        let ((least, most), (smallest, largest)) = (order.bounds(), size.bounds());
+        if self.row().is_some_and(|row| row.arguments.order.is_some()) {
+            return (least..=most.min(LARGEST)).any(|order| {
+                let bytes = 1_u64 << (order + PAGE_SHIFT);
+                (smallest..=largest).contains(&bytes)
+            });
+        }
+        order_of_size(smallest) <= most && least <= order_of_size(largest)
     }
 
     /// Whether its calls have a slab cache.
@@ -293,7 +320,7 @@ impl FromStr for Hook {
         Self::NAMED
             .into_iter()
             .find(|hook| hook.name() == name || hook.has_function(name))
-            .ok_or_else(|| UnknownHook { name: name.to_owned() })
+            .ok_or_else(|| UnknownHook { name: name.into() })
     }
 }
 
@@ -353,7 +380,7 @@ mod tests {
     #[test]
     fn refused_functions() {
         for text in ["", "=ENOMEM", " "] {
-            assert_eq!(function(text), Err(FunctionNameError::Empty(text.to_owned())), "{text}");
+            assert_eq!(function(text), Err(FunctionNameError::Empty(text.into())), "{text}");
         }
         for text in ["open*", "a,b", "a b", "openat()"] {
             assert!(matches!(function(text), Err(FunctionNameError::Character { .. })), "{text}");

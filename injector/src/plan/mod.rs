@@ -28,11 +28,14 @@ pub mod syscall;
 pub mod task;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+
+use crate::foreign::Foreign;
 
 pub use backend::Backend;
 pub use cache::CachePattern;
@@ -94,6 +97,9 @@ pub struct Limits {
 /// Whose calls are failed; several: any of them; none: everybody's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Target {
+    /// The whole machine was asked for by `--all`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
     /// Processes, with all their threads.
     pub pids: Vec<u32>,
     /// Directories of cgroups (v2), descendants included.
@@ -134,7 +140,7 @@ pub enum Format {
 /// There is no such output format.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("there is no format `{0}`; formats are: text, json")]
-pub struct UnknownFormat(String);
+pub struct UnknownFormat(Foreign);
 
 impl FromStr for Format {
     type Err = UnknownFormat;
@@ -143,7 +149,7 @@ impl FromStr for Format {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(UnknownFormat(text.to_owned())),
+            _ => Err(UnknownFormat(text.into())),
         }
     }
 }
@@ -151,7 +157,7 @@ impl FromStr for Format {
 /// There is no such GFP scope.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("there is no GFP scope `{0}`; scopes are: effective, raw")]
-pub struct UnknownScope(String);
+pub struct UnknownScope(Foreign);
 
 impl FromStr for GfpScope {
     type Err = UnknownScope;
@@ -160,7 +166,7 @@ impl FromStr for GfpScope {
         match text {
             "effective" => Ok(Self::Effective),
             "raw" => Ok(Self::Raw),
-            _ => Err(UnknownScope(text.to_owned())),
+            _ => Err(UnknownScope(text.into())),
         }
     }
 }
@@ -172,8 +178,20 @@ impl Target {
         self.pids.is_empty() && self.cgroups.is_empty() && self.command.is_none()
     }
 
+    /// Whether anything says whose calls are failed.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.all || !self.is_everybody()
+    }
+
     fn validate(&self) -> Result<(), PlanError> {
-        let Self { pids, cgroups: _, command, follow } = self;
+        let Self { all, pids, cgroups, command, follow } = self;
+        if *all && !self.is_everybody() {
+            return Err(PlanError::AllAndTarget);
+        }
+        if cgroups.iter().any(|path| path.as_os_str().is_empty()) {
+            return Err(PlanError::EmptyCgroup);
+        }
         if pids.contains(&0) {
             return Err(PlanError::PidZero);
         }
@@ -184,6 +202,33 @@ impl Target {
             return Err(PlanError::EmptyCommand);
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Target {
+    /// For the line that says that a run is armed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { all: _, pids, cgroups, command, follow } = self;
+        if self.is_everybody() {
+            return f.write_str("the whole machine");
+        }
+        let count = |n: usize, one: &str, more: &str| match n {
+            0 => None,
+            1 => Some(one.to_owned()),
+            n => Some(format!("{n} {more}")),
+        };
+        let children = if *follow { " and children" } else { "" };
+        let processes = match pids.as_slice() {
+            [pid] => Some(format!("process {pid}{children}")),
+            pids => count(pids.len(), "", "processes").map(|text| format!("{text}{children}")),
+        };
+        let cgroups = match cgroups.as_slice() {
+            [path] => Some(format!("cgroup {}", Foreign::path(path))),
+            paths => count(paths.len(), "", "cgroups"),
+        };
+        let parts: Vec<String> =
+            [processes, cgroups, command.as_ref().map(|_| "the command".to_owned())].into_iter().flatten().collect();
+        f.write_str(&parts.join(", "))
     }
 }
 
@@ -242,7 +287,7 @@ impl Plan {
     /// # Errors
     /// Its parts contradict each other.
     pub fn validate(&self) -> Result<(), PlanError> {
-        let Self { rules, backend: _, target, limits, dry_run: _, outcome: _, vmlinux: _, output: _ } = self;
+        let Self { rules, backend: _, target, limits, dry_run, outcome: _, vmlinux: _, output: _ } = self;
         match rules.len() {
             0 => return Err(PlanError::NoRule),
             1..=MAX_RULES => {}
@@ -252,7 +297,7 @@ impl Plan {
             rule.validate()?;
             rule.validate_for(target)?;
             if rules[..i].iter().any(|other| other.name == rule.name) {
-                return Err(PlanError::SameName(rule.name.clone()));
+                return Err(PlanError::SameName(rule.name.as_str().into()));
             }
         }
         target.validate()?;
@@ -264,6 +309,11 @@ impl Plan {
         }
         if !(Limits::MIN_TTL..=Limits::MAX_TTL).contains(ttl) {
             return Err(PlanError::Ttl(*ttl));
+        }
+        // A target that got lost must not make the whole machine the target.
+        let fails_anybody = |rule: &Rule| !rule.is_narrow() && rule.policy.probability != Probability::NEVER;
+        if !target.is_named() && !dry_run && rules.iter().any(fails_anybody) {
+            return Err(PlanError::NoTarget);
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! Whole numbers.
 
+use crate::foreign::Foreign;
 use std::str::FromStr;
 
 /// Not the number that is wanted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{text}` is not {what}")]
 pub struct NotANumber {
-    text: String,
+    text: Foreign,
     what: &'static str,
 }
 
@@ -15,7 +16,7 @@ pub struct NotANumber {
 /// # Errors
 /// It isn't one, or the type can't hold it.
 pub fn parse<T: FromStr>(text: &str, what: &'static str) -> Result<T, NotANumber> {
-    let error = || NotANumber { text: text.to_owned(), what };
+    let error = || NotANumber { text: text.into(), what };
     let digits = text.trim();
     // Unlike `from_str` without `+`: no number has two notations.
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {

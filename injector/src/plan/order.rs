@@ -1,5 +1,6 @@
 //! Which allocation orders match.
 
+use crate::foreign::Foreign;
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,16 +18,16 @@ pub struct OrderRange {
 pub enum OrderError {
     /// Neither a number nor a range.
     #[error("`{0}` is not an order range; write one order (3), 0..=3 (3 included) or 0..4 (4 left out)")]
-    NotARange(String),
+    NotARange(Foreign),
     /// Not a number.
     #[error("`{0}` is not an order; write a number from 0 to 63 (an allocation of order n is 2^n pages)")]
-    NotAnOrder(String),
+    NotAnOrder(Foreign),
     /// Larger than any kernel's.
     #[error("order {0} is out of range; orders go from 0 to 63")]
     TooLarge(u64),
     /// Nothing is in it.
     #[error("order range `{0}` is empty: no allocation can match it")]
-    Empty(String),
+    Empty(Foreign),
     /// Each range is fine, but they have nothing in common.
     #[error("order ranges {0} and {1} do not overlap: no allocation can match both")]
     Disjoint(OrderRange, OrderRange),
@@ -47,7 +48,7 @@ impl OrderRange {
             return Err(OrderError::TooLarge(max.into()));
         }
         if min > max {
-            return Err(OrderError::Empty(format!("{min}..={max}")));
+            return Err(OrderError::Empty(format!("{min}..={max}").into()));
         }
         Ok(Self { min, max })
     }
@@ -58,7 +59,7 @@ impl OrderRange {
     /// `n` is 0, or above [`OrderRange::MAX`].
     pub fn less_than(n: u32) -> Result<Self, OrderError> {
         match n {
-            0 => Err(OrderError::Empty("less than 0".to_owned())),
+            0 => Err(OrderError::Empty("less than 0".into())),
             n if n > Self::MAX => Err(OrderError::TooLarge(n.into())),
             n => Self::new(0, n - 1),
         }
@@ -70,7 +71,7 @@ impl OrderRange {
     /// `n` is [`OrderRange::MAX`] or more.
     pub fn greater_than(n: u32) -> Result<Self, OrderError> {
         match n {
-            Self::MAX => Err(OrderError::Empty(format!("greater than {n}"))),
+            Self::MAX => Err(OrderError::Empty(format!("greater than {n}").into())),
             n if n > Self::MAX => Err(OrderError::TooLarge(n.into())),
             n => Self::new(n + 1, Self::MAX),
         }
@@ -81,7 +82,7 @@ impl OrderRange {
     /// # Errors
     /// As there, or it is not a number.
     pub fn parse_less_than(text: &str) -> Result<Self, OrderError> {
-        Self::less_than(number(text).ok_or_else(|| OrderError::NotAnOrder(text.to_owned()))??)
+        Self::less_than(number(text).ok_or_else(|| OrderError::NotAnOrder(text.into()))??)
     }
 
     /// Reads the number of [`OrderRange::greater_than`].
@@ -89,7 +90,7 @@ impl OrderRange {
     /// # Errors
     /// As there, or it is not a number.
     pub fn parse_greater_than(text: &str) -> Result<Self, OrderError> {
-        Self::greater_than(number(text).ok_or_else(|| OrderError::NotAnOrder(text.to_owned()))??)
+        Self::greater_than(number(text).ok_or_else(|| OrderError::NotAnOrder(text.into()))??)
     }
 
     /// What lies in both.
@@ -137,8 +138,8 @@ impl FromStr for OrderRange {
     type Err = OrderError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let order = |part: &str| number(part).ok_or_else(|| OrderError::NotARange(text.to_owned()))?;
-        let empty = || OrderError::Empty(text.trim().to_owned());
+        let order = |part: &str| number(part).ok_or_else(|| OrderError::NotARange(text.into()))?;
+        let empty = || OrderError::Empty(text.trim().into());
         let (min, end) = if let Some((a, b)) = text.split_once("..=") {
             (a, order(b)?.checked_add(1))
         } else if let Some((a, b)) = text.split_once("..") {

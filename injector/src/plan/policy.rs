@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::number::{self, NotANumber};
 use super::{ErrorNumber, PlanError, Probability, Target};
+use crate::foreign::Foreign;
 
 /// Which matches are failed. All conditions must hold; they are asked in the order of the fields, and what an earlier one
 /// lets go does not count for a later one.
@@ -54,7 +55,7 @@ pub enum NthPer {
 #[error(
     "`{0}` does not say whose matches count; write `run` (those of all tasks together) or `task` (those of each task)"
 )]
-pub struct UnknownNthPer(String);
+pub struct UnknownNthPer(Foreign);
 
 impl FromStr for NthPer {
     type Err = UnknownNthPer;
@@ -63,7 +64,7 @@ impl FromStr for NthPer {
         match text.trim() {
             "run" => Ok(Self::Run),
             "task" => Ok(Self::Task),
-            _ => Err(UnknownNthPer(text.to_owned())),
+            _ => Err(UnknownNthPer(text.into())),
         }
     }
 }
@@ -80,7 +81,7 @@ impl fmt::Display for NthPer {
 /// Not a rate.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a rate; write a whole number of failures a second, 1/s or more: 100/s")]
-pub struct NotARate(String);
+pub struct NotARate(Foreign);
 
 /// Reads a rate: `100/s`.
 ///
@@ -88,7 +89,7 @@ pub struct NotARate(String);
 /// It isn't one, or is 0.
 pub fn parse_rate(text: &str) -> Result<NonZeroU64, NotARate> {
     let number = text.trim().strip_suffix("/s").and_then(|number| number::parse(number, "").ok());
-    number.ok_or_else(|| NotARate(text.to_owned()))
+    number.ok_or_else(|| NotARate(text.into()))
 }
 
 /// Reads the number of `--times`.
@@ -134,14 +135,14 @@ pub fn parse_per_site(text: &str) -> Result<NonZeroU64, NotANumber> {
 /// Not a seed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a seed; write a whole number of 64 bits: 1, 0x5eed")]
-pub struct NotASeed(String);
+pub struct NotASeed(Foreign);
 
 /// Reads a seed, decimal or hexadecimal.
 ///
 /// # Errors
 /// It isn't one.
 pub fn parse_seed(text: &str) -> Result<u64, NotASeed> {
-    number::hex_or_decimal(text.trim()).ok_or_else(|| NotASeed(text.to_owned()))
+    number::hex_or_decimal(text.trim()).ok_or_else(|| NotASeed(text.into()))
 }
 
 impl Policy {

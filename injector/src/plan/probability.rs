@@ -1,5 +1,6 @@
 //! How likely a match is failed.
 
+use crate::foreign::Foreign;
 use std::fmt;
 use std::str::FromStr;
 
@@ -16,13 +17,13 @@ pub struct Probability(f64);
 pub enum ProbabilityError {
     /// Not a number in any of the three notations.
     #[error("`{0}` is not a probability; write a number from 0 to 1 (0.01), a percentage (1%) or a fraction (1/1000)")]
-    NotANumber(String),
+    NotANumber(Foreign),
     /// Below 0 or above 1.
     #[error("probability `{0}` is out of range; it goes from 0 (never) to 1 (always), or 0% to 100%")]
-    OutOfRange(String),
+    OutOfRange(Foreign),
     /// Would be rounded to never.
     #[error("probability `{0}` is too small; the smallest one above 0 is 1/4294967296")]
-    TooSmall(String),
+    TooSmall(Foreign),
 }
 
 /// Always.
@@ -49,13 +50,13 @@ impl Probability {
 
     fn checked(p: f64, text: &str) -> Result<Self, ProbabilityError> {
         if p.is_nan() {
-            return Err(ProbabilityError::NotANumber(text.to_owned()));
+            return Err(ProbabilityError::NotANumber(text.into()));
         }
         if !(0.0..=1.0).contains(&p) {
-            return Err(ProbabilityError::OutOfRange(text.to_owned()));
+            return Err(ProbabilityError::OutOfRange(text.into()));
         }
         if p > 0.0 && p * Self::STEPS < 1.0 {
-            return Err(ProbabilityError::TooSmall(text.to_owned()));
+            return Err(ProbabilityError::TooSmall(text.into()));
         }
         // `-0` is in range and would print as such.
         Ok(Self(p.abs()))
@@ -79,7 +80,7 @@ impl FromStr for Probability {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let trimmed = text.trim();
-        let no_number = || ProbabilityError::NotANumber(text.to_owned());
+        let no_number = || ProbabilityError::NotANumber(text.into());
         let p = if let Some(percent) = trimmed.strip_suffix('%') {
             number(percent).ok_or_else(no_number)? / 100.0
         } else if let Some((part, whole)) = trimmed.split_once('/') {

@@ -90,6 +90,12 @@ impl Rule {
         Self { name: Self::DEFAULT_NAME.to_owned(), hooks, functions: Vec::new(), filter, policy }
     }
 
+    /// Whether it is about some calls only: it names functions, or has a filter that is not only an exclusion.
+    #[must_use]
+    pub fn is_narrow(&self) -> bool {
+        !self.functions.is_empty() || self.filter.is_narrow()
+    }
+
     /// Whether it makes sense by itself.
     ///
     /// # Errors
@@ -106,8 +112,14 @@ impl Rule {
             return Err(PlanError::TooManyFunctions(functions.len()));
         }
         for (i, function) in functions.iter().enumerate() {
-            if functions[..i].iter().any(|other| other.name == function.name) {
-                return Err(PlanError::SameFunction(function.name.clone()));
+            if let Some(other) = functions[..i].iter().find(|other| other.bare_name() == function.bare_name()) {
+                let (first, second) = (other.name.as_str().into(), function.name.as_str().into());
+                let is_same = first == second;
+                return Err(if is_same {
+                    PlanError::SameFunction(first)
+                } else {
+                    PlanError::SameSystemCall(first, second)
+                });
             }
             if let Some(hook) = Hook::NAMED.into_iter().find(|hook| hook.has_function(&function.name)) {
                 return Err(PlanError::FunctionIsHook { function: function.name.clone(), hook });
@@ -126,6 +138,12 @@ impl Rule {
             if !hooks.iter().copied().any(fact.has) {
                 return Err(fact.is_missing());
             }
+        }
+        let sized: Vec<Hook> = hooks.iter().copied().filter(|hook| hook.has_size()).collect();
+        let both = !filter.order.is_all() && !filter.size.is_all();
+        if both && !sized.is_empty() && !sized.iter().any(|hook| hook.has_some(filter.order, filter.size)) {
+            let hooks = sized.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
+            return Err(PlanError::SizeAndOrder { size: filter.size, order: filter.order, hooks });
         }
         let free =
             hooks.iter().any(|hook| hook.has_errno()) || functions.iter().any(|function| function.error.is_none());
@@ -155,7 +173,7 @@ impl Rule {
                 return Err(PlanError::Bystander { contexts, condition });
             }
         }
-        let Target { pids, cgroups, command, follow } = target;
+        let Target { all: _, pids, cgroups, command, follow } = target;
         if filter.kthreads == Kthreads::Only && command.is_some() && pids.is_empty() && cgroups.is_empty() {
             return Err(PlanError::KthreadsOfCommand);
         }

@@ -1,5 +1,6 @@
 //! Which sizes match.
 
+use crate::foreign::Foreign;
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,13 +18,13 @@ pub struct SizeRange {
 pub enum SizeError {
     /// Neither a size nor a range.
     #[error("`{0}` is not a range of sizes; write bytes (64), 64..=256 (256 included), 1K..8K (8K left out) or 4K..")]
-    NotARange(String),
+    NotARange(Foreign),
     /// Not a size.
     #[error("`{0}` is not a size; write a number of bytes, or with a unit of 1024: 64, 4K, 1M")]
-    NotASize(String),
+    NotASize(Foreign),
     /// Nothing is in it.
     #[error("size range `{0}` is empty: no allocation can match it")]
-    Empty(String),
+    Empty(Foreign),
 }
 
 impl SizeRange {
@@ -36,7 +37,7 @@ impl SizeRange {
     /// The range is empty.
     pub fn new(min: u64, max: u64) -> Result<Self, SizeError> {
         if min > max {
-            return Err(SizeError::Empty(format!("{min}..={max}")));
+            return Err(SizeError::Empty(format!("{min}..={max}").into()));
         }
         Ok(Self { min, max })
     }
@@ -59,7 +60,7 @@ impl SizeRange {
 /// # Errors
 /// It isn't one, or more than 64 bits hold.
 pub fn parse_bytes(text: &str) -> Result<u64, SizeError> {
-    bytes(text).ok_or_else(|| SizeError::NotASize(text.to_owned()))
+    bytes(text).ok_or_else(|| SizeError::NotASize(text.into()))
 }
 
 fn bytes(text: &str) -> Option<u64> {
@@ -86,7 +87,7 @@ impl FromStr for SizeRange {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let size = |part: &str| bytes(part).ok_or_else(|| SizeError::NotARange(text.to_owned()));
+        let size = |part: &str| bytes(part).ok_or_else(|| SizeError::NotARange(text.into()));
         let (min, max) = if let Some((min, max)) = text.split_once("..=") {
             (min, Some(size(max)?))
         } else if let Some((min, end)) = text.split_once("..") {
@@ -101,7 +102,7 @@ impl FromStr for SizeRange {
             return Self::new(size, size);
         };
         let min = if min.trim().is_empty() { 0 } else { size(min)? };
-        let max = max.filter(|max| min <= *max).ok_or_else(|| SizeError::Empty(text.trim().to_owned()))?;
+        let max = max.filter(|max| min <= *max).ok_or_else(|| SizeError::Empty(text.trim().into()))?;
         Self::new(min, max)
     }
 }

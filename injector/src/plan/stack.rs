@@ -10,6 +10,7 @@ use injector_common::config;
 use serde::{Serialize, Serializer};
 
 use super::number::{self, NotANumber};
+use crate::foreign::Foreign;
 pub use pattern::{StackError, StackPattern, StackPatternKind};
 
 /// Reads the number of `--stack-depth`.
@@ -46,12 +47,12 @@ pub enum PathError {
     Pattern(#[from] StackError),
     /// Nothing on one side of `..`.
     #[error("stack path `{0}` has nothing on one side of `..`; write caller..callee: nfs4_do_open..rpc_*")]
-    Empty(String),
+    Empty(Foreign),
     /// More than the kernel side follows.
     #[error("stack path `{text}` has {len} patterns; at most {} are possible", StackPath::MAX_LEN)]
     TooLong {
         /// The path.
-        text: String,
+        text: Foreign,
         /// How many patterns it has.
         len: usize,
     },
@@ -80,10 +81,10 @@ impl FromStr for StackPath {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<&str> = text.split("..").collect();
         if parts.len() > Self::MAX_LEN {
-            return Err(PathError::TooLong { text: text.to_owned(), len: parts.len() });
+            return Err(PathError::TooLong { text: text.into(), len: parts.len() });
         }
         if parts.len() > 1 && parts.iter().any(|part| part.trim().is_empty()) {
-            return Err(PathError::Empty(text.to_owned()));
+            return Err(PathError::Empty(text.into()));
         }
         let patterns: Result<Vec<StackPattern>, StackError> = parts.into_iter().map(str::parse).collect();
         Ok(Self(patterns?))
@@ -115,13 +116,20 @@ impl StackFilter {
         self.any_of.is_empty() && self.none_of.is_empty() && self.caller.is_empty()
     }
 
-    /// A pattern that is wanted and unwanted, where no other is wanted.
+    /// A pattern that is wanted, with its option, and the one that excludes it, where no other is wanted.
     #[must_use]
-    pub fn contradiction(&self) -> Option<&StackPattern> {
-        let excluded = |path: &&StackPath| path.patterns().iter().any(|pattern| self.none_of.contains(pattern));
+    pub fn contradiction(&self) -> Option<(&'static str, &StackPattern, &StackPattern)> {
+        let excludes = |wanted: &StackPattern| self.none_of.iter().find(|unwanted| unwanted.covers(wanted));
+        let is_excluded = |path: &StackPath| path.patterns().iter().any(|pattern| excludes(pattern).is_some());
         // Only when all that are wanted are unwanted too is there nothing left.
-        let first = self.any_of.first().filter(|_| self.any_of.iter().all(|path| excluded(&path)))?;
-        first.patterns().iter().find(|pattern| self.none_of.contains(pattern))
+        if self.any_of.iter().all(is_excluded)
+            && let Some(wanted) =
+                self.any_of.iter().flat_map(StackPath::patterns).find(|wanted| excludes(wanted).is_some())
+        {
+            return excludes(wanted).map(|unwanted| ("--stack", wanted, unwanted));
+        }
+        let wanted = self.caller.first().filter(|_| self.caller.iter().all(|wanted| excludes(wanted).is_some()))?;
+        excludes(wanted).map(|unwanted| ("--caller", wanted, unwanted))
     }
 }
 
@@ -147,7 +155,7 @@ mod tests {
     fn refused() {
         assert_eq!(parse(""), Err(PathError::Pattern(StackError::Empty)));
         for text in ["..", "a..", "..b", "a....b", "a.. ..b"] {
-            assert_eq!(parse(text), Err(PathError::Empty(text.to_owned())));
+            assert_eq!(parse(text), Err(PathError::Empty(text.into())));
         }
         assert_eq!(
             parse("a..b..c..d..e").unwrap_err().to_string(),

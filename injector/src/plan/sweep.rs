@@ -18,6 +18,7 @@ use injector_kernels::Stock;
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, StackPattern};
+use crate::foreign::Foreign;
 
 /// What a sweep does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +66,12 @@ pub struct SweepPlan {
 }
 
 impl SweepPlan {
+    /// How long the workload may take without injection, and its set-up and clean-up.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.hang.saturating_mul(10)
+    }
+
     /// A sweep of this command, with the default of every option.
     #[must_use]
     pub fn new(command: Vec<OsString>, journal: Journal) -> Self {
@@ -195,7 +202,7 @@ impl Leaks {
 /// `--leaks` has no such value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a way to look for leaks; write auto, slab or off")]
-pub struct UnknownLeaks(String);
+pub struct UnknownLeaks(Foreign);
 
 impl FromStr for Leaks {
     type Err = UnknownLeaks;
@@ -205,7 +212,7 @@ impl FromStr for Leaks {
             "auto" => Ok(Self::Auto),
             "slab" => Ok(Self::Slab),
             "off" => Ok(Self::Off),
-            _ => Err(UnknownLeaks(text.to_owned())),
+            _ => Err(UnknownLeaks(text.into())),
         }
     }
 }
@@ -236,7 +243,7 @@ impl fmt::Display for Shard {
 /// A text that is no shard.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a shard; write I/N with I from 0 to N-1: 0/4")]
-pub struct NoShard(String);
+pub struct NoShard(Foreign);
 
 impl FromStr for Shard {
     type Err = NoShard;
@@ -247,7 +254,7 @@ impl FromStr for Shard {
             let shard = Self { index: index.trim().parse().ok()?, count: count.trim().parse().ok()? };
             (shard.index < shard.count).then_some(shard)
         };
-        parse().ok_or_else(|| NoShard(text.to_owned()))
+        parse().ok_or_else(|| NoShard(text.into()))
     }
 }
 
@@ -260,7 +267,7 @@ mod tests {
         assert_eq!("0/4".parse(), Ok(Shard { index: 0, count: 4 }));
         assert_eq!("3/4".parse(), Ok(Shard { index: 3, count: 4 }));
         for bad in ["4/4", "0/0", "1", "a/b", "-1/2", ""] {
-            assert_eq!(bad.parse::<Shard>(), Err(NoShard(bad.to_owned())));
+            assert_eq!(bad.parse::<Shard>(), Err(NoShard(bad.into())));
         }
     }
 

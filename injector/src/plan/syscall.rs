@@ -8,6 +8,7 @@ use syscalls::Sysno;
 
 use super::suggest;
 use crate::arch::SYSCALL_PREFIX;
+use crate::foreign::Foreign;
 
 /// A system call of this architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,7 +18,7 @@ pub struct Syscall(Sysno);
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("there is no system call `{name}`{}", hint(.name))]
 pub struct UnknownSyscall {
-    name: String,
+    name: Foreign,
 }
 
 fn hint(name: &str) -> String {
@@ -49,7 +50,7 @@ impl FromStr for Syscall {
         // As kernel code and stacks have it.
         let bare = name.strip_prefix(SYSCALL_PREFIX).unwrap_or(name);
         let bare = bare.strip_prefix("sys_").unwrap_or(bare);
-        bare.parse().map(Self).map_err(|_| UnknownSyscall { name: name.to_owned() })
+        bare.parse().map(Self).map_err(|_| UnknownSyscall { name: name.into() })
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::Glob;
 use super::number::{self, NotANumber};
+use crate::foreign::Foreign;
 
 /// Conditions on the task. In an interrupt it is a bystander, so each of them implies task context.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -65,7 +66,7 @@ pub enum CommError {
     Zero,
     /// A `[` without its `]`, or with nothing inside.
     #[error("the name of a task `{0}` has an unfinished [ ]; it lists ASCII characters: kworker/[0-3]:*")]
-    Bracket(String),
+    Bracket(Foreign),
     /// Longer than any task's name.
     #[error(
         "the name of a task `{text}` can never match: it needs {length} bytes, and the kernel cuts names off after {max}; write {}*",
@@ -73,7 +74,7 @@ pub enum CommError {
     )]
     TooLong {
         /// What was given.
-        text: String,
+        text: Foreign,
         /// How many bytes a name must have to match.
         length: usize,
     },
@@ -120,10 +121,10 @@ impl FromStr for CommPattern {
         if text.contains('\0') {
             return Err(CommError::Zero);
         }
-        let glob = Glob::new(text).ok_or_else(|| CommError::Bracket(text.to_owned()))?;
+        let glob = Glob::new(text).ok_or_else(|| CommError::Bracket(text.into()))?;
         let length = glob.min_len();
         if length > Self::MAX {
-            return Err(CommError::TooLong { text: text.to_owned(), length });
+            return Err(CommError::TooLong { text: text.into(), length });
         }
         Ok(Self { text: text.to_owned(), glob })
     }

@@ -4,6 +4,10 @@ fn policy() -> Policy {
     Policy::default()
 }
 
+fn everybody() -> Target {
+    Target { all: true, ..Target::default() }
+}
+
 fn rule(filter: Filter, policy: Policy) -> Rule {
     Rule::new(Hook::MEMORY.to_vec(), filter, policy)
 }
@@ -20,7 +24,7 @@ fn refused(filter: Filter, target: Target, policy: Policy) -> PlanError {
 }
 
 fn refused_limits(limits: Limits) -> PlanError {
-    let plan = plan(Filter::default(), Target::default(), policy()).unwrap();
+    let plan = plan(Filter::default(), everybody(), policy()).unwrap();
     Plan { limits, ..plan }.validate().unwrap_err()
 }
 
@@ -29,7 +33,7 @@ fn hooks_are_sorted_and_unique() {
     let hooks = vec![Hook::Page, Hook::Slab, Hook::Page];
     assert_eq!(Rule::new(hooks, Filter::default(), policy()).hooks, [Hook::Slab, Hook::Page]);
     let none = Rule::new(vec![], Filter::default(), policy());
-    assert_eq!(Plan::of(none, Target::default()), Err(PlanError::NoHook));
+    assert_eq!(Plan::of(none, everybody()), Err(PlanError::NoHook));
 }
 
 #[test]
@@ -38,7 +42,10 @@ fn contradictions() {
     let both =
         StackFilter { any_of: vec![pattern.clone().into()], none_of: vec![pattern.clone()], ..StackFilter::default() };
     let filter = Filter { stack: both, ..Filter::default() };
-    assert_eq!(refused(filter, Target::default(), policy()), PlanError::StackContradiction(pattern));
+    assert_eq!(
+        refused(filter, everybody(), policy()),
+        PlanError::StackContradiction { option: "--stack", wanted: pattern.clone(), unwanted: pattern }
+    );
 
     let target = Target { pids: vec![0], ..Target::default() };
     assert_eq!(refused(Filter::default(), target, policy()), PlanError::PidZero);
@@ -47,7 +54,7 @@ fn contradictions() {
     assert_eq!(refused(Filter::default(), target, policy()), PlanError::EmptyCommand);
 
     let none = Policy { times: Some(0), ..policy() };
-    assert_eq!(refused(Filter::default(), Target::default(), none), PlanError::TimesZero);
+    assert_eq!(refused(Filter::default(), everybody(), none), PlanError::TimesZero);
 
     let brief = Limits { duration: Some(Duration::ZERO), ..Limits::default() };
     assert_eq!(refused_limits(brief), PlanError::DurationZero(Duration::ZERO));
@@ -76,7 +83,7 @@ fn accepted_rule(keys: &str, target: &Target) {
 
 #[test]
 fn filters_on_facts_that_no_hook_has() {
-    let everybody = Target::default();
+    let everybody = everybody();
     for (keys, said) in [
         (
             "hook='bio'\ngfp='NOFS'",
@@ -123,7 +130,7 @@ fn filters_on_facts_that_no_hook_has() {
 
 #[test]
 fn functions() {
-    let everybody = Target::default();
+    let everybody = everybody();
     let eight: Vec<String> = (0..8).map(|i| format!("'f{i}'")).collect();
     accepted_rule(&format!("function=[{}]", eight.join(",")), &everybody);
     assert_eq!(
@@ -143,7 +150,7 @@ fn functions() {
 
 #[test]
 fn in_an_interrupt_the_task_is_a_bystander() {
-    let everybody = Target::default();
+    let everybody = everybody();
     let process = Target { pids: vec![7], ..Target::default() };
     let keys = "context='softirq'";
     accepted_rule(keys, &everybody);
@@ -167,7 +174,7 @@ fn in_an_interrupt_the_task_is_a_bystander() {
 
 #[test]
 fn tasks_that_can_not_be() {
-    let everybody = Target::default();
+    let everybody = everybody();
     let process = Target { pids: vec![7], ..Target::default() };
     let command = Target { command: Some(vec!["x".into()]), ..Target::default() };
     assert_eq!(
@@ -199,7 +206,7 @@ fn tasks_that_can_not_be() {
 
 #[test]
 fn policies_that_contradict_themselves() {
-    let everybody = Target::default();
+    let everybody = everybody();
     for (keys, said) in [
         ("every=2\nnth=1", "--every and --nth exclude each other; name all numbers with --nth, or leave it out"),
         ("nth-per='task'", "--nth-per needs --nth: it says whose matches --nth counts"),
@@ -216,7 +223,7 @@ fn policies_that_contradict_themselves() {
 
 #[test]
 fn stacks_that_are_too_much() {
-    let everybody = Target::default();
+    let everybody = everybody();
     accepted_rule("stack=['a..b', 'a..c', 'a..d', 'a..e', 'f', 'g']", &everybody);
     assert_eq!(
         refused_rule("stack=['a..b', 'a..c', 'a..d', 'a..e', 'a..f', 'g']", &everybody),
@@ -233,12 +240,12 @@ fn stacks_that_are_too_much() {
 fn excluding_some_of_several_stack_patterns_is_no_contradiction() {
     let (a, b): (StackPattern, StackPattern) = ("xfs_*".parse().unwrap(), "nfs_*".parse().unwrap());
     let stack = StackFilter { any_of: vec![a.clone().into(), b.into()], none_of: vec![a], ..StackFilter::default() };
-    assert!(plan(Filter { stack, ..Filter::default() }, Target::default(), policy()).is_ok());
+    assert!(plan(Filter { stack, ..Filter::default() }, everybody(), policy()).is_ok());
 }
 
 #[test]
 fn probability_may_be_left_out_when_something_bounds_the_damage() {
-    let everybody = Target::default();
+    let everybody = everybody();
     let somebody = Target { pids: vec![2], ..Target::default() };
     assert_eq!(policy().default_probability(&everybody), Err(PlanError::NoProbability));
     let five = Policy { times: Some(5), ..policy() };

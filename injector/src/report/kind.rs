@@ -9,6 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use super::run::ReadError;
+use crate::foreign::Foreign;
 
 /// So much of a file is looked at: a sweep's first line is far shorter.
 const LOOKED_AT: u64 = 1 << 20;
@@ -60,7 +61,7 @@ crate::exit::has_exit_code!(WrongKind, OfTwoKinds, NoFindings => USAGE);
 /// # Errors
 /// It can't be read, or is neither.
 pub fn open(path: &Path) -> Result<Opened, ReadError> {
-    let name = path.display().to_string();
+    let name = Foreign::path(path).to_string();
     let file = File::open(path).map_err(|error| ReadError::Io { name: name.clone(), error })?;
     let input = BufReader::with_capacity(1 << 20, file);
     tell(input, &name)

@@ -1,5 +1,6 @@
 //! KTAP, version 1 (Documentation/dev-tools/ktap.rst of the kernel): a test for each module, in it one for each call chain.
 
+use crate::foreign::write_lines;
 use std::io::{self, Write};
 
 use super::{
@@ -26,6 +27,10 @@ struct Totals {
 /// # Errors
 /// It can't be written.
 pub fn ktap(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    write_lines(out, |out| whole(report, out))
+}
+
+fn whole(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "KTAP version 1")?;
     if let Some(config) = &report.config {
         writeln!(out, "# {}", phrase::kernel(&config.kernel))?;

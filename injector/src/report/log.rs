@@ -12,6 +12,8 @@ use injector_log::{
 };
 use serde::Serialize;
 
+use crate::foreign::{self, Foreign};
+
 /// Version of the JSON.
 const SCHEMA: u32 = 1;
 
@@ -24,18 +26,19 @@ pub fn write(name: &Path, log: impl io::Read, json: bool, out: &mut dyn Write) -
 }
 
 fn text(name: &Path, log: impl io::Read, out: &mut dyn Write) -> Result<Summary, LogError> {
-    let name = name.display();
+    let name = Foreign::path(name);
     let summary = reader::read(log, &mut |reported| {
         let Reported { complaint, first_line, last_line, reports, .. } = reported;
         let lines = if first_line == last_line { first_line.to_string() } else { format!("{first_line}-{last_line}") };
         let often = often(reports);
-        writeln!(out, "{name}:{lines}: {}: {}{often}", kind(complaint.kind), complaint.title)
+        writeln!(out, "{name}:{lines}: {}: {}{often}", kind(complaint.kind), foreign::line(&complaint.title))
     })?;
     let mut end = || {
         for Failure { name: who, function, first_line, count } in &summary.failures {
             let place = function.as_ref().map_or(String::new(), |function| format!(" in {function}"));
             let often = often(*count);
-            writeln!(out, "{name}:{first_line}: injected failure: {who}{place}{often}")?;
+            let what = format!("{who}{place}");
+            writeln!(out, "{name}:{first_line}: injected failure: {}{often}", foreign::line(&what))?;
         }
         if summary.complaints == 0 {
             let noun = if summary.lines == 1 { "line" } else { "lines" };

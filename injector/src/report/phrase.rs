@@ -8,6 +8,7 @@ use super::{
     known::{AT, Chain, NotFound},
     model::{Config, OddFailure, Report, SiteRow, Times},
 };
+use crate::foreign::steers;
 use crate::journal::{
     Counts, FindingFailure, Signature,
     record::{Call, Kernel, Level, Syscall},
@@ -34,13 +35,13 @@ pub(super) fn plural(count: usize, word: &str) -> String {
 
 /// Text from the kernel or from tasks, without what a terminal would obey.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    let bad = |c: char| c.is_control() && c != '\t' && c != '\n';
+    let bad = |c: char| steers(c) && c != '\t' && c != '\n';
     if text.contains(bad) { Cow::Owned(text.replace(bad, "?")) } else { Cow::Borrowed(text) }
 }
 
 /// The same where a newline would end what is said.
 pub(super) fn one_line(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) { Cow::Owned(text.replace(char::is_control, "?")) } else { Cow::Borrowed(text) }
+    if text.contains(steers) { Cow::Owned(text.replace(steers, "?")) } else { Cow::Borrowed(text) }
 }
 
 /// `1,321 sites seen, 1,204 failed, 97 masked, 20 unreached`.
@@ -146,7 +147,8 @@ pub(super) fn kernel(kernel: &Kernel) -> String {
 /// `build id …, config …`, in full.
 pub(super) fn kernel_hashes(kernel: &Kernel) -> String {
     let known = [("build id", &kernel.build_id), ("config", &kernel.config)];
-    let known = known.into_iter().filter_map(|(name, hash)| hash.as_ref().map(|hash| format!("{name} {hash}")));
+    let known =
+        known.into_iter().filter_map(|(name, hash)| hash.as_ref().map(|hash| format!("{name} {}", one_line(hash))));
     known.collect::<Vec<_>>().join(", ")
 }
 
@@ -243,7 +245,7 @@ pub(super) fn manner(failure: &FindingFailure) -> String {
         all.push(format!("in {}", syscall(call)));
     }
     match &failure.level {
-        Some(level) if *level != Level::RECORD => all.push(format!("at the {level} level")),
+        Some(level) if *level != Level::RECORD => all.push(format!("at the {} level", one_line(&level.to_string()))),
         _ => {}
     }
     all.join(", ")

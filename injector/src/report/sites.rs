@@ -1,5 +1,6 @@
 //! The inventory, for people in a terminal.
 
+use crate::foreign::write_lines;
 use std::io::{self, Write};
 
 use super::{
@@ -12,6 +13,10 @@ use super::{
 /// # Errors
 /// It can't be written.
 pub fn sites(report: &Report, stacks: bool, out: &mut dyn Write) -> io::Result<()> {
+    write_lines(out, |out| whole(report, stacks, out))
+}
+
+fn whole(report: &Report, stacks: bool, out: &mut dyn Write) -> io::Result<()> {
     // They were reached when they were seen; since then they were not.
     let counts = phrase::counts(&report.counts).replace(" unreached", " unreached since");
     writeln!(out, "{counts}")?;

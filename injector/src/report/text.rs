@@ -1,5 +1,6 @@
 //! The report at the end of a sweep, for people in a terminal.
 
+use crate::foreign::write_lines;
 use std::io::{self, Write};
 
 use super::{
@@ -28,6 +29,10 @@ const SITES: usize = 5;
 /// # Errors
 /// It can't be written.
 pub fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    write_lines(out, |out| whole(report, out))
+}
+
+fn whole(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     head(report, out)?;
     for found in report.findings.iter().filter(|found| found.known.is_none()) {
         finding(report, found, out)?;

@@ -8,10 +8,10 @@ mod text;
 mod waiting;
 
 use std::{
+    cell::RefCell,
     fmt,
-    fs::File,
     io::{self, BufWriter, Write},
-    path::Path,
+    rc::Rc,
 };
 
 pub use json::{Json, SCHEMA};
@@ -23,7 +23,9 @@ pub use waiting::Waiting;
 
 use crate::{
     events::{Event, Outcome, Start, Summary},
-    exit::Result,
+    exit::{Context as _, Result},
+    foreign,
+    output::{OutputError, OutputFile},
     plan::{Format, Output},
 };
 
@@ -56,45 +58,66 @@ pub trait Sink {
     fn flush(&mut self) -> io::Result<()>;
 }
 
-/// An output that can't be opened: bad input, exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("can't write {path}: {error}")]
-pub struct OpenError {
-    path: String,
-    error: io::Error,
+/// The file of a run's output, while the sink writes to it.
+#[derive(Clone, Debug)]
+pub struct RunFile(Rc<RefCell<OutputFile>>);
+
+impl RunFile {
+    /// The run begins: the file takes its place, so that it can be followed, and outlives a crash.
+    ///
+    /// # Errors
+    /// It can't.
+    pub fn take_place(&self) -> Result<(), OutputError> {
+        self.0.borrow_mut().take_place()
+    }
 }
 
-crate::exit::has_exit_code!(OpenError => USAGE);
+impl Write for RunFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
 
-/// Opens the output that the plan asks for.
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().flush()
+    }
+}
+
+/// Opens the output that the plan asks for, and its file if it is one.
 ///
 /// # Errors
 /// When the file can't be written.
-pub fn open(output: &Output, command_owns_stdout: bool) -> Result<Box<dyn Sink>, OpenError> {
-    let writer: Box<dyn Write> = match &output.path {
-        Some(path) => Box::new(create(path)?),
+pub fn open(output: &Output, command_owns_stdout: bool) -> Result<(Box<dyn Sink>, Option<RunFile>), OutputError> {
+    let file = output.path.as_deref().map(OutputFile::open).transpose()?;
+    let file = file.map(|file| RunFile(Rc::new(RefCell::new(file))));
+    let writer: Box<dyn Write> = match &file {
+        Some(file) => Box::new(file.clone()),
         None if command_owns_stdout => Box::new(stderr()),
         None => Box::new(terminal::Above(io::stdout())),
     };
     let writer = BufWriter::with_capacity(1 << 16, writer);
-    Ok(match output.format {
+    let sink: Box<dyn Sink> = match output.format {
         Format::Text => Box::new(Text::new(writer, output.top)),
         Format::Json => Box::new(Json::new(writer)),
-    })
+    };
+    Ok((sink, file))
 }
 
-/// Makes a file for an output, in place of one that is there.
+/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
 ///
 /// # Errors
 /// It can't be written.
-pub fn create(path: &Path) -> Result<File, OpenError> {
-    File::create(path).map_err(|error| OpenError { path: path.display().to_string(), error })
+pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("can't write to standard output"),
+    }
 }
 
 /// Says something about the course of a run, on standard error: what people and scripts wait for.
 pub fn announce(message: fmt::Arguments<'_>) {
     // In one piece: what is drawn on a terminal stays below it.
-    let _ = stderr().write_all(format!("injector: {message}\n").as_bytes());
+    let _ = stderr().write_all(format!("injector: {}\n", foreign::lines(&message.to_string())).as_bytes());
 }
 
 /// The summary on standard error, when the output that it was meant for can't be written.

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::Sink;
 use crate::events::{Context, Event, HookSummary, Outcome, OutcomeKind, RuleSummary, Start, Summary, frames};
+use crate::foreign;
 
 /// Writes text.
 #[derive(Debug)]
@@ -186,7 +187,7 @@ impl<W: Write> Sink for Text<W> {
 
 /// A task names itself; a terminal must not obey it.
 fn printable(name: &str) -> String {
-    name.replace(char::is_control, "?")
+    name.replace(foreign::steers, "?")
 }
 
 /// What a system call returned: `ENOMEM`, `3`, and `-512` for what is only known within the kernel.

@@ -2,15 +2,24 @@
 
 use std::{
     ffi::OsString,
+    fmt,
     fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom},
+    os::unix::process::CommandExt as _,
     process,
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
 use crate::{
     exit::{Context as _, Result},
+    foreign::{self, Foreign},
     plan::sweep::SweepPlan,
+    sinks,
     target::{Command, CommandEnd, OwnCgroup},
 };
 
@@ -24,6 +33,13 @@ crate::exit::has_exit_code!(WorkloadError => USAGE);
 /// The exit status of a workload that works.
 pub const STATUS: i32 = 0;
 
+/// How often it is looked whether something has ended.
+const POLL: Duration = Duration::from_millis(5);
+/// How long what was killed may take to end.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// What takes longer than this is told of.
+const TELL_AFTER: Duration = Duration::from_secs(5);
+
 /// How much of a workload's output is shown.
 const SHOWN: usize = 40;
 
@@ -33,6 +49,8 @@ pub struct Workload {
     command: Vec<OsString>,
     setup: Option<String>,
     cleanup: Option<String>,
+    /// How long each of these may take.
+    limit: Duration,
     output: File,
 }
 
@@ -46,6 +64,7 @@ impl Workload {
             command: plan.command.clone(),
             setup: plan.setup.clone(),
             cleanup: plan.cleanup.clone(),
+            limit: plan.patience(),
             output: tempfile::tempfile().context("can't make a file for the workload's output")?,
         })
     }
@@ -65,12 +84,9 @@ impl Workload {
     /// When that fails.
     pub fn set_up(&mut self) -> Result<()> {
         let Some(setup) = self.setup.clone() else { return Ok(()) };
-        match self.shell(&setup)? {
-            Some(status) if status.success() => Ok(()),
-            status => {
-                let status = status.map_or("can't be started".to_owned(), |status| status.to_string());
-                Err(WorkloadError(format!("--setup `{setup}`: {status}{}", self.said())).into())
-            }
+        match self.shell("--setup", &setup)? {
+            ShellEnd::Exited(status) if status.success() => Ok(()),
+            end => Err(WorkloadError(format!("--setup `{}`: {end}{}", Foreign::from(setup), self.said())).into()),
         }
     }
 
@@ -80,15 +96,41 @@ impl Workload {
     /// When there can be no output.
     pub fn clean_up(&mut self) -> Result<bool> {
         let Some(cleanup) = self.cleanup.clone() else { return Ok(true) };
-        Ok(self.shell(&cleanup)?.is_some_and(|status| status.success()))
+        let end = self.shell("--cleanup", &cleanup)?;
+        if let ShellEnd::TooLong(_) = end {
+            sinks::announce(format_args!("--cleanup `{}`: {end}", Foreign::from(cleanup)));
+        }
+        Ok(matches!(end, ShellEnd::Exited(status) if status.success()))
     }
 
-    fn shell(&mut self, command: &str) -> Result<Option<process::ExitStatus>> {
+    /// Executes a shell command in a process group of its own, which is killed if it takes too long.
+    fn shell(&mut self, option: &str, command: &str) -> Result<ShellEnd> {
         self.rewind()?;
         let output = || self.output.try_clone().context("can't share the output");
         let mut shell = process::Command::new("/bin/sh");
         shell.arg("-c").arg(command).stdin(process::Stdio::null()).stdout(output()?).stderr(output()?);
-        Ok(shell.status().ok())
+        let mut shell = match shell.process_group(0).spawn() {
+            Ok(shell) => shell,
+            Err(error) => return Ok(ShellEnd::NotStarted(error)),
+        };
+        let start = Instant::now();
+        let mut told = false;
+        loop {
+            if let Some(status) = shell.try_wait().context("can't wait for a shell")? {
+                return Ok(ShellEnd::Exited(status));
+            }
+            let elapsed = start.elapsed();
+            if elapsed > self.limit {
+                kill_group(&mut shell);
+                return Ok(ShellEnd::TooLong(self.limit));
+            }
+            if !told && elapsed > TELL_AFTER {
+                told = true;
+                let (command, limit) = (Foreign::from(command), self.limit.as_secs());
+                sinks::announce(format_args!("waiting for {option} `{command}` to end, for {limit} s at most"));
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     fn rewind(&mut self) -> Result<()> {
@@ -102,7 +144,7 @@ impl Workload {
     /// The last lines of what it wrote, ready to follow a message.
     #[must_use]
     pub fn said(&self) -> String {
-        let read = || -> std::io::Result<String> {
+        let read = || -> io::Result<String> {
             let mut file = self.output.try_clone()?;
             let mut bytes = Vec::new();
             file.seek(SeekFrom::Start(0))?;
@@ -115,7 +157,7 @@ impl Workload {
         let mut said = String::new();
         for line in &lines[skipped..] {
             said.push_str("\n  | ");
-            said.push_str(line);
+            said.push_str(&foreign::line(line));
         }
         if said.is_empty() { "; it wrote nothing".to_owned() } else { format!("; it wrote:{said}") }
     }
@@ -145,6 +187,34 @@ impl Workload {
     }
 }
 
+/// How a shell command ended.
+#[derive(Debug)]
+enum ShellEnd {
+    Exited(process::ExitStatus),
+    NotStarted(io::Error),
+    TooLong(Duration),
+}
+
+impl fmt::Display for ShellEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => status.fmt(f),
+            Self::NotStarted(error) => write!(f, "can't be started: {error}"),
+            Self::TooLong(limit) => write!(f, "does not end within {} s, and was killed", limit.as_secs()),
+        }
+    }
+}
+
+/// Kills a shell with what it started. What can't be killed is left alone.
+fn kill_group(shell: &mut process::Child) {
+    let Ok(group) = i32::try_from(shell.id()) else { return };
+    let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    let since = Instant::now();
+    while matches!(shell.try_wait(), Ok(None)) && since.elapsed() < KILL_PATIENCE {
+        std::thread::sleep(POLL);
+    }
+}
+
 /// How an untraced run ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Watched {
@@ -167,8 +237,6 @@ pub fn watch(
     limit: Duration,
     mut tick: impl FnMut() -> Result<bool>,
 ) -> Result<Watched> {
-    const KILL_PATIENCE: Duration = Duration::from_secs(10);
-    const POLL: Duration = Duration::from_millis(5);
     let start = Instant::now();
     command.go().context("the workload is gone before it began")?;
     let mut killed: Option<Instant> = None;

@@ -1,10 +1,9 @@
 //! `injector ctl`: talks to a run that is going on.
 
-use std::io::{self, Write as _};
-
 use injector::{
     control::{self, Request, Which},
-    exit::{Context as _, ExitCode, Result},
+    exit::{ExitCode, Result},
+    sinks,
 };
 
 /// Sends a request to a run and prints the run's state.
@@ -16,6 +15,6 @@ pub fn ctl(run: &Which, request: &Request, json: bool) -> Result<ExitCode> {
         Request::Set { .. } => format!("{}\n{}", status.headline(), status.knobs()),
         Request::Pause {} | Request::Resume {} | Request::Stop {} => format!("{}\n", status.headline()),
     };
-    io::stdout().write_all(text.as_bytes()).context("can't write the answer")?;
+    sinks::print(|out| out.write_all(text.as_bytes()))?;
     Ok(ExitCode::OK)
 }

@@ -1,12 +1,13 @@
 //! `injector diff`: shows what two runs or two sweeps differ in.
 
 use std::{
-    io::{self, BufRead, BufWriter, Write},
+    io::{self, BufRead, Write},
     path::Path,
 };
 
 use injector::{
-    exit::{Context as _, ExitCode, Result},
+    exit::{ExitCode, Result},
+    foreign::Foreign,
     journal,
     report::{
         self, OfTwoKinds, Opened, Report, SweepDiff,
@@ -16,11 +17,11 @@ use injector::{
 };
 use serde::Serialize;
 
-use super::journals::say_remarks;
+use super::journals::some_sweep;
 
 /// Shows what two runs or two sweeps differ in.
 pub fn diff(a: &Path, b: &Path, json: bool) -> Result<ExitCode> {
-    let names = [a, b].map(|path| path.display().to_string());
+    let names = [a, b].map(|path| Foreign::path(path).to_string());
     match (report::open(a)?, report::open(b)?) {
         (Opened::Run(a), Opened::Run(b)) => runs([a, b], &names, json),
         (Opened::Journal(a), Opened::Journal(b)) => sweeps([a, b], &names, json),
@@ -49,18 +50,13 @@ fn runs([a, b]: [Box<dyn BufRead>; 2], names: &[String; 2], json: bool) -> Resul
 }
 
 fn sweeps([a, b]: [Box<dyn BufRead>; 2], names: &[String; 2], json: bool) -> Result<ExitCode> {
-    let read = |input, name: &String| -> Result<Report> {
-        let journal = journal::read_from(input, name)?;
-        say_remarks(&journal);
-        Ok(Report::of(&journal))
-    };
+    let read =
+        |input, name: &String| -> Result<Report> { Ok(Report::of(&some_sweep(journal::read_from(input, name)?)?)) };
     let diff = SweepDiff::new(&read(a, &names[0])?, &read(b, &names[1])?);
     print(&diff, json, |out| diff.text(out))?;
     Ok(if diff.has_other_findings() { ExitCode::FINDINGS } else { ExitCode::OK })
 }
 
 fn print(diff: &impl Serialize, json: bool, text: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let mut out = BufWriter::new(io::stdout());
-    let written = if json { run::json(diff, &mut out) } else { text(&mut out) };
-    written.and_then(|()| out.flush()).context("can't write what they differ in")
+    Ok(sinks::print(|out| if json { run::json(diff, out) } else { text(out) })?)
 }

@@ -1,12 +1,11 @@
 //! `injector hooks`: lists the functions that can be made to fail on this kernel.
 
-use std::io::{self, Write as _};
-
 use injector::{
     check::{self, Caller},
     exit::{ExitCode, Result},
     hook_list::{HookList, NamePattern},
     kernel::{KernelFiles, hooks::Injectable, hooks_module::HooksModule},
+    sinks,
 };
 
 /// Prints the functions whose names match the pattern; without one, all of them.
@@ -19,10 +18,6 @@ pub fn hooks(files: &KernelFiles, pattern: Option<&NamePattern>, json: bool) -> 
     let release = files.release()?;
     let list = HookList::new(release.as_str(), &injectable, module.as_ref(), pattern)?;
     let text = if json { format!("{}\n", list.to_json()?) } else { list.to_string() };
-    match io::stdout().write_all(text.as_bytes()) {
-        // Long lists are piped into `head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written?,
-    }
+    sinks::print(|out| out.write_all(text.as_bytes()))?;
     Ok(ExitCode::OK)
 }

@@ -3,20 +3,29 @@
 use std::path::Path;
 
 use injector::{
-    exit::Result,
+    exit::{Error, ExitCode, Result},
+    foreign::Foreign,
     journal::{self, Journal},
     sinks,
 };
 
-/// Reads a journal, and says what is wrong with it.
+/// Reads a journal, and says what is wrong with it. One without a sweep is refused: it would look like one without findings.
 pub fn read(path: &Path) -> Result<Journal> {
-    let journal = journal::read(path)?;
+    some_sweep(journal::read(path)?)
+}
+
+/// Says what is wrong with a journal, and refuses one without a sweep.
+pub fn some_sweep(journal: Journal) -> Result<Journal> {
+    if journal.sections.is_empty() {
+        let name = Foreign::from(journal.name);
+        return Err(Error::new(ExitCode::USAGE, format_args!("{name} is empty: it has no sweep in it")));
+    }
     say_remarks(&journal);
     Ok(journal)
 }
 
 /// Says what is wrong with a journal that could be read all the same.
-pub fn say_remarks(journal: &Journal) {
+fn say_remarks(journal: &Journal) {
     for remark in &journal.remarks {
         sinks::announce(format_args!("{}: {remark}", journal.name));
     }

@@ -1,9 +1,8 @@
 //! `injector minimize`: finds the fewest failures that lead to a finding.
 
-use std::io::{self, Write as _};
-
 use injector::{
     exit::{Error, ExitCode, Result},
+    foreign,
     guests::Replays,
     journal::{self, State},
     plan::sweep::Guests,
@@ -40,15 +39,19 @@ pub fn minimize(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<ExitCode> 
         Ok(tally.reproduced > 0)
     };
     if !does(&all)? {
-        writeln!(io::stdout(), "all {} together don't do it any more", all.len())?;
+        sinks::print(|out| writeln!(out, "all {} together don't do it any more", all.len()))?;
         return Ok(ExitCode::FINDINGS);
     }
     let fewest = replay::fewest(&all, does)?;
     let state = State::of(&journal);
-    writeln!(io::stdout(), "{} of {} failures are enough for: {}", fewest.len(), all.len(), again.finding.title)?;
-    for site in fewest {
-        let stack = state.site(site).and_then(|site| site.info.as_ref()).map_or(&[][..], |info| &info.stack);
-        writeln!(io::stdout(), "  {site}  {}", stack.iter().take(4).cloned().collect::<Vec<_>>().join(" < "))?;
-    }
+    sinks::print(|out| {
+        let title = foreign::line(&again.finding.title);
+        writeln!(out, "{} of {} failures are enough for: {title}", fewest.len(), all.len())?;
+        fewest.iter().try_for_each(|site| {
+            let stack = state.site(*site).and_then(|site| site.info.as_ref()).map_or(&[][..], |info| &info.stack);
+            let stack = stack.iter().take(4).cloned().collect::<Vec<_>>().join(" < ");
+            writeln!(out, "  {site}  {}", foreign::line(&stack))
+        })
+    })?;
     Ok(ExitCode::OK)
 }

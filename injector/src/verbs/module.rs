@@ -3,7 +3,7 @@
 use std::{
     ffi::CString,
     fs,
-    io::{self, Write as _},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -110,8 +110,14 @@ fn found(files: &KernelFiles, release: &Release) -> Result<PathBuf> {
 }
 
 fn status(files: &KernelFiles) -> Result<ExitCode> {
+    let mut text = Vec::new();
+    let code = describe(files, &mut text)?;
+    sinks::print(|out| out.write_all(&text))?;
+    Ok(code)
+}
+
+fn describe(files: &KernelFiles, out: &mut dyn Write) -> Result<ExitCode> {
     let release = files.release()?;
-    let mut out = io::stdout().lock();
     writeln!(out, "{} for kernel {release}; this injector has version {MODULE_PROTOCOL}", hooks::NAME)?;
     let installed = hooks_module::installed(files, &release);
     match &installed {

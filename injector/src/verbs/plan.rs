@@ -1,11 +1,12 @@
 //! `injector plan`: prints the options as a plan file.
 
-use std::io::{self, Write as _};
-
-use injector::exit::{ExitCode, Result};
+use injector::{
+    exit::{ExitCode, Result},
+    sinks,
+};
 
 /// Prints the plan file.
 pub fn plan(text: &str) -> Result<ExitCode> {
-    io::stdout().write_all(text.as_bytes())?;
+    sinks::print(|out| out.write_all(text.as_bytes()))?;
     Ok(ExitCode::OK)
 }

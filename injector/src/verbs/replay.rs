@@ -1,11 +1,10 @@
 //! `injector replay`: tries a finding again.
 
-use std::io::{self, Write as _};
-
 use injector::{
     exit::{ExitCode, Result},
     guests::Replays,
     plan::sweep::Guests,
+    sinks,
     sweep::{
         Stopped,
         replay::{self, Again, ReplayCount, ReplayPlan},
@@ -29,7 +28,7 @@ pub fn replay(plan: &ReplayPlan, guests: Option<&Guests>) -> Result<ExitCode> {
     };
     let ReplayCount { tries, reproduced, stopped } = tally;
     if !plan.port {
-        writeln!(io::stdout(), "{reproduced} of {tries} tries reproduced it")?;
+        sinks::print(|out| writeln!(out, "{reproduced} of {tries} tries reproduced it"))?;
     }
     Ok(match stopped {
         Some(Stopped::Interrupted) => ExitCode::INTERRUPTED,

@@ -1,21 +1,23 @@
 //! `injector report`: shows what a sweep found, or what a run did.
 
 use std::{
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::Path,
 };
 
 use injector::{
     cli::{Reports, RunReports},
-    exit::{Context as _, ExitCode, Result},
+    exit::{ExitCode, Result},
+    foreign::Foreign,
     journal::{self, Journal},
+    output,
     report::{self, Report, TEXT},
     sinks,
 };
 
 use super::{
-    journals::say_remarks,
-    reports::{look_up_lines, read_known, search, stacks, write, write_file},
+    journals::some_sweep,
+    reports::{check_files, exit_code, look_up_lines, read_known, search, stacks, write},
 };
 
 const JSON: &str = "json";
@@ -25,7 +27,8 @@ const OF_RUNS: [&str; 3] = [TEXT.option, JSON, HTML];
 
 /// Shows what a sweep found, or what a run did.
 pub fn report(path: &Path, finding: Option<&str>, reports: &Reports, runs: &RunReports) -> Result<ExitCode> {
-    let name = path.display().to_string();
+    check_files(&[path], reports)?;
+    let name = Foreign::path(path).to_string();
     let refuse = |run, option: Option<&'static str>| -> Result<(), report::WrongKind> {
         match option {
             Some(option) => Err(report::WrongKind { file: name.clone(), run, option }),
@@ -43,18 +46,13 @@ pub fn report(path: &Path, finding: Option<&str>, reports: &Reports, runs: &RunR
         }
         report::Opened::Journal(input) => {
             refuse(false, runs.given())?;
-            report_sweep(&journal::read_from(input, &name)?, finding, reports)
-        }
-        // Nothing was swept: a sweep may end like that.
-        report::Opened::Empty if runs.given().is_none() => {
-            report_sweep(&journal::read_from(io::empty(), &name)?, finding, reports)
+            report_sweep(&some_sweep(journal::read_from(input, &name)?)?, finding, reports)
         }
         report::Opened::Empty => Err(report::run::ReadError::Empty { name }.into()),
     }
 }
 
 fn report_sweep(journal: &Journal, finding: Option<&str>, reports: &Reports) -> Result<ExitCode> {
-    say_remarks(journal);
     let known = read_known(reports)?;
     let mut report = Report::of(journal);
     if let Some(finding) = finding {
@@ -63,7 +61,7 @@ fn report_sweep(journal: &Journal, finding: Option<&str>, reports: &Reports) -> 
     report.mark_known(&known);
     look_up_lines(&mut report, stacks(reports), &search(reports.vmlinux.as_deref()))?;
     write(&report, reports)?;
-    Ok(if report.has_new_findings() { ExitCode::FINDINGS } else { ExitCode::OK })
+    Ok(exit_code(&report))
 }
 
 /// Sites that a run's text shows, where nobody says how many.
@@ -78,19 +76,18 @@ fn report_run(mut run: report::run::Run, reports: &Reports, runs: &RunReports) -
     for remark in run.remarks.iter().filter(|_| *folded || *csv || json) {
         sinks::announce(format_args!("{}: {remark}", run.file));
     }
-    let mut out = BufWriter::new(io::stdout());
-    let written = match (*folded, *csv, json) {
-        (true, ..) => report::run::folded(&run, &mut out),
-        (_, true, _) => report::run::csv(&run, &mut out),
-        (.., true) => report::run::json(&run, &mut out),
-        _ => report::run::text(&run, top.unwrap_or(TOP), &mut out),
-    };
-    written.and_then(|()| out.flush()).context("can't write the report")?;
+    let printed = sinks::print(|out| match (*folded, *csv, json) {
+        (true, ..) => report::run::folded(&run, out),
+        (_, true, _) => report::run::csv(&run, out),
+        (.., true) => report::run::json(&run, out),
+        _ => report::run::text(&run, top.unwrap_or(TOP), out),
+    });
     type Form = fn(&report::run::Run, &mut dyn Write) -> io::Result<()>;
     for (path, form) in [(flamegraph.as_ref(), report::run::flamegraph as Form), (html, report::run::html as Form)] {
         if let Some(path) = path {
-            write_file(path, |file| form(&run, file))?;
+            output::replace(path, |file| form(&run, file))?;
         }
     }
+    printed?;
     Ok(ExitCode::OK)
 }

@@ -1,13 +1,11 @@
 //! The reports of a sweep, in the forms that were asked for.
 
-use std::{
-    io::{self, BufWriter, Write},
-    path::Path,
-};
+use std::path::{Path, PathBuf};
 
 use injector::{
     cli::{Forms, Reports},
-    exit::{Context as _, Result},
+    exit::{ExitCode, Result},
+    output,
     report::{
         Report, Stacks,
         known::{self, Known},
@@ -16,15 +14,35 @@ use injector::{
     symbols::{self, LineSources, LinesError},
 };
 
+/// Refuses files for the report that are read, or each other.
+pub fn check_files(inputs: &[&Path], reports: &Reports) -> Result<()> {
+    let outputs: Vec<&Path> = reports.forms.files.iter().map(|(_, path)| path.as_path()).collect();
+    let vmlinux = reports.vmlinux.as_deref();
+    let known: Vec<&Path> = reports.known.iter().map(PathBuf::as_path).collect();
+    Ok(output::distinct(&[inputs, vmlinux.as_slice(), &known].concat(), &outputs)?)
+}
+
 /// Writes a sweep's report to standard output and to the files that were named.
 pub fn write(report: &Report, reports: &Reports) -> Result<()> {
     let Forms { stdout, files } = &reports.forms;
-    let mut out = BufWriter::new(io::stdout());
-    (stdout.write)(report, &mut out).and_then(|()| out.flush()).context("can't write the report")?;
+    // Files are written whatever becomes of standard output.
+    let printed = sinks::print(|out| (stdout.write)(report, out));
     for (form, path) in files {
-        write_file(path, |file| (form.write)(report, file))?;
+        output::replace(path, |file| (form.write)(report, file))?;
     }
-    Ok(())
+    printed
+}
+
+/// What the report of a sweep says in short.
+pub fn exit_code(report: &Report) -> ExitCode {
+    if report.has_new_findings() {
+        return ExitCode::FINDINGS;
+    }
+    if report.counts.failed + report.counts.masked > 0 {
+        return ExitCode::OK;
+    }
+    sinks::announce(format_args!("no site was failed: this says nothing about the kernel"));
+    ExitCode::NOTHING_FAILED
 }
 
 /// What is known already.
@@ -55,10 +73,4 @@ pub fn look_up_lines(report: &mut Report, shown: Stacks, search: &LineSources) -
     let frames = frames.iter().map(String::as_str).collect();
     report.lines = symbols::lines(&frames, kernel, search)?;
     Ok(())
-}
-
-/// Writes one form of a report to a file.
-pub fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let mut file = BufWriter::new(sinks::create(path)?);
-    write(&mut file).and_then(|()| file.flush()).with_context(|| format!("can't write {}", path.display()))
 }

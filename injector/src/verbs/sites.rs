@@ -1,15 +1,12 @@
 //! `injector sites`: shows the sites of a journal, or those that a workload reaches.
 
-use std::{
-    io::{self, BufWriter, Write as _},
-    path::Path,
-};
+use std::path::Path;
 
 use injector::{
     cli::SitesOf,
-    exit::{Context as _, ExitCode, Result},
+    exit::{ExitCode, Result},
     report::{self, Report, Stacks},
-    sweep,
+    sinks, sweep,
 };
 
 use super::{
@@ -25,7 +22,6 @@ pub fn sites(source: &SitesOf, stacks: bool, vmlinux: Option<&Path>) -> Result<E
     };
     let shown = if stacks { Stacks::All } else { Stacks::None };
     look_up_lines(&mut report, shown, &search(vmlinux))?;
-    let mut out = BufWriter::new(io::stdout());
-    report::sites(&report, stacks, &mut out).and_then(|()| out.flush()).context("can't write the sites")?;
+    sinks::print(|out| report::sites(&report, stacks, out))?;
     Ok(ExitCode::OK)
 }

@@ -16,11 +16,12 @@ use injector::{
 
 use super::{
     guests::{shown, vm_plan},
-    reports::{look_up_lines, read_known, search, stacks, write},
+    reports::{check_files, exit_code, look_up_lines, read_known, search, stacks, write},
 };
 
 /// Fails every site that a workload reaches, here or in guests.
 pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Result<ExitCode> {
+    check_files(&inputs(plan, guests), reports)?;
     // A bad file must not be noticed at the end of a long sweep.
     let known = read_known(reports)?;
     if let Some(guests) = guests {
@@ -35,7 +36,7 @@ pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Re
     let name = match &plan.journal {
         Where::New(path) | Where::Resume(path) => path,
         // The host has the journal, and makes the report.
-        Where::Port { .. } | Where::None => return Ok(exit_code(stopped, false)),
+        Where::Port { .. } | Where::None => return Ok(early(stopped).unwrap_or(ExitCode::OK)),
     };
     let mut report = Report::new(&state, &name.display().to_string());
     report.mark_known(&known);
@@ -55,15 +56,28 @@ pub fn sweep(plan: &SweepPlan, guests: Option<&Guests>, reports: &Reports) -> Re
         _ => {}
     }
     lines?;
-    Ok(exit_code(stopped, report.has_new_findings()))
+    Ok(early(stopped).unwrap_or_else(|| exit_code(&report)))
 }
 
-fn exit_code(stopped: Option<Stopped>, findings: bool) -> ExitCode {
-    match stopped {
-        Some(Stopped::Interrupted) => ExitCode::INTERRUPTED,
-        Some(Stopped::Damaged) => ExitCode::REBOOT,
-        _ if findings => ExitCode::FINDINGS,
-        _ => ExitCode::OK,
+/// The files that a report must not overwrite. The journals of a sweep are such, though it writes them.
+fn inputs<'a>(plan: &'a SweepPlan, guests: Option<&'a Guests>) -> Vec<&'a Path> {
+    let journal = match &plan.journal {
+        Where::New(path) | Where::Resume(path) | Where::Port { so_far: path } => Some(path.as_path()),
+        Where::None => None,
+    };
+    let image = guests.and_then(|guests| guests.kernel.as_ref()).and_then(GuestKernel::image);
+    let added = guests.into_iter().flat_map(|guests| &guests.added).map(|(file, _)| file.as_path());
+    // The workload may be a script.
+    let command = plan.command.iter().map(Path::new);
+    journal.into_iter().chain(image).chain(added).chain(command).collect()
+}
+
+/// The exit code of a sweep that can go on.
+fn early(stopped: Option<Stopped>) -> Option<ExitCode> {
+    match stopped? {
+        Stopped::Interrupted => Some(ExitCode::INTERRUPTED),
+        Stopped::Damaged => Some(ExitCode::REBOOT),
+        Stopped::Budget => None,
     }
 }
 
@@ -103,5 +117,5 @@ fn sweep_in_guests(plan: &SweepPlan, guests: &Guests, reports: &Reports, known: 
         return Ok(error.exit_code());
     }
     lines?;
-    Ok(exit_code(None, report.has_new_findings()))
+    Ok(exit_code(&report))
 }

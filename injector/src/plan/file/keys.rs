@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{FileError, Position};
+use crate::foreign::Foreign;
 use crate::plan::suggest;
 
 /// The text of a file: where things are in it.
@@ -29,7 +30,7 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn error(&self, position: Position, message: String) -> FileError {
-        FileError::At { name: self.name.to_owned(), position, message }
+        FileError::At { name: self.name.into(), position, message }
     }
 
     fn error_at(&self, span: &Range<usize>, message: String) -> FileError {
@@ -64,7 +65,8 @@ impl<'a> Keys<'a> {
     pub(super) fn of_file(source: &'a Source<'a>) -> Result<Self, FileError> {
         let table = DeTable::parse(source.text).map_err(|error| {
             let lines: Vec<&str> = error.message().lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-            source.error_at(&error.span().unwrap_or_default(), lines.join("; "))
+            // toml quotes what it found.
+            source.error_at(&error.span().unwrap_or_default(), Foreign::from(lines.join("; ")).to_string())
         })?;
         Self::new(source, Position { line: 1, column: 1 }, table.into_inner())
     }
@@ -76,7 +78,11 @@ impl<'a> Keys<'a> {
             let dashed = written.replace('_', "-");
             let name = PLURALS.iter().find(|(plural, _)| *plural == dashed).map_or(dashed.as_str(), |(_, one)| one);
             if let Some(other) = entries.get(name) {
-                let message = format!("`{written}` is the same key as `{}`", other.written);
+                let message = format!(
+                    "`{}` is the same key as `{}`",
+                    Foreign::from(written),
+                    Foreign::from(other.written.as_str())
+                );
                 return Err(source.error_at(&span, message));
             }
             entries.insert(name.to_owned(), Entry { span, written, value });
@@ -195,7 +201,7 @@ impl<'a> Keys<'a> {
             close if close.is_empty() => format!("; keys here are: {}", self.asked.join(", ")),
             close => suggest::did_you_mean(&close.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>()),
         };
-        Err(self.source.error_at(&span, format!("there is no key `{written}`{hint}")))
+        Err(self.source.error_at(&span, format!("there is no key `{}`{hint}", Foreign::from(written))))
     }
 
     fn value<T, E: Display>(
@@ -209,7 +215,12 @@ impl<'a> Keys<'a> {
             DeValue::String(text) => text.to_string(),
             // The digits are those of a number: the parser has seen to it.
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_err(|_| error(&format_args!("the number is too large; write it as a text: \"{number}\"")))?
+                .map_err(|_| {
+                    error(&format_args!(
+                        "the number is too large; write it as a text: \"{}\"",
+                        Foreign::from(number.as_str())
+                    ))
+                })?
                 .to_string(),
             DeValue::Float(number) => number.as_str().to_owned(),
             DeValue::Boolean(_) => return Err(error(&"neither true nor false can stand here")),

@@ -18,7 +18,7 @@ pub struct NotText(PathBuf);
 /// The path of a cgroup is no text.
 pub fn to_toml(plan: &Plan) -> Result<String, NotText> {
     let Plan { rules, backend, target, limits, dry_run, outcome, vmlinux: _, output: _ } = plan;
-    let Target { pids, cgroups, command: _, follow } = target;
+    let Target { all, pids, cgroups, command: _, follow } = target;
     let Limits { duration, ttl } = limits;
     let mut file = Printer::default();
     file.flag("dry-run", *dry_run);
@@ -26,10 +26,11 @@ pub fn to_toml(plan: &Plan) -> Result<String, NotText> {
     file.text("backend", (*backend != Backend::Auto).then(|| backend.to_string()));
     file.text("duration", duration.map(duration::format));
     file.text("ttl", (*ttl != Limits::DEFAULT_TTL).then(|| duration::format(*ttl)));
-    if !pids.is_empty() || !cgroups.is_empty() {
+    if *all || !pids.is_empty() || !cgroups.is_empty() {
         let path = |path: &PathBuf| path.to_str().map(str::to_owned).ok_or_else(|| NotText(path.clone()));
         let cgroups: Vec<String> = cgroups.iter().map(path).collect::<Result<_, _>>()?;
         file.header("[target]");
+        file.flag("all", *all);
         file.numbers("pid", pids);
         file.texts("cgroup", &cgroups);
         file.flag("follow", *follow);

@@ -11,7 +11,10 @@ use crate::plan::{GfpFilter, StackFilter, TaskFilter};
 const NAME: &str = "plan.toml";
 
 fn parse(text: &str) -> Result<Plan, FileError> {
-    PlanFile::parse(NAME, text)?.into_plan(Output::default())
+    let mut file = PlanFile::parse(NAME, text)?;
+    // As with --all on the command line.
+    file.target.all |= !file.target.is_named();
+    file.into_plan(Output::default())
 }
 
 fn plan(text: &str) -> Plan {
@@ -113,7 +116,7 @@ fn the_shortest_file() {
         ("default", Hook::MEMORY.as_slice())
     );
     assert_eq!((shortest.first().policy.probability, shortest.limits.ttl), (Probability::ALWAYS, Limits::DEFAULT_TTL));
-    assert_eq!(to_toml(&shortest).unwrap(), "[[rule]]\ntimes = 1\n");
+    assert_eq!(to_toml(&shortest).unwrap(), "[target]\nall = true\n\n[[rule]]\ntimes = 1\n");
     // With functions, the allocators are left alone.
     assert_eq!(plan("[[rule]]\nfunction = \"open_ctree\"\ntimes = 1").first().hooks, []);
 }
@@ -131,7 +134,7 @@ fn what_is_wrong_is_said_with_line_and_column() {
         ("", "plan.toml: the plan has no rule; write one at least: [[rule]]"),
         ("rules = 1", "plan.toml:1:1: there is no key `rules`; did you mean `rule`?"),
         ("\n[[rule]]\n  gpf = \"NOFS\"", "plan.toml:3:3: there is no key `gpf`; did you mean `gfp`?"),
-        ("[target]\ncommand = 1", "plan.toml:2:1: there is no key `command`; keys here are: pid, cgroup, follow"),
+        ("[target]\ncommand = 1", "plan.toml:2:1: there is no key `command`; keys here are: all, pid, cgroup, follow"),
         (
             "[[rule]]\nprob = 1.5",
             "plan.toml:2:8: prob: probability `1.5` is out of range; it goes from 0 (never) to 1 (always), or 0% to 100%",
@@ -204,8 +207,9 @@ fn what_goes_without_saying_is_said_only_where_it_does_not() {
     let text = to_toml(&with_command).unwrap();
     assert_eq!(text, "[[rule]]\n");
     assert!(refused(&text).contains("--prob is required"));
-    let everybody = Plan::of(rule, Target::default()).unwrap();
-    assert_eq!(to_toml(&everybody).unwrap(), "[[rule]]\nprob = 1\n");
+    let all = Target { all: true, ..Target::default() };
+    let everybody = Plan::of(rule, all).unwrap();
+    assert_eq!(to_toml(&everybody).unwrap(), "[target]\nall = true\n\n[[rule]]\nprob = 1\n");
 }
 
 #[test]
@@ -320,6 +324,7 @@ fn targets() -> impl Strategy<Value = Target> {
     let cgroups = subsequence(["/sys/fs/cgroup/a", "/b c/\"d\"\n"].map(PathBuf::from).to_vec(), 0..=2);
     (prop::collection::vec(1u32.., 0..3), cgroups, any::<bool>(), any::<bool>()).prop_map(
         |(pids, cgroups, follow, command)| Target {
+            all: false,
             follow: follow && !pids.is_empty(),
             pids,
             cgroups,
@@ -333,7 +338,7 @@ proptest! {
     fn what_is_printed_is_read_as_the_same_plan(
         drafts in prop::collection::vec(rules(), 1..4),
         names in subsequence(vec!["a", "b c", "\"", "ä", "1", "default"], 4),
-        target in prop_oneof![Just(Target::default()), targets()],
+        target in prop_oneof![Just(Target { all: true, ..Target::default() }), targets()],
         flags: (bool, bool),
         backend in select(&Backend::ALL[..]),
         times in (prop::option::of(1u64..1 << 40), 100u64..3_600_000),

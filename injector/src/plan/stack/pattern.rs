@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+use crate::foreign::Foreign;
 use crate::plan::glob::{Glob, Token};
 use crate::plan::number::hex_or_decimal;
 
@@ -40,7 +41,7 @@ pub enum StackError {
     )]
     Character {
         /// The pattern.
-        pattern: String,
+        pattern: Foreign,
         /// The character.
         character: char,
     },
@@ -48,23 +49,23 @@ pub enum StackError {
     #[error(
         "stack pattern `{0}` has an unfinished [ ]; inside a glob it lists characters ([a-f]), alone it names a module ([nfs])"
     )]
-    Bracket(String),
+    Bracket(Foreign),
     /// No addresses.
     #[error(
         "stack pattern `{0}` is not an address range; write 0x and hexadecimal digits on both sides, the second is left out: 0xffffffff81000000-0xffffffff81001000"
     )]
-    Addresses(String),
+    Addresses(Foreign),
     /// Not where in a function.
     #[error(
         "stack pattern `{0}` is no piece of a function; write a symbol and two offsets, the second is left out: nfs4_do_open+0x10-0x40"
     )]
-    Piece(String),
+    Piece(Foreign),
     /// Nothing lies in it.
     #[error("stack pattern `{0}` is an empty range: it ends where it starts, or before")]
-    EmptyRange(String),
+    EmptyRange(Foreign),
     /// Several functions.
     #[error("stack pattern `{0}` is a path; here, each pattern is one function, glob or module")]
-    Path(String),
+    Path(Foreign),
 }
 
 crate::exit::has_exit_code!(StackError => USAGE);
@@ -123,6 +124,21 @@ impl StackPattern {
         }
     }
 
+    /// Whether it means everything that another pattern means. Where that is not certain, it says no.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            _ if self.kind == other.kind && self.text == other.text => true,
+            (Kind::Glob(ours), Kind::Glob(theirs)) | (Kind::Module(ours), Kind::Module(theirs)) => ours.covers(theirs),
+            // The compiler's copies of a function are called name.something.
+            (Kind::Glob(glob), Kind::Symbol) => glob.is_open() && glob.matches(&other.text),
+            (Kind::Symbol, Kind::Symbol) => self.matches(&other.text, None),
+            (Kind::Glob(_) | Kind::Symbol, Kind::Piece { .. }) => self.matches(other.bare(), None),
+            (Kind::Range { start, end }, Kind::Range { start: first, end: last }) => start <= first && last <= end,
+            _ => false,
+        }
+    }
+
     /// Whether a function of that name, in that module or in the kernel proper, is meant, or a piece of it; addresses mean
     /// none.
     #[must_use]
@@ -148,7 +164,7 @@ impl FromStr for StackPattern {
             return Err(StackError::Empty);
         }
         if text.contains("..") {
-            return Err(StackError::Path(text.to_owned()));
+            return Err(StackError::Path(text.into()));
         }
         if text.starts_with("0x") {
             return addresses(text);
@@ -158,29 +174,29 @@ impl FromStr for StackPattern {
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_.$-*?[]!^".contains(c);
         if let Some(character) = text.chars().find(|c| !allowed(*c)) {
-            return Err(StackError::Character { pattern: text.to_owned(), character });
+            return Err(StackError::Character { pattern: text.into(), character });
         }
         if let Some(module) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
             && !module.contains(['[', ']'])
         {
             if module.is_empty() {
-                return Err(StackError::Bracket(text.to_owned()));
+                return Err(StackError::Bracket(text.into()));
             }
             // Module files are often written with `-`, the kernel always says `_`.
             let module = module.replace('-', "_");
             if let Some(character) = module.chars().find(|c| "!^.$".contains(*c)) {
-                return Err(StackError::Character { pattern: text.to_owned(), character });
+                return Err(StackError::Character { pattern: text.into(), character });
             }
-            let glob = Glob::new(&module).ok_or_else(|| StackError::Bracket(text.to_owned()))?;
+            let glob = Glob::new(&module).ok_or_else(|| StackError::Bracket(text.into()))?;
             return Ok(Self { text: format!("[{module}]"), kind: Kind::Module(glob) });
         }
-        let glob = Glob::new(text).ok_or_else(|| StackError::Bracket(text.to_owned()))?;
+        let glob = Glob::new(text).ok_or_else(|| StackError::Bracket(text.into()))?;
         let stray = |token: &Token| match token {
             Token::Byte(byte @ (b'-' | b'!' | b'^' | b']')) => Some(char::from(*byte)),
             _ => None,
         };
         if let Some(character) = glob.tokens.iter().find_map(stray) {
-            return Err(StackError::Character { pattern: text.to_owned(), character });
+            return Err(StackError::Character { pattern: text.into(), character });
         }
         let kind = if glob.is_literal() { Kind::Symbol } else { Kind::Glob(glob) };
         Ok(Self { text: text.to_owned(), kind })
@@ -191,9 +207,9 @@ impl FromStr for StackPattern {
 fn addresses(text: &str) -> Result<StackPattern, StackError> {
     let address = |digits: &str| digits.starts_with("0x").then(|| hex_or_decimal(digits)).flatten();
     let ends = text.split_once('-').and_then(|(start, end)| Some((address(start)?, address(end)?)));
-    let (start, end) = ends.ok_or_else(|| StackError::Addresses(text.to_owned()))?;
+    let (start, end) = ends.ok_or_else(|| StackError::Addresses(text.into()))?;
     if start >= end {
-        return Err(StackError::EmptyRange(text.to_owned()));
+        return Err(StackError::EmptyRange(text.into()));
     }
     Ok(StackPattern { text: format!("{start:#x}-{end:#x}"), kind: Kind::Range { start, end } })
 }
@@ -202,9 +218,9 @@ fn addresses(text: &str) -> Result<StackPattern, StackError> {
 fn piece(text: &str, name: &str, offsets: &str) -> Result<StackPattern, StackError> {
     let ends = offsets.split_once('-').and_then(|(start, end)| Some((hex_or_decimal(start)?, hex_or_decimal(end)?)));
     let is_symbol = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.$".contains(c));
-    let (start, end) = ends.filter(|_| is_symbol).ok_or_else(|| StackError::Piece(text.to_owned()))?;
+    let (start, end) = ends.filter(|_| is_symbol).ok_or_else(|| StackError::Piece(text.into()))?;
     if start >= end {
-        return Err(StackError::EmptyRange(text.to_owned()));
+        return Err(StackError::EmptyRange(text.into()));
     }
     let kind = Kind::Piece { name_len: name.len(), start, end };
     Ok(StackPattern { text: format!("{name}+{start:#x}-{end:#x}"), kind })

@@ -32,7 +32,7 @@ const COLUMNS: [&str; 19] = [
     "stack",
 ];
 
-/// The sites. Several values in a field, and the frames of the stack, innermost first, are separated by `;`.
+/// The sites. A field that a spreadsheet would take for a formula begins with an apostrophe. Several values in a field, and the frames of the stack, innermost first, are separated by `;`.
 ///
 /// # Errors
 /// It can't be written.
@@ -40,7 +40,7 @@ pub fn csv(run: &Run, out: &mut dyn Write) -> io::Result<()> {
     let mut writer = Writer::from_writer(out);
     writer.write_record(COLUMNS)?;
     for site in &run.sites {
-        writer.write_record(row(site))?;
+        writer.write_record(row(site).map(harmless))?;
     }
     writer.flush()
 }
@@ -71,6 +71,11 @@ fn row(site: &Site) -> [String; COLUMNS.len()] {
         outcome(5),
         site.stack.join(";"),
     ]
+}
+
+/// A spreadsheet takes a cell that begins like this for a formula: an apostrophe makes it a text.
+fn harmless(cell: String) -> String {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
 }
 
 fn values(tally: &Tally) -> String {

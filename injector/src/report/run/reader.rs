@@ -10,7 +10,11 @@ use super::{
     line::{Bad, Line, Parser},
     model::{Builder, Run},
 };
-use crate::sinks::SCHEMA;
+use crate::{
+    exit::{ExitCode, HasExitCode},
+    foreign::Foreign,
+    sinks::SCHEMA,
+};
 
 /// Longer lines are no run's: the last one, with as many sites as the kernel side has room for, stays below.
 const LONGEST_LINE: u64 = 128 << 20;
@@ -79,14 +83,21 @@ pub enum ReadError {
     },
 }
 
-crate::exit::has_exit_code!(ReadError => USAGE);
+impl HasExitCode for ReadError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Io { error, .. } => ExitCode::of_file(error),
+            _ => ExitCode::USAGE,
+        }
+    }
+}
 
 /// Reads a file.
 ///
 /// # Errors
 /// It can't be read, or is no run's.
 pub fn read(path: &Path) -> Result<Run, ReadError> {
-    let name = path.display().to_string();
+    let name = Foreign::path(path).to_string();
     match File::open(path) {
         Ok(file) => read_from(BufReader::with_capacity(1 << 20, file), &name),
         Err(error) => Err(ReadError::Io { name, error }),

@@ -1,5 +1,6 @@
 //! A run for people in a terminal.
 
+use crate::foreign::write_lines;
 use std::io::{self, Write};
 
 use injector_common::counters::DESCRIPTIONS;
@@ -19,6 +20,10 @@ use crate::{
 /// # Errors
 /// It can't be written.
 pub fn text(run: &Run, top: usize, out: &mut dyn Write) -> io::Result<()> {
+    write_lines(out, |out| whole(run, top, out))
+}
+
+fn whole(run: &Run, top: usize, out: &mut dyn Write) -> io::Result<()> {
     head(run, out)?;
     rules(run, out)?;
     if let Some(end) = &run.end {

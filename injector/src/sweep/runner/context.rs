@@ -127,7 +127,7 @@ impl SweepContext {
         workload.clean_up()?;
         workload.set_up()?;
         let is_interrupted = || interrupted.load(Ordering::Relaxed);
-        let plain = workload.uninjected(prepared.cgroup()?, plan.hang * 10, is_interrupted)?;
+        let plain = workload.uninjected(prepared.cgroup()?, plan.patience(), is_interrupted)?;
         sinks::announce(format_args!("the workload takes {:.2} s without injection", plain.as_secs_f64()));
         let (injector, attempts, cgroup) = Injector::attach(plan, &files, prepared)?;
         Ok(Self { files, injector, attempts, cgroup, workload, plain, interrupted, spent })
