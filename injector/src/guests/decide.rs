@@ -90,8 +90,10 @@ impl History {
         self.crashes += u32::from(matches!(ending, Ending::Down(_)));
         self.fruitless = if progress.fruitful { 0 } else { self.fruitless + 1 };
         match ending {
-            // The status alone is not enough: other errors have it, too.
-            Ending::Exited(ExitCode::OK | ExitCode::FINDINGS) if progress.ended => return Step::Done,
+            // The status alone is not enough: the end must be in the journal.
+            Ending::Exited(ExitCode::OK | ExitCode::FINDINGS | ExitCode::NOTHING_FAILED) if progress.ended => {
+                return Step::Done;
+            }
             Ending::Exited(ExitCode::USAGE) => return Step::Stop(Reason::Usage),
             Ending::Exited(ExitCode::MISSING) => return Step::Stop(Reason::Prerequisites),
             Ending::Exited(ExitCode::INTERRUPTED) | Ending::Stopped => return Step::Stop(Reason::Interrupted),
@@ -141,12 +143,13 @@ mod tests {
     fn statuses_mean_what_a_sweep_means_by_them() {
         assert_eq!(only(Ending::Exited(ExitCode::OK), END), Step::Done);
         assert_eq!(only(Ending::Exited(ExitCode::FINDINGS), END), Step::Done);
+        assert_eq!(only(Ending::Exited(ExitCode::NOTHING_FAILED), END), Step::Done);
         assert_eq!(only(Ending::Exited(ExitCode::USAGE), NOTHING), Step::Stop(Reason::Usage));
         assert_eq!(only(Ending::Exited(ExitCode::MISSING), NOTHING), Step::Stop(Reason::Prerequisites));
         assert_eq!(only(Ending::Exited(ExitCode::INTERRUPTED), NEWS), Step::Stop(Reason::Interrupted));
         assert_eq!(only(Ending::Exited(ExitCode::REBOOT), NEWS), Step::Again);
         assert_eq!(only(Ending::Exited(ExitCode(137)), NEWS), Step::Again);
-        // An error of the injector's own has status 1 too.
+        // Of an error of its own nothing is known.
         assert_eq!(only(Ending::Exited(ExitCode::INTERNAL), NEWS), Step::Again);
         assert_eq!(only(Ending::Exited(ExitCode::OK), NOTHING), Step::Again);
     }
