@@ -302,7 +302,7 @@ fn a_dead_injectors_cgroup_is_removed_by_the_next() {
     assert!(ours().contains(&name), "{:?}: else this shows nothing", ours());
     let living = Injector::start(&["--prob", "0", "--", "/bin/sleep", "4323"]);
     let own = format!("injector.{}", living.pid());
-    assert_eq!(ours(), [own.clone()]);
+    assert_eq!(ours(), std::slice::from_ref(&own));
     let other = Injector::start(&["--prob", "0", "--", "/bin/true"]);
     other.finish_unchecked();
     assert_eq!(ours(), [own], "it is locked");

@@ -152,6 +152,7 @@ mod tests {
         // Of an error of its own nothing is known.
         assert_eq!(only(Ending::Exited(ExitCode::INTERNAL), NEWS), Step::Again);
         assert_eq!(only(Ending::Exited(ExitCode::OK), NOTHING), Step::Again);
+        assert_eq!(only(Ending::Exited(ExitCode::NOTHING_FAILED), NOTHING), Step::Again);
     }
 
     #[test]

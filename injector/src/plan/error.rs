@@ -91,9 +91,9 @@ pub enum PlanError {
         /// `--stack` or `--caller`.
         option: &'static str,
         /// Its value.
-        wanted: StackPattern,
+        wanted: Box<StackPattern>,
         /// What excludes it.
-        unwanted: StackPattern,
+        unwanted: Box<StackPattern>,
     },
     /// No size has the order.
     #[error("--size {size} and --order {order} exclude each other: no allocation of {hooks} has both")]

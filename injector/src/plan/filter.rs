@@ -80,7 +80,7 @@ impl Filter {
             return Err(PlanError::TooManySites(signatures));
         }
         if let Some((option, wanted, unwanted)) = stack.contradiction() {
-            let (wanted, unwanted) = (wanted.clone(), unwanted.clone());
+            let (wanted, unwanted) = (Box::new(wanted.clone()), Box::new(unwanted.clone()));
             return Err(PlanError::StackContradiction { option, wanted, unwanted });
         }
         let paths = long_paths(&stack.any_of);

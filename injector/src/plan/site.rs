@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use injector_common::config;
 use serde::{Serialize, Serializer};
 
+use crate::foreign::{Foreign, steers};
+
 /// A site that is to fail.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SiteName {
@@ -28,7 +30,7 @@ pub struct SourceLine {
 #[error(
     "`{0}` is no site; write the 16 hexadecimal digits of its signature (injector sites JOURNAL -v lists them), or a line of the kernel's sources: fs/jbd2/journal.c:1234"
 )]
-pub struct NoSite(String);
+pub struct NoSite(Foreign);
 
 impl SiteName {
     /// How many signatures a rule can have.
@@ -40,10 +42,10 @@ impl FromStr for SiteName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        let no_site = || NoSite(text.chars().take(80).collect());
+        let no_site = || NoSite(text.into());
         if let Some((file, line)) = text.rsplit_once(':') {
             let line = line.parse().ok().filter(|line| *line > 0).ok_or_else(no_site)?;
-            let bad = |c: char| c.is_control() || c.is_whitespace();
+            let bad = |c: char| steers(c) || c.is_whitespace();
             if file.is_empty() || file.ends_with('/') || file.contains(bad) {
                 return Err(no_site());
             }

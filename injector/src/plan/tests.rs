@@ -44,7 +44,11 @@ fn contradictions() {
     let filter = Filter { stack: both, ..Filter::default() };
     assert_eq!(
         refused(filter, everybody(), policy()),
-        PlanError::StackContradiction { option: "--stack", wanted: pattern.clone(), unwanted: pattern }
+        PlanError::StackContradiction {
+            option: "--stack",
+            wanted: Box::new(pattern.clone()),
+            unwanted: Box::new(pattern)
+        }
     );
 
     let target = Target { pids: vec![0], ..Target::default() };

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     events::frames,
+    foreign::write_lines,
     journal::{Counts, Signature, Verdict},
 };
 
@@ -155,6 +156,10 @@ impl SweepDiff {
     /// # Errors
     /// It can't be written.
     pub fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        write_lines(out, |out| self.whole(out))
+    }
+
+    fn whole(&self, out: &mut dyn Write) -> io::Result<()> {
         self.a.text("A", out)?;
         self.b.text("B", out)?;
         if self.a.workload != self.b.workload {

@@ -6,8 +6,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs,
-    io::{self, Cursor, Write},
+    fmt,
+    fs::File,
+    io::{self, Cursor, Read, Write},
     path::Path,
 };
 
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     events::frames,
+    foreign::Foreign,
     journal::{self, Finding, Verdict},
 };
 
@@ -55,6 +57,9 @@ pub struct NotFound {
     pub sites_failed: Option<usize>,
 }
 
+/// A file of known findings may have so many bytes.
+const MOST_BYTES: u64 = 256 << 20;
+
 /// A file of known findings that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KnownError {
@@ -62,15 +67,21 @@ pub enum KnownError {
     #[error("--known {name}: {error}")]
     Io {
         /// The file.
-        name: String,
+        name: Foreign,
         /// The error.
         error: io::Error,
+    },
+    /// No list and no journal is as long.
+    #[error("--known {name} has more than {} MiB", MOST_BYTES >> 20)]
+    TooLong {
+        /// The file.
+        name: Foreign,
     },
     /// It is a run's file.
     #[error("--known {name}: a run has no findings; name a sweep's journal or a list (injector report JOURNAL --list)")]
     Run {
         /// The file.
-        name: String,
+        name: Foreign,
     },
     /// The journal can't be used.
     #[error("--known: {0}")]
@@ -81,11 +92,11 @@ pub enum KnownError {
     )]
     Line {
         /// The file.
-        name: String,
+        name: Foreign,
         /// The line, from 1.
         line: usize,
         /// What it says, shortened.
-        text: String,
+        text: Foreign,
     },
 }
 
@@ -96,16 +107,22 @@ crate::exit::has_exit_code!(KnownError => USAGE);
 /// # Errors
 /// The file can't be read, or is neither.
 pub fn read(path: &Path) -> Result<Vec<Known>, KnownError> {
-    let name = path.display().to_string();
-    let bytes = fs::read(path).map_err(|error| KnownError::Io { name: name.clone(), error })?;
+    let foreign = Foreign::path(path);
+    let name = foreign.to_string();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error| KnownError::Io { name: foreign.clone(), error })?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(KnownError::TooLong { name: foreign });
+    }
     match kind::tell(Cursor::new(bytes.clone()), &name) {
-        Ok(Opened::Run(_)) => Err(KnownError::Run { name }),
+        Ok(Opened::Run(_)) => Err(KnownError::Run { name: foreign }),
         Ok(Opened::Journal(input)) => {
             let journal = journal::read_from(input, &name).map_err(KnownError::Journal)?;
             Ok(of_report(&Report::of(&journal), &name))
         }
         Ok(Opened::Empty) => Ok(Vec::new()),
-        Err(ReadError::Io { name, error }) => Err(KnownError::Io { name, error }),
+        Err(ReadError::Io { name: _, error }) => Err(KnownError::Io { name: foreign, error }),
         Err(_) => list(&String::from_utf8_lossy(&bytes), &name),
     }
 }
@@ -127,11 +144,8 @@ fn list(text: &str, name: &str) -> Result<Vec<Known>, KnownError> {
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|(number, line)| {
-            let mut known = entry(line).ok_or_else(|| KnownError::Line {
-                name: name.to_owned(),
-                line: number,
-                text: one_line(line).chars().take(60).collect(),
-            })?;
+            let mut known =
+                entry(line).ok_or_else(|| KnownError::Line { name: name.into(), line: number, text: line.into() })?;
             name.clone_into(&mut known.file);
             known.line = Some(number);
             Ok(known)

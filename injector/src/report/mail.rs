@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     events::frames,
+    foreign::write_lines,
     journal::{FindingFailure, Signature, Verdict},
     symbols::Lines,
 };
@@ -26,13 +27,15 @@ const SPLAT: usize = 60;
 /// # Errors
 /// It can't be written.
 pub fn mail(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    for (i, found) in report.findings.iter().enumerate() {
-        if i > 0 {
-            writeln!(out, "\n{}\n", "=".repeat(COLUMNS))?;
+    write_lines(out, |out| {
+        for (i, found) in report.findings.iter().enumerate() {
+            if i > 0 {
+                writeln!(out, "\n{}\n", "=".repeat(COLUMNS))?;
+            }
+            one(report, found, out)?;
         }
-        one(report, found, out)?;
-    }
-    out.flush()
+        Ok(())
+    })
 }
 
 fn one(report: &Report, found: &Found, out: &mut dyn Write) -> io::Result<()> {

@@ -127,7 +127,7 @@ mod tests {
         let others = [("6.1".to_owned(), Extent::All), ("6.12".to_owned(), Extent::Few)];
         let stock = ["debian:7.3", "debian:6.12", "debian:6.1"].map(|name| (name.to_owned(), Extent::Stock));
         let without = Kernels::with(|_| false);
-        assert_eq!(names(&without), [&[newest.clone()], &stock[..]].concat());
+        assert_eq!(names(&without), [std::slice::from_ref(&newest), &stock[..]].concat());
         assert_eq!(without.left_out.len(), 2);
         for (text, kernel) in without.left_out.iter().zip(["6.1", "6.12"]) {
             assert!(text.starts_with(&format!("kernel {kernel} was left out")), "{text}");
