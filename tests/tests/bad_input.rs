@@ -53,7 +53,7 @@ fn targets() {
     // A target that got lost is not the whole machine.
     refused(&["--prob", "0.5"], 2, &["--all"]);
     refused(&["--prob", "0.5", "--"], 2, &["no command after --"]);
-    refused(&["--prob", "0.5", "--cgroup", ""], 2, &["--cgroup is empty"]);
+    refused(&["--prob", "0.5", "--cgroup", ""], 2, &["a value is required for '--cgroup"]);
     refused(&["--all", "--prob", "0.5", "--pid", "1"], 2, &["--all"]);
     refused(&["--cgroup", "/tmp"], 2, &["/tmp", "cgroup"]);
     refused(&["--cgroup", "/sys/fs/cgroup/no-such"], 2, &["no-such", "cgroup"]);

@@ -412,7 +412,7 @@ fn what_does_not_fit_is_refused() {
     refuse(&["opennat"], &["opennat", "injector hooks", "openat"]);
     refuse(&["vfs_read"], &["vfs_read", "injector hooks"]);
     refuse(&["should_failslab"], &["--hook slab"]);
-    refuse(&["openat", "__x64_sys_openat=EIO"], &["twice"]);
+    refuse(&["openat", "__x64_sys_openat=EIO"], &["are the same"]);
     assert!(bpf::ours().is_empty());
 }
 
