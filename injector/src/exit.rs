@@ -57,8 +57,19 @@ pub trait HasExitCode: std::error::Error + Send + Sync + 'static {
     fn exit_code(&self) -> ExitCode;
 }
 
-/// Gives error types their exit code: `has_exit_code!(BadAddress, BadPath => USAGE)`.
+/// Gives error types their exit code: `has_exit_code!(BadAddress, BadPath => USAGE)`. With `Io or USAGE`, the variant `Io` has
+/// that of its file.
 macro_rules! has_exit_code {
+    ($error:ty => Io or $code:ident) => {
+        impl $crate::exit::HasExitCode for $error {
+            fn exit_code(&self) -> $crate::exit::ExitCode {
+                match self {
+                    Self::Io { error, .. } => $crate::exit::ExitCode::of_file(error),
+                    _ => $crate::exit::ExitCode::$code,
+                }
+            }
+        }
+    };
     ($($error:ty),+ => $code:ident) => {
         $(impl $crate::exit::HasExitCode for $error {
             fn exit_code(&self) -> $crate::exit::ExitCode {

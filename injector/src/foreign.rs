@@ -96,6 +96,12 @@ pub fn write_lines(out: &mut dyn Write, write: impl FnOnce(&mut dyn Write) -> io
     out.flush()
 }
 
+/// A text of one line for a terminal, with a `?` for each character that would steer one: where columns must stay narrow.
+#[must_use]
+pub fn masked(text: &str) -> Cow<'_, str> {
+    if text.contains(steers) { Cow::Owned(text.replace(steers, "?")) } else { Cow::Borrowed(text) }
+}
+
 fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     if text.chars().all(&stays) {
         return Cow::Borrowed(text);

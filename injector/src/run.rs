@@ -383,12 +383,9 @@ impl Run<'_> {
         if self.output_error.is_none() {
             self.output_error = self.sink.summary(&summary).and_then(|()| self.sink.flush()).err();
         }
-        match self.output_error.take() {
+        // A reader of standard output that has seen enough is no error.
+        match self.output_error.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe) {
             None => Ok(command_status.map_or(ExitCode::OK, ExitCode)),
-            // The reader of standard output has seen enough.
-            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                Ok(command_status.map_or(ExitCode::OK, ExitCode))
-            }
             Some(error) => {
                 // What was counted is not lost with the output.
                 sinks::last_resort(&summary, self.plan.output.top);

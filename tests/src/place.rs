@@ -12,10 +12,15 @@ pub fn module() -> PathBuf {
     of("INJECTOR_TEST_MODULE", "/lib/modules/injector_test.ko")
 }
 
+/// What the running kernel calls itself: 7.3.4.
+pub fn release() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("proc is mounted");
+    text.trim().to_owned()
+}
+
 /// The module by which the injector hooks: INJECTOR_TEST_HOOKS_MODULE, or where guests have it installed.
 pub fn hooks_module() -> PathBuf {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let installed = format!("/lib/modules/{}/updates/injector_hooks.ko", release.trim());
+    let installed = format!("/lib/modules/{}/updates/injector_hooks.ko", release());
     of("INJECTOR_TEST_HOOKS_MODULE", &installed)
 }
 

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use injector_tests::daemon::INJECTOR;
-use injector_tests::{Injector, bpf, refused, run, shell};
+use injector_tests::{Injector, bpf, place, refused, run, shell};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -162,7 +162,7 @@ impl Drop for Loop {
 /// Whether a function's body is in its callers of the same file, which then never call it: so gcc does since 7.x with
 /// should_fail_bio() (block/blk-core.c) and page_pool_alloc_netmems() (net/core/page_pool.c). Listed it is all the same.
 fn is_inlined() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("proc");
+    let release = place::release();
     let major = release.split('.').next().and_then(|major| major.parse::<u32>().ok()).expect("a number");
     major >= 7
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use injector_common::hooks::NAMED;
 use injector_tests::daemon::INJECTOR;
-use injector_tests::{Injector, Worker, run, shell};
+use injector_tests::{Injector, Worker, place, run, shell};
 use serde_json::Value;
 
 const SLAB: &str = "kind=slab cache=injector_test_64 count=10000";
@@ -159,8 +159,7 @@ fn the_start_line_says_what_runs() {
     let finished = run(&["--prob", "0", "--duration", "100ms", "--gfp", "NOFS", "--order-lt", "4"]);
     assert!(finished.status.success(), "{}: {}", finished.status, finished.stderr);
     let start = &finished.report.start;
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("osrelease");
-    assert_eq!(start["kernel"].as_str(), Some(release.trim()), "{start}");
+    assert_eq!(start["kernel"], place::release(), "{start}");
     assert_eq!(start["hooks"], serde_json::json!(["slab", "page"]), "{start}");
     assert!(start["version"].is_string() && start["time"].is_string() && start["plan"].is_object(), "{start}");
     assert!(start["plan"].to_string().contains("NOFS"), "{start}");

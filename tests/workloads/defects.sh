@@ -8,7 +8,7 @@
 defects=/sys/kernel/debug/injector_defects
 
 setup() {
-	grep -q ' /sys/kernel/debug debugfs ' /proc/mounts || mount -t debugfs debugfs /sys/kernel/debug || die "can't mount debugfs"
+	mounted /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug || die "can't mount debugfs"
 	[ -d /sys/module/injector_defects ] || insmod /lib/modules/injector_defects.ko || die "can't load the module"
 	[ -d "$defects" ] || die "the module is loaded and there is no $defects"
 }

@@ -90,7 +90,8 @@ pub(super) struct SweepArgs {
 
     /// A task hangs that does not return from the kernel for this long
     ///
-    /// The workload without injection, --setup and --cleanup may each take ten times as long. Some waits are long and end: an NFS 4 client retries to get a lock after up to 30 s.
+    /// The workload without injection, --setup and --cleanup may each take ten times as long. Some waits are long and end: an
+    /// NFS 4 client retries to get a lock after up to 30 s.
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse, help_heading = SEARCH)]
     hang: Duration,
 

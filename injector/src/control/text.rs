@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::foreign;
+use crate::foreign::masked;
 
 use super::{Counts, HookStatus, RuleStatus, RunState, Status};
 
@@ -36,7 +36,7 @@ impl Status {
     pub fn knobs(&self) -> String {
         self.rules.iter().fold(String::new(), |mut text, rule| {
             let RuleStatus { name, prob, rate, times_left, hooks: _ } = rule;
-            let _ = write!(text, "{}: prob={prob}", printable(name));
+            let _ = write!(text, "{}: prob={prob}", masked(name));
             if let Some(rate) = rate {
                 let _ = write!(text, " rate={rate}/s");
             }
@@ -53,7 +53,7 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline())?;
         f.write_str(&self.knobs())?;
-        let name = |rule: &RuleStatus| printable(&rule.name).chars().count();
+        let name = |rule: &RuleStatus| masked(&rule.name).chars().count();
         let width = self.rules.iter().map(name).max().unwrap_or(0).max("rule".len());
         let hooks = self.rules.iter().flat_map(|rule| &rule.hooks);
         let hook_width = hooks.map(|hook| hook.hook.len()).max().unwrap_or(0).max("hook".len());
@@ -62,16 +62,11 @@ impl fmt::Display for Status {
         for rule in &self.rules {
             for HookStatus { hook, counts } in &rule.hooks {
                 let Counts { calls, matches, failures, lost } = counts;
-                let (name, numbers) = (printable(&rule.name), [calls, matches, failures, lost]);
+                let (name, numbers) = (masked(&rule.name), [calls, matches, failures, lost]);
                 let numbers = numbers.map(|number| format!("{number:>14}")).concat();
                 writeln!(f, "{name:<width$}  {hook:<hook_width$}{numbers}")?;
             }
         }
         Ok(())
     }
-}
-
-/// Names come over the socket; a terminal must not obey them.
-fn printable(name: &str) -> String {
-    name.replace(foreign::steers, "?")
 }

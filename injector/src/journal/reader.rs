@@ -8,10 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{
-    exit::{ExitCode, HasExitCode},
-    foreign::Foreign,
-};
+use crate::foreign::Foreign;
 
 use super::{
     Journal, Record, Remark, Section, Tail,
@@ -74,14 +71,7 @@ pub enum ReadError {
     },
 }
 
-impl HasExitCode for ReadError {
-    fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Io { error, .. } => ExitCode::of_file(error),
-            _ => ExitCode::USAGE,
-        }
-    }
-}
+crate::exit::has_exit_code!(ReadError => Io or USAGE);
 
 /// Reads a file.
 ///

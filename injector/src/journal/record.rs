@@ -226,6 +226,14 @@ pub enum Place {
     Other,
 }
 
+impl Place {
+    /// Process machinery, where a failure would end a script: only copies of the process fail it.
+    #[must_use]
+    pub fn is_machinery(self) -> bool {
+        matches!(self, Self::Exec | Self::PageFault)
+    }
+}
+
 /// A run begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Armed {

@@ -97,7 +97,7 @@ impl GfpBits {
             .filter_map(|(name, bit)| {
                 let name = name.strip_prefix("___GFP_")?.strip_suffix("_BIT")?;
                 let mask = 1u32.checked_shl(bit)?;
-                (name != "LAST" && name != "UNUSED").then(|| (name.into(), mask))
+                (name != "LAST" && name != "UNUSED").then(|| (name.to_owned(), mask))
             })
             .collect();
         if flags.is_empty() {

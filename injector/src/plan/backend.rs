@@ -1,10 +1,11 @@
 //! How hooks are attached.
 
-use crate::foreign::Foreign;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::foreign::Foreign;
 
 /// How hooks are attached: `--backend`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,10 @@
 //! Spans of time: `500ms`, `10s`, `1m30s`.
 
-use crate::foreign::Foreign;
 use std::time::Duration;
 
 use serde::Serializer;
+
+use crate::foreign::Foreign;
 
 /// Why a text is no span of time.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -138,7 +138,7 @@ impl FromStr for Function {
         if let Some(character) = name.chars().find(|c| !allowed(*c)) {
             return Err(FunctionNameError::Character { name: name.into(), character });
         }
-        let wrong = |error: &str| FunctionNameError::Error { name: name.into(), error: error.into() };
+        let wrong = |error: &str| FunctionNameError::Error { name: name.to_owned(), error: error.into() };
         let error = error.map(|error| error.parse().map_err(|_| wrong(error))).transpose()?;
         Ok(Self { name: name.to_owned(), error })
     }

@@ -1,7 +1,8 @@
 //! Whole numbers.
 
-use crate::foreign::Foreign;
 use std::str::FromStr;
+
+use crate::foreign::Foreign;
 
 /// Not the number that is wanted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

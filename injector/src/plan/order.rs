@@ -1,10 +1,11 @@
 //! Which allocation orders match.
 
-use crate::foreign::Foreign;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
+
+use crate::foreign::Foreign;
 
 /// A range of allocation orders (an allocation of order n is 2^n pages): `3`, `0..=3`, `0..4`, `2..`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

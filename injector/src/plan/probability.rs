@@ -1,10 +1,11 @@
 //! How likely a match is failed.
 
-use crate::foreign::Foreign;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
+
+use crate::foreign::Foreign;
 
 /// A probability in `0..=1`: `0.01`, `1%` or `1/1000`.
 ///

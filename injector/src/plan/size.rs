@@ -1,10 +1,11 @@
 //! Which sizes match.
 
-use crate::foreign::Foreign;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
+
+use crate::foreign::Foreign;
 
 /// A range of allocation sizes in bytes, both ends included: `64`, `64..=256`, `1K..8K`, `4096..`, `..128`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! KTAP, version 1 (Documentation/dev-tools/ktap.rst of the kernel): a test for each module, in it one for each call chain.
 
-use crate::foreign::write_lines;
 use std::io::{self, Write};
 
 use super::{
@@ -8,6 +7,7 @@ use super::{
     phrase::{self, one_line, printable},
     results::{self, Test, TestResult},
 };
+use crate::foreign::write_lines;
 
 /// Lines of a splat that are passed on.
 const SPLAT: usize = 60;

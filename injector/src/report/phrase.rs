@@ -8,7 +8,7 @@ use super::{
     known::{AT, Chain, NotFound},
     model::{Config, OddFailure, Report, SiteRow, Times},
 };
-use crate::foreign::steers;
+use crate::foreign::{masked, steers};
 use crate::journal::{
     Counts, FindingFailure, Signature,
     record::{Call, Kernel, Level, Syscall},
@@ -41,7 +41,7 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
 
 /// The same where a newline would end what is said.
 pub(super) fn one_line(text: &str) -> Cow<'_, str> {
-    if text.contains(steers) { Cow::Owned(text.replace(steers, "?")) } else { Cow::Borrowed(text) }
+    masked(text)
 }
 
 /// `1,321 sites seen, 1,204 failed, 97 masked, 20 unreached`.

@@ -1,12 +1,12 @@
 //! The inventory, for people in a terminal.
 
-use crate::foreign::write_lines;
 use std::io::{self, Write};
 
 use super::{
     model::Report,
     phrase::{self, number, one_line},
 };
+use crate::foreign::write_lines;
 
 /// The inventory by module; with `stacks`, every site with its stack.
 ///

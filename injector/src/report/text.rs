@@ -1,6 +1,5 @@
 //! The report at the end of a sweep, for people in a terminal.
 
-use crate::foreign::write_lines;
 use std::io::{self, Write};
 
 use super::{
@@ -8,6 +7,7 @@ use super::{
     model::{Found, OddFailure, Report},
     phrase::{self, number, one_line, plural, printable},
 };
+use crate::foreign::write_lines;
 use crate::{
     events::frames,
     journal::{Finding, FindingFailure, Signature},

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::Sink;
 use crate::events::{Context, Event, HookSummary, Outcome, OutcomeKind, RuleSummary, Start, Summary, frames};
-use crate::foreign;
+use crate::foreign::masked;
 
 /// Writes text.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl<W: Write> Sink for Text<W> {
         if let Some(cache) = &event.cache {
             write!(self.writer, " cache={cache}")?;
         }
-        write!(self.writer, " {}[{}] cpu{}", printable(&event.comm), event.tid, event.cpu)?;
+        write!(self.writer, " {}[{}] cpu{}", masked(&event.comm), event.tid, event.cpu)?;
         if event.context != Context::Task {
             write!(self.writer, " {}", event.context.name())?;
         }
@@ -91,7 +91,7 @@ impl<W: Write> Sink for Text<W> {
         if outcome.count > 1 {
             write!(out, " after {} failures", outcome.count)?;
         }
-        writeln!(out, " {}[{}] site={:016x}", printable(&outcome.comm), outcome.tid, outcome.site)
+        writeln!(out, " {}[{}] site={:016x}", masked(&outcome.comm), outcome.tid, outcome.site)
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
@@ -125,13 +125,13 @@ impl<W: Write> Sink for Text<W> {
             )?;
         }
         if summary.rules.len() > 1 {
-            let name = |rule: &RuleSummary| printable(&rule.name).chars().count();
+            let name = |rule: &RuleSummary| masked(&rule.name).chars().count();
             let width = summary.rules.iter().map(name).max().unwrap_or(0).max("rule".len());
             writeln!(out, "\n{:<width$}  {:<8}{:>14}{:>14}{:>14}", "rule", "hook", "calls", "matches", "failures")?;
             for rule in &summary.rules {
                 for HookSummary { hook, counters } in &rule.hooks {
                     let Counters { calls, matches, failures, .. } = counters;
-                    let (name, hook) = (printable(&rule.name), hook.name());
+                    let (name, hook) = (masked(&rule.name), hook.name());
                     writeln!(out, "{name:<width$}  {hook:<8}{calls:>14}{matches:>14}{failures:>14}")?;
                 }
             }
@@ -141,7 +141,7 @@ impl<W: Write> Sink for Text<W> {
         }
         for unmatched in &summary.unmatched {
             let rule =
-                if summary.rules.len() > 1 { format!("rule {}: ", printable(&unmatched.rule)) } else { String::new() };
+                if summary.rules.len() > 1 { format!("rule {}: ", masked(&unmatched.rule)) } else { String::new() };
             writeln!(out, "{rule}{}", unmatched.describe())?;
         }
         writeln!(
@@ -183,11 +183,6 @@ impl<W: Write> Sink for Text<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.writer.flush()
     }
-}
-
-/// A task names itself; a terminal must not obey it.
-fn printable(name: &str) -> String {
-    name.replace(foreign::steers, "?")
 }
 
 /// What a system call returned: `ENOMEM`, `3`, and `-512` for what is only known within the kernel.

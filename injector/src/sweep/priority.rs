@@ -85,7 +85,7 @@ impl Ranking<'_> {
     /// newest modules first, among those the least tested; rare sites before those that everybody reaches.
     pub fn rank(&self, site: &Site, hits: u64) -> impl Ord + use<> {
         let tested = self.tested.get(&site.module).map_or(0, Tested::per_mille);
-        let machinery = matches!(site.place, Place::Exec | Place::PageFault);
+        let machinery = site.place.is_machinery();
         let key: (bool, bool, Age, usize, Place, u64, Signature) =
             (hits == 0, machinery, self.modules.age(&site.module), tested, site.place, hits, site.site);
         key

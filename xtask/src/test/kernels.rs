@@ -108,8 +108,8 @@ fn is_built(series: Series) -> bool {
 
 /// The kernels whose programs are measured by default: the newest, and the others that are built.
 pub fn measured() -> Vec<KernelChoice> {
-    let series = [NEWEST, MIDDLE, OLDEST].into_iter().filter(|series| *series == NEWEST || is_built(*series));
-    series.map(|series| KernelChoice::Guest(Spec::plain(series))).collect()
+    let used = Kernels::default(false).used.into_iter();
+    used.filter(|(_, extent)| *extent != Extent::Stock).map(|(kernel, _)| kernel).collect()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn error(&self, position: Position, message: String) -> FileError {
-        FileError::At { name: self.name.into(), position, message }
+        FileError::At { name: self.name.to_owned(), position, message }
     }
 
     fn error_at(&self, span: &Range<usize>, message: String) -> FileError {

@@ -32,7 +32,8 @@ const COLUMNS: [&str; 19] = [
     "stack",
 ];
 
-/// The sites. A field that a spreadsheet would take for a formula begins with an apostrophe. Several values in a field, and the frames of the stack, innermost first, are separated by `;`.
+/// The sites. Several values in a field, and the frames of the stack, innermost first, are separated by `;`. A field that a
+/// spreadsheet would take for a formula begins with an apostrophe.
 ///
 /// # Errors
 /// It can't be written.

@@ -10,11 +10,7 @@ use super::{
     line::{Bad, Line, Parser},
     model::{Builder, Run},
 };
-use crate::{
-    exit::{ExitCode, HasExitCode},
-    foreign::Foreign,
-    sinks::SCHEMA,
-};
+use crate::{foreign::Foreign, sinks::SCHEMA};
 
 /// Longer lines are no run's: the last one, with as many sites as the kernel side has room for, stays below.
 const LONGEST_LINE: u64 = 128 << 20;
@@ -83,14 +79,7 @@ pub enum ReadError {
     },
 }
 
-impl HasExitCode for ReadError {
-    fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Io { error, .. } => ExitCode::of_file(error),
-            _ => ExitCode::USAGE,
-        }
-    }
-}
+crate::exit::has_exit_code!(ReadError => Io or USAGE);
 
 /// Reads a file.
 ///

@@ -1,6 +1,5 @@
 //! A run for people in a terminal.
 
-use crate::foreign::write_lines;
 use std::io::{self, Write};
 
 use injector_common::counters::DESCRIPTIONS;
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::{
     events::Outcomes,
+    foreign::write_lines,
     report::phrase::{self, number, one_line, plural},
 };
 

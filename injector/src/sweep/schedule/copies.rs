@@ -7,7 +7,7 @@ use super::{
     stage::{Next, Ran, Severity, Stage},
     view::View,
 };
-use crate::journal::{Level, Signature, record::Place};
+use crate::journal::{Level, Signature};
 
 /// Runs at this level until one brings nothing.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl Stage for Copies {
         if self.done || self.runs >= view.tuning().copy_runs {
             return None;
         }
-        let machinery = |site| view.site(site).is_some_and(|site| matches!(site.place, Place::Exec | Place::PageFault));
+        let machinery = |site| view.site(site).is_some_and(|site| site.place.is_machinery());
         let mut sites = view.left();
         // What may bring the machine down fails with fewer and fewer others: that is the whole level's.
         sites.retain(|site| machinery(*site) && view.state.suspicion().limit(*site).is_none());

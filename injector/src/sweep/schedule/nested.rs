@@ -129,6 +129,6 @@ pub(super) fn leading(view: &View<'_>) -> BTreeSet<Signature> {
 /// Whether a failure may come again in a run that the workload does not notice. A page fault's is not retried where the kernel
 /// itself writes to the task's memory: the task gets SIGSEGV (__rseq_handle_notify_resume() in kernel/rseq.c, 6.12).
 fn is_repeatable(view: &View<'_>, first: Signature) -> bool {
-    let is_machinery = view.site(first).is_some_and(|site| matches!(site.place, Place::Exec | Place::PageFault));
+    let is_machinery = view.site(first).is_some_and(|site| site.place.is_machinery());
     !is_machinery && !view.state.suspicion().is_harmful(first)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use injector_common::attempt::{Attempt, Candidate, Choice, MAX_NAMED};
 
-use super::world::{Effect, SimSite, World, mix};
+use super::world::{Effect, World, mix};
 use crate::{
     events::Context,
     exit::{Error, ExitCode, Result},
@@ -142,8 +142,7 @@ impl<'a> Boot<'a> {
     fn aim(&mut self, spec: &RunSpec) {
         let sites: Vec<Signature> = self.state.sites().keys().copied().collect();
         if let Aim::Each { again, .. } = &spec.aim {
-            let noticed = |site: &SimSite| matches!(site.place, Place::Exec | Place::PageFault);
-            let noticed = self.world.sites.iter().enumerate().filter(|(_, site)| noticed(site));
+            let noticed = self.world.sites.iter().enumerate().filter(|(_, site)| site.place.is_machinery());
             let noticed = noticed.map(|(site, _)| site).find(|site| again.contains(&self.world.signature(*site)));
             assert_eq!(noticed, None, "a failure that the workload notices is repeated for what comes after it");
         }

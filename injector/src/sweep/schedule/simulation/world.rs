@@ -169,7 +169,7 @@ pub fn a_world(most: usize) -> impl Strategy<Value = World> {
         }
         for (first, effect) in behind {
             let first = first.index(plain);
-            if matches!(sites[first].place, Place::SystemCall | Place::Exec | Place::PageFault) {
+            if sites[first].place == Place::SystemCall || sites[first].place.is_machinery() {
                 sites.push(SimSite { place: Place::SystemCall, effect, comes_up: 8, behind: Some(first) });
             }
         }
