@@ -141,9 +141,9 @@ fn what_a_kprobe_misses_is_counted() {
         assert!(missed > 0, "interrupts came while the other program ran");
     }
     // Programs on kprobes don't keep a trampoline's from running. An interrupt that comes while it runs itself does: up to 256
-    // calls, and few interrupts meet it.
-    let by_fmod_ret = missed_beside_a_busy_kprobe("fmod-ret");
-    assert!(by_fmod_ret <= 1024, "{by_fmod_ret} of 4000, {missed} by a kprobe");
+    // calls. Few interrupts meet it, unless something else on that CPU allocates a lot just then: hence three tries.
+    let by_fmod_ret = (0..3).map(|_| missed_beside_a_busy_kprobe("fmod-ret")).find(|missed| *missed <= 1024);
+    assert!(by_fmod_ret.is_some(), "more than 1024 of 4000 each time, {missed} by a kprobe");
 }
 
 /// An fmod_ret program is not run again on a CPU where it is running: interrupts come while it looks at long stacks.

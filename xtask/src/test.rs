@@ -61,6 +61,8 @@ pub struct Row {
     name: String,
     tally: Tally,
     elapsed: Duration,
+    /// The tests that failed before a second try, which is what the tally is of.
+    failed_before: Option<String>,
 }
 
 impl Test {
@@ -253,7 +255,7 @@ fn has_test(binary: &Artifact, filter: &str) -> bool {
 
 impl Row {
     fn new(group: &str, name: &str, tally: Tally, started: Instant) -> Self {
-        Self { group: group.to_owned(), name: name.to_owned(), tally, elapsed: started.elapsed() }
+        Self { group: group.to_owned(), name: name.to_owned(), tally, elapsed: started.elapsed(), failed_before: None }
     }
 }
 
@@ -264,7 +266,7 @@ fn summary(rows: &[Row], left_out: &[String]) -> i32 {
     println!();
     println!("{:<14} {:<16} {:>7} {:>7} {:>8} {:>8}", "where", "what", "passed", "failed", "ignored", "seconds");
     let (mut passed, mut failed) = (0, 0);
-    for Row { group, name, tally, elapsed } in rows {
+    for Row { group, name, tally, elapsed, .. } in &rows {
         let Tally { passed: good, failed: bad, ignored, note } = tally;
         let note = note.as_deref().unwrap_or_default();
         println!("{group:<14} {name:<16} {good:>7} {bad:>7} {ignored:>8} {:>8.1}  {note}", elapsed.as_secs_f32());
@@ -274,6 +276,11 @@ fn summary(rows: &[Row], left_out: &[String]) -> i32 {
     println!();
     for text in left_out {
         println!("{text}");
+    }
+    for Row { group, name, failed_before, .. } in rows {
+        if let Some(names) = failed_before {
+            println!("{group} {name}: {names} failed at first; the numbers are of a second try, alone");
+        }
     }
     println!("{passed} passed, {failed} failed");
     i32::from(failed > 0)

@@ -45,6 +45,13 @@ impl Tally {
     }
 }
 
+/// The tests that failed, by the harness' own list of them.
+pub fn failed_names(text: &str) -> Vec<&str> {
+    let lists = text.split("\nfailures:\n").skip(1);
+    let names = lists.flat_map(|list| list.lines().map_while(|line| line.strip_prefix("    ")));
+    names.filter(|name| !name.contains(char::is_whitespace)).collect()
+}
+
 fn number_before(text: &str, word: &str) -> u64 {
     let Some((before, _)) = text.split_once(word) else {
         return 0;
@@ -75,6 +82,30 @@ test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; fini
     fn a_binary_that_died_counts_by_its_lines() {
         let text = "running 3 tests\ntest a ... ok\ntest b ... FAILED\ntest c ... ";
         assert_eq!(Tally::read(text), Tally { passed: 1, failed: 1, ignored: 0, note: None });
+    }
+
+    #[test]
+    fn failed_tests_are_named() {
+        let text = "\
+test a ... ok
+test b ... FAILED
+
+failures:
+
+---- b stdout ----
+failures:
+    not a list
+
+thread 'b' panicked
+
+failures:
+    b
+    c::d
+
+test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s
+";
+        assert_eq!(failed_names(text), ["b", "c::d"]);
+        assert!(failed_names("test result: ok. 1 passed").is_empty());
     }
 
     #[test]
