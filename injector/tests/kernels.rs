@@ -338,6 +338,21 @@ fn each_missing_thing_has_its_own_line_and_remedy() {
     });
     assert_eq!(only_missing(&report).name, "lockdown");
 
+    // What is installed but may not be loaded is of no use.
+    let report = changed(&|root| {
+        edit(root, LIST, &|text| text.replace("should_failslab\tERRNO\n", ""));
+        let release = std::fs::read_to_string(root.join("proc/sys/kernel/osrelease")).expect("there");
+        let installed = root.join("lib/modules").join(release.trim()).join("updates");
+        let parameters = root.join("sys/module/module/parameters");
+        [&installed, &parameters].map(|directory| std::fs::create_dir_all(directory).expect("writable"));
+        std::fs::write(installed.join("injector_hooks.ko"), "not signed").expect("writable");
+        std::fs::write(parameters.join("sig_enforce"), "Y\n").expect("writable");
+    });
+    let check = only_missing(&report);
+    assert_eq!(check.name, "injector_hooks", "{report}");
+    assert!(check.detail.contains("injector_hooks.ko is installed, but module signatures are enforced"), "{report}");
+    assert_eq!(check.remedy.as_deref(), Some("sign it: docs/guide.md, \"Signed modules\""));
+
     // Without the options little is known, and that is no reason to stop.
     let report = changed(&|root| std::fs::remove_file(root.join("proc/config.gz")).expect("there"));
     assert!(report.is_ok(), "{report}");

@@ -4,6 +4,7 @@ use super::{Check, GUEST, Needs, Presence, hook};
 use crate::kernel::hooks_module::{self, LoadError, NAME};
 use crate::kernel::kallsyms::Addresses;
 use crate::kernel::{KernelFiles, Survey};
+use crate::module_setup::{self, Obstacle};
 use crate::plan::{Backend, Hook};
 use crate::sinks;
 
@@ -60,7 +61,13 @@ pub(super) fn check(files: &KernelFiles, survey: &Survey, needs: &Needs) -> Chec
     let check = match (&survey.hooks_module, &survey.release) {
         (Some(module), _) => Check::found(NAME, format!("loaded, version {}", module.version)),
         (None, Ok(release)) => match hooks_module::installed(files, release) {
-            Some(path) => Check::found(NAME, format!("installed, loaded when it is needed: {}", path.display())),
+            Some(path) => match module_setup::to_loading(files, &path) {
+                Some(obstacle) => {
+                    let detail = format!("{} is installed, but {}", path.display(), obstacle.reason());
+                    Check::missing(NAME, detail, Obstacle::REMEDY)
+                }
+                None => Check::found(NAME, format!("installed, loaded when it is needed: {}", path.display())),
+            },
             None if is_needed(survey, needs) && needs.backend == Backend::Auto => Check::missing(
                 NAME,
                 format!("neither loaded nor installed, and without it: {}", reason(survey, needs)),

@@ -25,13 +25,24 @@ pub enum Obstacle {
     Enforced,
 }
 
+impl Obstacle {
+    /// What to do.
+    pub const REMEDY: &'static str = "sign it: docs/guide.md, \"Signed modules\"";
+
+    /// Why, without a remedy.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let rule = match self {
+            Self::Lockdown(mode) => format!("the kernel is locked down ({mode}), as it is with Secure Boot,"),
+            Self::Enforced => "module signatures are enforced (module.sig_enforce)".to_owned(),
+        };
+        format!("{rule} and the module is not signed with a key that the kernel knows")
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lockdown(mode) => write!(f, "the kernel is locked down ({mode}), as it is with Secure Boot,")?,
-            Self::Enforced => f.write_str("module signatures are enforced (module.sig_enforce)")?,
-        }
-        f.write_str(" and the module is not signed with a key that the kernel knows; sign it: docs/guide.md, \"Signed modules\"")
+        write!(f, "{}; {}", self.reason(), Self::REMEDY)
     }
 }
 
@@ -56,8 +67,8 @@ fn lacking(options: &str) -> Option<(&'static str, &'static str)> {
 /// Whether the running kernel would refuse this module.
 #[must_use]
 pub fn to_loading(files: &KernelFiles, module: &Path) -> Option<Obstacle> {
-    if is_signed(module) {
-        // Whether the kernel knows the key, only the kernel says.
+    // Whether the kernel knows the key, only the kernel says; and a compressed file shows no signature.
+    if module.extension().is_none_or(|extension| extension != "ko") || is_signed(module) {
         return None;
     }
     let lockdown = files.read_text("sys/kernel/security/lockdown").unwrap_or_default();
@@ -109,6 +120,7 @@ mod tests {
         fs::write(&module, [b"\x7fELF", SIGNED].concat()).unwrap();
         assert_eq!(to_loading(&files, &module), None);
         fs::write(&module, "").unwrap();
+        assert_eq!(to_loading(&files, &root.path().join("m.ko.xz")), None);
         fs::write(root.path().join("sys/kernel/security/lockdown"), "[none] integrity confidentiality\n").unwrap();
         fs::write(root.path().join("sys/module/module/parameters/sig_enforce"), "N\n").unwrap();
         assert_eq!(to_loading(&files, &module), None);
