@@ -157,6 +157,10 @@ impl<'a> Watch<'a> {
                 None if console.panicked() => "its kernel panicked before the command started".to_owned(),
                 None => "it ended before the command started".to_owned(),
             };
+            let reason = match remedy(&text) {
+                Some(remedy) => format!("{reason}; {remedy}"),
+                None => reason,
+            };
             return Err(BootError::BootFailed { reason, console: text });
         };
         let end = match end {
@@ -173,6 +177,16 @@ impl<'a> Watch<'a> {
             console: excerpt,
         })
     }
+}
+
+/// What helps a guest that did not boot, if its console tells.
+///
+/// ACPICA gives a loop of a table 30 s (ACPI_MAX_LOOP_TIMEOUT, include/acpi/acconfig.h). A kernel with KASAN takes longer for
+/// the interrupts of QEMU's PCI slots in virtual time, and then finds no device there.
+fn remedy(console: &str) -> Option<&'static str> {
+    console.contains("AE_AML_LOOP_TIMEOUT").then_some(
+        "ACPI took too long for its PCI devices, as it does on debug kernels; boot it with --append pci=noacpi",
+    )
 }
 
 #[cfg(test)]
@@ -210,6 +224,13 @@ mod tests {
         let error = watched(vec![Event::Console(b"no init found\n".to_vec())]).unwrap_err().to_string();
         assert!(error.contains("it ended before the command started"), "{error}");
         assert!(error.contains("no init found") && error.contains("QEMU's own words"), "{error}");
+    }
+
+    #[test]
+    fn a_debug_kernel_without_pci_devices_is_told_what_helps() {
+        let line = "[ 62.0] ACPI Error: Aborting method \\_SB.PCI0._PRT due to previous error (AE_AML_LOOP_TIMEOUT)\n";
+        let error = watched(vec![Event::Console(line.as_bytes().to_vec())]).unwrap_err().to_string();
+        assert!(error.lines().next().unwrap().ends_with("--append pci=noacpi"), "{error}");
     }
 
     #[test]

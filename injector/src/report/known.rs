@@ -100,7 +100,7 @@ pub enum KnownError {
     },
 }
 
-crate::exit::has_exit_code!(KnownError => USAGE);
+crate::exit::has_exit_code!(KnownError => Io or USAGE);
 
 /// Reads known findings from a journal or a list.
 ///
