@@ -98,7 +98,7 @@ fn killed_runs_of_every_kind_leave_nothing() {
     let span = first.armed_after.mul_f64(1.5);
     first.kill();
     let (mut loaded, mut slowest) = (0, Duration::ZERO);
-    let rounds = 30 * times();
+    let rounds = 12 * times();
     for round in 0..rounds {
         let kind = chance.pick(&kinds);
         let injector = Injector::spawn(kind);
@@ -120,7 +120,7 @@ fn killed_runs_of_every_kind_leave_nothing() {
     }
     hooks_module::unload();
     println!("{rounds} kills, {loaded} with programs loaded; gone after {slowest:?} at most");
-    assert!(loaded * 10 >= rounds, "only {loaded} of {rounds} had anything loaded");
+    assert!(loaded > 0, "none of {rounds} had anything loaded: the moments are chosen badly");
 }
 
 /// A sweep is killed at random moments: no task, no program, and the journal can be resumed to its end.
@@ -134,7 +134,7 @@ fn a_sweep_killed_at_random_moments_goes_on() {
     let cleanup = "rm -rf /tmp/stress-s";
     let options = ["--no-kthreads", "--leaks", "off", "--cleanup", cleanup, "--journal", path];
     let mut kills = 0;
-    for round in 0..5 * times() {
+    for round in 0..2 * times() {
         let resume: &[&str] = if journal.is_file() { &["--resume"] } else { &[] };
         let arguments = [&["sweep"], &options[..], resume, &["--", "sh", "-c", workload]].concat();
         let mut command = Command::new(place::injector());
@@ -184,7 +184,7 @@ fn no_task_is(word: &str) {
 fn the_machine_changes_under_a_run() {
     let worker = Worker::on_cpu(0);
     let bystander = Worker::on_cpu(0);
-    let rounds = 20 * times();
+    let rounds = 8 * times();
     let cgroup = Cgroup::new("injector-stress-parent");
     cgroup.add(worker.pid());
     let by_pid = ["--pid", &worker.pid_arg(), "--quiet"];
@@ -236,7 +236,7 @@ fn the_clock_jumps() {
             assert_eq!(libc::clock_settime(libc::CLOCK_REALTIME, &raw const now), 0);
         }
     };
-    for _ in 0..3 * times() {
+    for _ in 0..times() {
         for seconds in [86_400, -86_400] {
             jump(seconds);
             let start = Instant::now();
@@ -254,7 +254,7 @@ fn out_of_memory_the_daemon_is_killed() {
     let worker = Worker::start();
     fs::write(injector_tests::cgroup::root().join("cgroup.subtree_control"), "+memory")
         .expect("has a memory controller");
-    for _ in 0..3 * times() {
+    for _ in 0..times() {
         let cgroup = Cgroup::new("injector-stress-oom");
         let injector = Injector::start(&["--pid", &worker.pid_arg(), "--hook", "slab"]);
         cgroup.add(injector.pid());
@@ -333,7 +333,7 @@ fn the_disk_is_full() {
     let worker = Worker::start();
     let mut chance = Chance::new();
     let mut full = [0, 0];
-    for _ in 0..4 * times() {
+    for _ in 0..2 * times() {
         let kilobytes = 8 + 4 * chance.below(60);
         let disk = SmallDisk::new(kilobytes);
         let output = disk.0.join("run.jsonl");
@@ -350,7 +350,7 @@ fn the_disk_is_full() {
         bpf::gone_within(Duration::from_secs(2), "after a full disk");
         assert_eq!(worker.run("kind=slab count=1000").failed, 0);
     }
-    for _ in 0..4 * times() {
+    for _ in 0..2 * times() {
         let kilobytes = 8 + 4 * chance.below(100);
         let disk = SmallDisk::new(kilobytes);
         let journal = disk.0.join("sweep.jsonl");
@@ -386,7 +386,7 @@ fn injector(arguments: &[&str], output: &Path) -> Child {
 fn modules_come_and_go() {
     let worker = Worker::start();
     let injector = Injector::start(&["--pid", &worker.pid_arg(), "--stack", "injector_test_allocate", "--quiet"]);
-    let rounds = 10 * times();
+    let rounds = 3 * times();
     let succeeds = |program: &str, argument: &str| {
         let status = Command::new(program).arg(argument).status().unwrap_or_else(|e| panic!("{program}: {e}"));
         assert!(status.success(), "{program} {argument}: {status}");
@@ -417,7 +417,7 @@ fn memory_does_not_grow() {
     };
     work(Duration::from_secs(3));
     let before = resident();
-    work(Duration::from_secs(8).saturating_mul(u32::try_from(times()).expect("a small number")));
+    work(Duration::from_secs(5).saturating_mul(u32::try_from(times()).expect("a small number")));
     let after = resident();
     println!("{before} KiB resident at first, {after} KiB at the end");
     assert!(after <= before + before / 20 + 256, "{before} KiB grew to {after} KiB");

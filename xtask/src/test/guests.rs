@@ -32,7 +32,7 @@ const WORKERS: usize = 2;
 const SECOND_TRIES: usize = 2;
 
 /// Those that take longest, started first lest one of them runs alone at the end. Any other order works too.
-const LONGEST: [&str; 8] = ["lifetime", "nfs", "gfp", "events", "stack", "target", "policy", "hooks"];
+const LONGEST: [&str; 9] = ["stress", "lifetime", "nfs", "gfp", "events", "stack", "target", "policy", "hooks"];
 
 /// Programs of this machine that only one test needs. With its libraries bpftrace has 200 MB, too much for every guest.
 const PROGRAMS: [(&str, &str); 1] = [("inventory", "bpftrace")];
