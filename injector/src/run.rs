@@ -36,7 +36,7 @@ use crate::{
     metrics,
     plan::{Hook, Limits, Plan, Policy},
     session::{self, Attached, ProgramConfig, RuleArming, Session, Streams, monotonic_ns},
-    sinks::{self, RunFile, Sink, Status},
+    sinks::{self, Kmsg, RunFile, Sink, Status, Teller, Told},
     target::{Command, CommandEnd, Targets},
 };
 
@@ -72,6 +72,7 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
     let listeners = Listeners::open(live)?;
     // Beside what an earlier run wrote there, which stays until this run begins.
     let (mut sink, file) = sinks::open(&plan.output, plan.target.command.is_some())?;
+    let kmsg = plan.output.kmsg.then(|| Kmsg::open(files)).transpose()?;
     let mut interrupts = Interrupts::new()?;
     stage("loading and attaching the programs");
     let (session, streams) = Session::attach(&wires, ebpf_log)?;
@@ -105,6 +106,7 @@ pub async fn run(files: &KernelFiles, plan: &Plan, ebpf_log: bool, live: &LiveOp
         targets,
         command: None,
         sink,
+        kmsg,
         symbolizer,
         delivered: 0,
         late_modules: plan
@@ -178,6 +180,7 @@ struct Run<'a> {
     session: Session,
     targets: Targets,
     sink: Box<dyn Sink>,
+    kmsg: Option<Kmsg>,
     symbolizer: Symbolizer,
     delivered: u64,
     late_modules: Option<LateModules>,
@@ -278,7 +281,7 @@ impl Run<'_> {
         let decoded = match decode(record, self.session.rules()[rule].numbers()) {
             Ok(Record::NewSite(site)) => {
                 // A quiet run names sites once, in the end, from the histogram itself.
-                if !self.plan.output.quiet {
+                if !self.plan.output.quiet || self.kmsg.is_some() {
                     self.symbolizer.remember(site);
                 }
                 return;
@@ -296,11 +299,19 @@ impl Run<'_> {
             }
         };
         self.delivered += 1;
+        let record = decoded.record;
+        let attached = &self.session.rules()[rule];
+        if let Some(kmsg) = &mut self.kmsg {
+            let task = Teller { cpu: record.cpu, tid: record.tid, comm: decoded.comm.clone() };
+            let told = Told { hook: decoded.hook, site: record.site, context: decoded.context, task: Some(task) };
+            kmsg.tell(&told, || {
+                let stack = self.symbolizer.stack(record.site, || attached.site(record.site));
+                self.symbolizer.with_lengths(&stack)
+            });
+        }
         if self.plan.output.quiet || self.output_error.is_some() {
             return;
         }
-        let record = decoded.record;
-        let attached = &self.session.rules()[rule];
         let event = Event {
             time_ns: record.time,
             rule: self.rules[rule].clone(),
@@ -351,6 +362,9 @@ impl Run<'_> {
         let command_status = self.end_command(end, interrupts).await?;
         // Nobody writes to the ring any more.
         rings.finish(|rule, record| self.take(rule, record));
+        if let Some(summary) = self.kmsg.as_ref().and_then(Kmsg::summary) {
+            sinks::announce(format_args!("{summary}"));
+        }
 
         let rules: Vec<RuleSummary> = self.rules.iter().zip(self.session.rules()).map(rule_summary).collect();
         let mut by_hook: BTreeMap<Hook, Counters> = BTreeMap::new();

@@ -63,6 +63,12 @@ pub(super) struct ReplayArgs {
     #[arg(long)]
     keep_going: bool,
 
+    /// Write the failure into the kernel's log before each try
+    ///
+    /// As a sweep with --kmsg does. A finding of several failures is written as they happen.
+    #[arg(long)]
+    kmsg: bool,
+
     #[command(flatten)]
     backend: BackendArg,
 
@@ -72,9 +78,9 @@ pub(super) struct ReplayArgs {
 
 impl ReplayArgs {
     pub(super) fn into_plan(self) -> Result<(ReplayPlan, Option<Guests>), GuestsError> {
-        let Self { journal, finding, tries, hang, keep_going, backend, guests } = self;
+        let Self { journal, finding, tries, hang, keep_going, kmsg, backend, guests } = self;
         let (backend, sites, spared) = (backend.backend.unwrap_or_default(), Vec::new(), Vec::new());
-        let plan = ReplayPlan { journal, finding, tries, sites, hang, keep_going, backend, spared, port: false };
+        let plan = ReplayPlan { journal, finding, tries, sites, hang, keep_going, kmsg, backend, spared, port: false };
         // A damaged kernel of this machine can't be replaced between tries, so a process of its own would be of no use.
         Ok((plan, guests.into_guests()?.filter(|guests| guests.engine.boots())))
     }

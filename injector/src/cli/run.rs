@@ -97,6 +97,16 @@ pub(super) struct RunArgs {
     #[arg(short, long, help_heading = OUTPUT)]
     quiet: bool,
 
+    /// Write each failure into the kernel's log, as the kernel's own fault injection does
+    ///
+    /// FAULT_INJECTION: forcing a failure, the name (failslab, fail_page_alloc, fail_make_request, fail_function), the task and
+    /// the call trace go to /dev/kmsg, for tools that read the log: syzkaller's reports, NIPA, `injector log`. A block follows
+    /// its failure as fast as the injector sees it. So a splat that the failure leads to can stand before it. At most 10 blocks
+    /// go there in 5 s; in the end the run says how many were left out. What reads the log (journald) allocates memory
+    /// for it: choose a target that it is not in.
+    #[arg(long, help_heading = OUTPUT)]
+    kmsg: bool,
+
     /// Show the diagnostics of the eBPF programs
     #[arg(long, help_heading = OUTPUT)]
     ebpf_log: bool,
@@ -192,11 +202,12 @@ impl RunArgs {
             output,
             top,
             quiet,
+            kmsg,
             ebpf_log: _,
             verbose: _,
         } = self;
         let target = target.into_target();
-        let output = Output { format, path: output, top, quiet };
+        let output = Output { format, path: output, top, quiet, kmsg };
         if let Some(path) = plan {
             files::distinct(&[path.as_path()], &output.path.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
             let mut file = PlanFile::read(&path)?;

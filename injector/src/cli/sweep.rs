@@ -130,6 +130,15 @@ pub(super) struct SweepArgs {
     #[arg(long, help_heading = RECORD)]
     resume: bool,
 
+    /// Write failures into the kernel's log, as the kernel's own fault injection does
+    ///
+    /// FAULT_INJECTION: forcing a failure, the name (failslab, fail_page_alloc) and the call trace go to /dev/kmsg of the kernel
+    /// under test, for tools that read the log. Where a run can fail only one site, its block goes there before the run; so a
+    /// splat follows its cause. In other runs it follows the failure as fast as the sweep sees it, and a splat can stand
+    /// before it. At most 10 blocks go there in 5 s, but the failure that a complaint is blamed on is always written.
+    #[arg(long, help_heading = RECORD)]
+    kmsg: bool,
+
     #[command(flatten)]
     guests: GuestArgs,
 
@@ -168,6 +177,7 @@ impl SweepArgs {
             expect_success,
             journal,
             resume,
+            kmsg,
             guests,
             reports,
             verbose: _,
@@ -192,6 +202,7 @@ impl SweepArgs {
             backend: backend.unwrap_or_default(),
             leaks,
             journal,
+            kmsg,
             failing: true,
         };
         Ok((plan, guests.into_guests()?, reports))

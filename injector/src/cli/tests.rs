@@ -141,7 +141,7 @@ fn engines() {
 #[test]
 fn every_option_of_a_sweep_reaches_its_plan() {
     let words = "--setup s --cleanup c --only ext4_* --only [nfs] --depth 1 --hit 3 --persistent 7 --no-kthreads --shard 1/4 \
-                 --budget 90500ms --hang 1500ms --expect-success --keep-going --backend kprobe --leaks slab -- x --hit";
+                 --budget 90500ms --hang 1500ms --expect-success --keep-going --backend kprobe --leaks slab --kmsg -- x --hit";
     let plan = SweepPlan {
         setup: Some("s".to_owned()),
         cleanup: Some("c".to_owned()),
@@ -160,6 +160,7 @@ fn every_option_of_a_sweep_reaches_its_plan() {
         leaks: Leaks::Slab,
         command: vec!["x".into(), "--hit".into()],
         journal: Journal::New("sweep.jsonl".into()),
+        kmsg: true,
         failing: true,
     };
     assert_eq!(sweep_of(words), (plan, None, Reports::default()));

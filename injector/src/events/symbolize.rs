@@ -70,6 +70,11 @@ impl Symbolizer {
         self.stacks.insert(signature, stack.clone());
         stack
     }
+
+    /// A stack as the kernel prints it, see [`Kallsyms::with_lengths`].
+    pub fn with_lengths(&mut self, stack: &[String]) -> Vec<String> {
+        self.symbols.get().map_or_else(|| stack.to_vec(), |symbols| symbols.with_lengths(stack))
+    }
 }
 
 impl Symbols {

@@ -148,13 +148,13 @@ mod tests {
             (depth, hit, persistent) in (any::<u32>(), any::<u32>(), option::of(any::<u32>())),
             shard in option::of((any::<u32>(), any::<u32>()).prop_map(|(index, count)| Shard { index, count })),
             (budget, hang) in (option::of(duration()), duration()),
-            (kthreads, expect_success, keep_going, failing) in any::<(bool, bool, bool, bool)>(),
+            (kthreads, expect_success, keep_going, kmsg, failing) in any::<(bool, bool, bool, bool, bool)>(),
             (backend, journal) in (backend(), journal()),
             leaks in prop_oneof![Just(Leaks::Auto), Just(Leaks::Slab), Just(Leaks::Off)],
         ) -> SweepPlan {
             SweepPlan {
                 command, setup, cleanup, only, spared, depth, hit, persistent, kthreads, shard, budget, hang, expect_success,
-                keep_going, backend, leaks, journal, failing,
+                keep_going, backend, leaks, journal, kmsg, failing,
             }
         }
     }
@@ -164,9 +164,9 @@ mod tests {
             (journal, finding) in ("[a-z/.]{1,9}", ".*"),
             (tries, sites) in (any::<u32>(), vec(any::<u64>().prop_map(Signature), 0..3)),
             (hang, backend, spared) in (duration(), backend(), patterns()),
-            (keep_going, port) in any::<(bool, bool)>(),
+            (keep_going, kmsg, port) in any::<(bool, bool, bool)>(),
         ) -> ReplayPlan {
-            ReplayPlan { journal: journal.into(), finding, tries, sites, hang, keep_going, backend, spared, port }
+            ReplayPlan { journal: journal.into(), finding, tries, sites, hang, keep_going, kmsg, backend, spared, port }
         }
     }
 

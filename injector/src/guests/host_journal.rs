@@ -250,7 +250,7 @@ mod tests {
 
     fn ended(run: u32) -> Record {
         let hits = std::collections::BTreeMap::new();
-        Record::Ended(Ended { run, end: RunEnd::Finished, elapsed: 1.0, status: Some(0), hits })
+        Record::Ended(Ended { run, end: RunEnd::Finished, elapsed: 1.0, status: Some(0), hits, kernel_injected: 0 })
     }
 
     fn line(record: &Record) -> Vec<u8> {

@@ -420,6 +420,14 @@ pub struct Ended {
     /// How often each site was reached, in runs that record.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hits: BTreeMap<Signature, u64>,
+    /// How many allocations the kernel's own fault injection failed in the run and before it, as far as its log says.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kernel_injected: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How the machine went down.

@@ -4,6 +4,7 @@
 //! ([`Kallsyms`]). A few [`Addresses`] the kernel is asked for; where it does not tell, the file is read as far as needed.
 
 mod ask;
+mod frames;
 
 use std::collections::BTreeSet;
 use std::io::Read;

@@ -132,6 +132,13 @@ impl KernelLog {
         self.lost
     }
 
+    /// How many allocations the kernel's own fault injection failed, as far as the log tells: it writes nothing of some, and
+    /// not of all when there are many. What an injector wrote itself does not count: it is user space's.
+    #[must_use]
+    pub fn injected(&self) -> u64 {
+        self.collector.failures().iter().map(|failure| failure.count).sum()
+    }
+
     /// What the kernel complained about since the last call; does not wait. When a report is open, it says nothing yet.
     /// The next call is about something new: the same complaint again is one again.
     ///
@@ -420,6 +427,23 @@ mod tests {
         let mut log = Log::new("");
         log.write(&WARNING.replace("4,", "12,"));
         assert!(log.log.flush().is_empty());
+    }
+
+    /// Only what the kernel itself injected is counted, and nothing of it is a complaint.
+    #[test]
+    fn injected_failures_are_told_apart() {
+        let block = "\
+            N,1,1,-;FAULT_INJECTION: forcing a failure.\\x0aname failslab, interval 1, probability 0, space 0, times 0\n\
+            N,2,1,-;CPU: 1 PID: 73 Comm: sh Not tainted 7.3.1 #1\nN,3,1,-;Call Trace:\nN,4,1,-; <TASK>\n\
+            N,5,1,-; foo+0x1/0x2\nN,6,1,-; </TASK>\nN,7,1,-;injector: site 04cdb1042331fd3b was failed\n";
+        let mut log = Log::new("");
+        log.write(&block.replace("N,", "12,"));
+        assert_eq!((log.log.flush().len(), log.log.injected()), (0, 0), "ours");
+        log.write(&block.replace("N,", "4,").repeat(2));
+        assert_eq!((log.log.flush().len(), log.log.injected()), (0, 2), "the kernel's");
+        log.write(&block.replace("N,", "12,"));
+        log.write(WARNING);
+        assert_eq!((log.log.flush().len(), log.log.injected()), (1, 2));
     }
 
     #[test]

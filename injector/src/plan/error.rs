@@ -187,6 +187,9 @@ pub enum PlanError {
         max = duration::format(Limits::MAX_TTL)
     )]
     Ttl(Duration),
+    /// Nothing to tell.
+    #[error("--kmsg and --dry-run exclude each other: a dry run fails nothing that the kernel's log could tell of")]
+    KmsgDryRun,
     /// A command without a program.
     #[error("the command after -- is empty; write the program and its arguments")]
     EmptyCommand,

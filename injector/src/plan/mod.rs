@@ -124,6 +124,9 @@ pub struct Output {
     pub top: usize,
     /// No line per failure.
     pub quiet: bool,
+    /// Failures go into the kernel's log, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub kmsg: bool,
 }
 
 /// How events and summary are written.
@@ -249,7 +252,7 @@ impl Default for Limits {
 
 impl Default for Output {
     fn default() -> Self {
-        Self { format: Format::Text, path: None, top: 10, quiet: false }
+        Self { format: Format::Text, path: None, top: 10, quiet: false, kmsg: false }
     }
 }
 
@@ -287,7 +290,7 @@ impl Plan {
     /// # Errors
     /// Its parts contradict each other.
     pub fn validate(&self) -> Result<(), PlanError> {
-        let Self { rules, backend: _, target, limits, dry_run, outcome: _, vmlinux: _, output: _ } = self;
+        let Self { rules, backend: _, target, limits, dry_run, outcome: _, vmlinux: _, output } = self;
         match rules.len() {
             0 => return Err(PlanError::NoRule),
             1..=MAX_RULES => {}
@@ -301,6 +304,9 @@ impl Plan {
             }
         }
         target.validate()?;
+        if output.kmsg && *dry_run {
+            return Err(PlanError::KmsgDryRun);
+        }
         let Limits { duration, ttl } = limits;
         if let Some(duration) = duration
             && duration.is_zero()

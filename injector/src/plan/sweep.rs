@@ -61,6 +61,8 @@ pub struct SweepPlan {
     pub leaks: Leaks,
     /// Where the journal goes.
     pub journal: Journal,
+    /// Whether failures go into the kernel's log.
+    pub kmsg: bool,
     /// Whether sites fail. If not, they are only recorded.
     pub failing: bool,
 }
@@ -93,6 +95,7 @@ impl SweepPlan {
             backend: Backend::Auto,
             leaks: Leaks::Auto,
             journal,
+            kmsg: false,
             failing: true,
         }
     }

@@ -59,6 +59,16 @@ pub(super) fn counts(counts: &Counts) -> String {
     text
 }
 
+/// `the kernel's own fault injection failed 3 allocations during the sweep`, and what that means; none if it failed none.
+pub(super) fn kernel_injected(report: &Report) -> Option<String> {
+    (report.kernel_injected > 0).then(|| {
+        let allocations = plural(usize::try_from(report.kernel_injected).unwrap_or(usize::MAX), "allocation");
+        format!(
+            "the kernel's own fault injection failed {allocations} during the sweep; findings may come from that: switch it off"
+        )
+    })
+}
+
 /// `no findings`, `3 findings`, `3 findings, 2 of them known`.
 pub(super) fn findings(report: &Report) -> String {
     let known = report.findings.iter().filter(|found| found.known.is_some()).count();

@@ -84,6 +84,9 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if report.sweeps.len() > 1 {
         writeln!(out, "merged from {}{}", plural(report.sweeps.len(), "sweep"), phrase::shards(report))?;
     }
+    if let Some(others) = phrase::kernel_injected(report) {
+        writeln!(out, "{others}")?;
+    }
     for remark in &report.remarks {
         writeln!(out, "journal: {}", one_line(remark))?;
     }

@@ -1,6 +1,7 @@
 //! Where events and summary go: one file per format. Only sinks print.
 
 mod json;
+mod kmsg;
 mod progress;
 mod status;
 mod terminal;
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use json::{Json, SCHEMA};
+pub use kmsg::{Kmsg, KmsgError, Teller, Told};
 pub use progress::Progress;
 pub use status::{Figures, Status};
 pub use terminal::stderr;

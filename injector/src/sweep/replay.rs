@@ -46,6 +46,8 @@ pub struct ReplayPlan {
     pub hang: Duration,
     /// Go on with a kernel that has crashed a task.
     pub keep_going: bool,
+    /// Failures go into the kernel's log.
+    pub kmsg: bool,
     /// How hooks are attached.
     pub backend: Backend,
     /// No site with one of these in its stack fails.
@@ -154,6 +156,7 @@ impl Again {
             backend: plan.backend,
             leaks: Leaks::Auto,
             journal: plan::Journal::Resume(plan.journal.clone()),
+            kmsg: plan.kmsg,
             failing: true,
         })
     }

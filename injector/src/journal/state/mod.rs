@@ -37,6 +37,7 @@ pub struct State {
     sections: Vec<Progress>,
     /// Runs that recorded hits.
     recorded: u32,
+    kernel_injected: u64,
     /// The beginning, and the runs, of the section that is being folded: the last of `sections`.
     begin: Option<Begin>,
     runs: Runs,
@@ -246,8 +247,9 @@ impl State {
     }
 
     fn ended(&mut self, ended: &Ended) {
-        let Ended { run, end, elapsed, status, ref hits } = *ended;
+        let Ended { run, end, elapsed, status, ref hits, kernel_injected } = *ended;
         self.progress().runs += elapsed;
+        self.kernel_injected += kernel_injected;
         if !hits.is_empty() {
             self.recorded += 1;
         }
@@ -406,6 +408,12 @@ impl State {
     #[must_use]
     pub fn spent_time(&self) -> f64 {
         self.sections.iter().fold(0.0, |sum, section| sum + section.said + section.runs)
+    }
+
+    /// How many allocations the kernel's own fault injection failed meanwhile, as far as its log said.
+    #[must_use]
+    pub fn kernel_injected(&self) -> u64 {
+        self.kernel_injected
     }
 
     /// Sites that came up in some of the runs that recorded, but not in all, and how many runs did.

@@ -234,7 +234,14 @@ fn times_and_hits() {
         let hits = hits.iter().copied().collect();
         [
             Record::Armed(Armed { run, level: Level::RECORD, sites: None, first: None }),
-            Record::Ended(Ended { run, end: RunEnd::Finished, elapsed: 1.0, status: Some(0), hits }),
+            Record::Ended(Ended {
+                run,
+                end: RunEnd::Finished,
+                elapsed: 1.0,
+                status: Some(0),
+                hits,
+                kernel_injected: 0,
+            }),
         ]
     };
     let mut records = vec![first("s"), plain(0.5), plain(3.0), plain(0.75)];
@@ -253,11 +260,31 @@ fn times_and_hits() {
     assert_eq!((state(records.clone()).spent_time(), state(records).is_complete()), (8.0, false));
 }
 
+/// Each run says what the kernel's own fault injection failed; a journal of before that says nothing.
+#[test]
+fn what_the_kernel_itself_failed_adds_up() {
+    let run = |run, kernel_injected| {
+        let Record::Ended(ended) = ended(run) else { panic!("an end") };
+        [armed(run, None), Record::Ended(Ended { kernel_injected, ..ended })]
+    };
+    assert_eq!(state([&[first("s")][..], &run(1, 2), &run(2, 0), &run(3, 1)].concat()).kernel_injected(), 3);
+    let none = serde_json::to_string(&run(1, 0)[1]).expect("a record");
+    assert!(!none.contains("kernel_injected"), "{none}");
+    assert_eq!(serde_json::from_str::<Record>(&none).expect("one of before"), run(1, 0)[1]);
+}
+
 #[test]
 fn a_failing_workload_is_a_finding_where_success_is_expected() {
     let run = |level| {
         let Record::Armed(armed) = armed(1, Some(&[A])) else { panic!("a run") };
-        let end = Ended { run: 1, end: RunEnd::Finished, elapsed: 0.5, status: Some(3), hits: BTreeMap::new() };
+        let end = Ended {
+            run: 1,
+            end: RunEnd::Finished,
+            elapsed: 0.5,
+            status: Some(3),
+            hits: BTreeMap::new(),
+            kernel_injected: 0,
+        };
         [Record::Armed(Armed { level, ..armed }), Record::Ended(end)]
     };
     assert_eq!(titles(&state([&[first("s")][..], &run(Level::WHOLE)].concat())), []);

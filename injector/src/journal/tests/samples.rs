@@ -88,7 +88,14 @@ pub fn trouble(run: u32, site: Option<Signature>, verdict: Verdict, title: &str)
 }
 
 pub fn ended(run: u32) -> Record {
-    Record::Ended(Ended { run, end: RunEnd::Finished, elapsed: 0.5, status: Some(0), hits: BTreeMap::new() })
+    Record::Ended(Ended {
+        run,
+        end: RunEnd::Finished,
+        elapsed: 0.5,
+        status: Some(0),
+        hits: BTreeMap::new(),
+        kernel_injected: 0,
+    })
 }
 
 pub fn crash(run: u32, title: &str) -> Record {
@@ -177,7 +184,7 @@ fn an_event() -> impl Strategy<Value = Record> {
 fn an_end() -> impl Strategy<Value = Option<Record>> {
     let hits = proptest::collection::btree_map(a_site(), 1_u64..9, 0..4);
     let ended = (hits, 0.0..9.0_f64).prop_map(|(hits, elapsed)| {
-        Some(Record::Ended(Ended { run: 0, end: RunEnd::Finished, elapsed, status: Some(0), hits }))
+        Some(Record::Ended(Ended { run: 0, end: RunEnd::Finished, elapsed, status: Some(0), hits, kernel_injected: 0 }))
     });
     let kind = select(vec![CrashKind::Panic, CrashKind::Stall, CrashKind::Unknown]);
     let crash = (kind, a_title()).prop_map(|(kind, title)| {

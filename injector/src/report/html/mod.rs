@@ -53,6 +53,7 @@ fn page(report: &Report) -> Markup {
             body {
                 main {
                     (head(report, &title))
+                    @if let Some(others) = phrase::kernel_injected(report) { p.remark { (others) } }
                     @for remark in &report.remarks { p.remark { "Journal: " (text(remark)) } }
                     @if report.config.is_some() {
                         (tiles(report))

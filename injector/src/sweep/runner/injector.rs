@@ -12,6 +12,7 @@ use injector_common::{
 };
 use tracing::warn;
 
+use super::telling::Seen;
 use crate::{
     check::{self, Needs},
     events::{Context, Record, decode, symbolize},
@@ -27,6 +28,7 @@ use crate::{
     },
     plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, Target, sweep::SweepPlan},
     session::{Arming, Attached, Attempts, Hooks, ProgramConfig, Session, Sites, Streams, deadline_in},
+    sinks::Teller,
     sweep::{
         classify,
         schedule::{Aim, Mode, RunSpec},
@@ -68,6 +70,8 @@ pub struct Injector {
     order: Vec<Signature>,
     /// Failures that the ring told of since it was last asked, in order.
     failed: Vec<Signature>,
+    /// The same for the kernel's log, where it is wanted.
+    seen: Option<Vec<Seen>>,
 }
 
 /// A row of the hook's table of sites.
@@ -148,6 +152,7 @@ impl Injector {
             calls: HashMap::new(),
             order: Vec::new(),
             failed: Vec::new(),
+            seen: plan.kmsg.then(Vec::new),
         };
         let cgroup = targets.own.take().context("the workload has no cgroup: a defect of the injector")?;
         Ok((injector, attempts, cgroup))
@@ -263,6 +268,11 @@ impl Injector {
                 }
                 Ok(Record::Failure(decoded)) => {
                     let record = decoded.record;
+                    if let Some(seen) = &mut self.seen {
+                        let task = Teller { cpu: record.cpu, tid: record.tid, comm: decoded.comm.clone() };
+                        let (hook, context) = (decoded.hook, decoded.context);
+                        seen.push(Seen { site: Signature(record.site), hook, context, task });
+                    }
                     let call = Call {
                         gfp: self.gfp.format(record.effective_gfp),
                         order: record.order,
@@ -284,6 +294,17 @@ impl Injector {
     /// The failures that [`Self::drain`] saw since this was last asked.
     pub fn take_failed(&mut self) -> Vec<Signature> {
         std::mem::take(&mut self.failed)
+    }
+
+    /// The same for the kernel's log.
+    pub fn take_seen(&mut self) -> Vec<Seen> {
+        self.seen.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// A site's stack as the kernel prints it.
+    #[must_use]
+    pub fn kernel_stack(&self, site: Signature) -> Vec<String> {
+        self.site(site).map(|site| self.symbols.with_lengths(&site.stack)).unwrap_or_default()
     }
 
     /// What has come of a run, from the table of sites, which is read once: it holds those that the ring had no room for,

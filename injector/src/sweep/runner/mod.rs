@@ -5,6 +5,7 @@ mod context;
 mod injector;
 mod monitor;
 mod observer;
+mod telling;
 mod traced;
 mod untraced;
 
@@ -18,6 +19,7 @@ pub use context::{Ended, JournalError, SweepContext, begin, same, sweep};
 use injector::Counts;
 use monitor::Errors;
 use observer::{Limits, Observer};
+use telling::Telling;
 
 use super::{
     Stopped,
@@ -40,6 +42,7 @@ use crate::{
     },
     plan::sweep::SweepPlan,
     session::Attempts,
+    sinks::Kmsg,
     target::OwnCgroup,
 };
 
@@ -71,6 +74,7 @@ impl<'a> KernelRunner<'a> {
     /// The kernel's log can't be read.
     pub fn new(plan: &'a SweepPlan, context: SweepContext, recorder: Recorder, start: Instant) -> Result<Self> {
         let SweepContext { files, mut injector, attempts, cgroup, workload, plain, interrupted, spent } = context;
+        let telling = plan.kmsg.then(|| Kmsg::open(&files)).transpose()?.map(Telling::new);
         let log = KernelLog::open_at_end().context("can't read the kernel's log, /dev/kmsg; run as root")?;
         for site in recorder.state().sites().values().filter_map(|site| site.info.as_ref()) {
             injector.remember(site.clone());
@@ -81,7 +85,7 @@ impl<'a> KernelRunner<'a> {
         Ok(Self {
             plan,
             tuning: Tuning::default(),
-            observer: Observer::new(files, injector, log, recorder, limits),
+            observer: Observer::new(files, injector, (log, telling), recorder, limits),
             attempts,
             workload,
             plain,
@@ -194,6 +198,7 @@ impl<'a> KernelRunner<'a> {
         let growth = matches!(spec.mode, Mode::Traced(traced) if traced.growth);
         let sites = spec.aim.named().filter(|_| !growth).map(<[_]>::to_vec);
         self.observer.sync(&Record::Armed(Armed { run, level: spec.level.clone(), sites, first: spec.aim.first() }))?;
+        self.observer.tell_before(spec.aim.only());
         Ok(run)
     }
 
@@ -201,7 +206,8 @@ impl<'a> KernelRunner<'a> {
     fn ended(&mut self, run: u32, start: Instant, result: &RunResult, hits: BTreeMap<Signature, u64>) -> Result<()> {
         let RunResult { end, status, .. } = *result;
         let elapsed = start.elapsed().as_secs_f64();
-        self.observer.sync(&Record::Ended(RunEnded { run, end, elapsed, status, hits }))?;
+        let kernel_injected = self.observer.kernel_injected();
+        self.observer.sync(&Record::Ended(RunEnded { run, end, elapsed, status, hits, kernel_injected }))?;
         self.observer.progress();
         Ok(())
     }

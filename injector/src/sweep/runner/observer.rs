@@ -11,7 +11,10 @@ use std::{
 
 use tracing::debug;
 
-use super::injector::{Account, Counts, Injector};
+use super::{
+    injector::{Account, Counts, Injector},
+    telling::Telling,
+};
 use crate::{
     exit::Result,
     journal::{
@@ -62,6 +65,8 @@ pub struct Observer {
     pub recorder: Recorder,
     /// When the sweep ends early.
     pub limits: Limits,
+    /// What goes into the kernel's log; none where that is not wanted.
+    telling: Option<Telling>,
     files: KernelFiles,
     progress: Progress,
     /// How many failures the journal had before this part of the sweep.
@@ -70,16 +75,36 @@ pub struct Observer {
     slabs: Option<SlabReader>,
     /// The kernel's taint flags so far; none where they can't be read.
     taint: Option<Taint>,
+    /// What the kernel's own fault injection has failed so far.
+    kernel_injected: u64,
 }
 
 impl Observer {
     /// From what was attached and opened.
-    pub fn new(files: KernelFiles, injector: Injector, log: KernelLog, recorder: Recorder, limits: Limits) -> Self {
+    pub fn new(
+        files: KernelFiles,
+        injector: Injector,
+        (log, telling): (KernelLog, Option<Telling>),
+        recorder: Recorder,
+        limits: Limits,
+    ) -> Self {
         let taint = Taint::read(&files).ok();
         let slabs = SlabReader::new(files.clone()).ok();
         let earlier_failures = recorder.state().tested().failures();
         let progress = Progress::new("sweep");
-        Self { injector, log, recorder, limits, files, progress, earlier_failures, slabs, taint }
+        Self {
+            injector,
+            log,
+            recorder,
+            limits,
+            telling,
+            files,
+            progress,
+            earlier_failures,
+            slabs,
+            taint,
+            kernel_injected: 0,
+        }
     }
 
     /// The files of the kernel.
@@ -116,6 +141,11 @@ impl Observer {
         suspects: Vec<Signature>,
     ) -> Result<()> {
         let Complaint { kind, title, splat } = complaint;
+        if let Some(telling) = &mut self.telling {
+            for site in culprit.into_iter().flat_map(|(site, after)| after.into_iter().chain([site])) {
+                telling.blamed(site, || self.injector.kernel_stack(site));
+            }
+        }
         let (site, after) = culprit.map_or((None, None), |(site, after)| (Some(site), after));
         self.note(&Record::Trouble(Trouble { run, verdict: kind.into(), title, splat, site, after, suspects }))
     }
@@ -128,7 +158,26 @@ impl Observer {
         for site in self.injector.drain(after) {
             self.note(&Record::Site(site))?;
         }
+        self.tell();
         Ok(())
+    }
+
+    /// A run begins: the failure of the only site that can fail in it goes into the kernel's log.
+    pub fn tell_before(&mut self, only: Option<Signature>) {
+        if let Some(telling) = &mut self.telling {
+            let Some(site) = only else { return telling.begin(None, Vec::new) };
+            telling.begin(self.injector.site(site), || self.injector.kernel_stack(site));
+        }
+    }
+
+    /// The failures that were seen go into the kernel's log.
+    fn tell(&mut self) {
+        if let Some(telling) = &mut self.telling {
+            for seen in self.injector.take_seen() {
+                let site = seen.site;
+                telling.failed(seen, || self.injector.kernel_stack(site));
+            }
+        }
     }
 
     /// After a run: how often sites were reached and failed in it. New sites are written down.
@@ -137,6 +186,7 @@ impl Observer {
     /// The table can't be read, or a record can't be written.
     pub fn account(&mut self) -> Result<BTreeMap<Signature, Counts>> {
         let Account { new, since } = self.injector.account()?;
+        self.tell();
         for site in new {
             self.note(&Record::Site(site))?;
         }
@@ -163,6 +213,12 @@ impl Observer {
         let now = Taint::read(&self.files).ok()?;
         let before = self.taint.replace(now)?;
         now.since(before).complaint().filter(|_| !explained)
+    }
+
+    /// How many allocations the kernel's own fault injection failed since this was last asked, as far as its log says.
+    pub fn kernel_injected(&mut self) -> u64 {
+        let all = self.log.injected();
+        all - std::mem::replace(&mut self.kernel_injected, all)
     }
 
     /// Why the sweep should end now.

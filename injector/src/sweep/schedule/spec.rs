@@ -70,6 +70,15 @@ impl Aim {
         self.named().is_some_and(|sites| sites.len() == 1)
     }
 
+    /// The one site that may fail in the run, with none before it.
+    #[must_use]
+    pub fn only(&self) -> Option<Signature> {
+        match self {
+            Self::Named(sites) if sites.len() == 1 => sites.first().copied(),
+            Self::Nothing | Self::Each { .. } | Self::Named(_) | Self::Pair { .. } => None,
+        }
+    }
+
     /// Only these sites may fail, whether they were seen before or not.
     #[must_use]
     pub fn is_named(&self) -> bool {

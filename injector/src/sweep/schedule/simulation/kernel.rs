@@ -602,7 +602,7 @@ impl Runner for Boot<'_> {
         let end = run.end.unwrap_or_default();
         let reached = run.reached.iter().filter(|site| self.state.hits(**site) > 0).count();
         let hits = if spec.level == Level::RECORD { run.hits } else { BTreeMap::new() };
-        self.write(Record::Ended(Ended { run: number, end, elapsed: 0.0, status, hits }))?;
+        self.write(Record::Ended(Ended { run: number, end, elapsed: 0.0, status, hits, kernel_injected: 0 }))?;
         Ok(RunResult { end, status, failed: run.failed, reached, order: self.order.clone(), bad })
     }
 
