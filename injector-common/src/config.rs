@@ -9,6 +9,8 @@ pub const MAX_GFP_ALTERNATIVES: usize = 8;
 pub const MAX_GFP_NEGATED: usize = 4;
 /// How many cgroups can be targets of one run.
 pub const MAX_CGROUPS: usize = 4;
+/// How many PID namespaces can be targets of one run.
+pub const MAX_PID_NAMESPACES: usize = 4;
 /// Up to so many target processes are compared with constants; more are looked up in a map, which costs a hash.
 pub const FEW_PIDS: usize = 4;
 /// How many processes can be targets of one run.
@@ -146,6 +148,20 @@ pub struct Cgroup {
     pub _pad: u32,
 }
 
+/// A PID namespace whose tasks, those of namespaces inside of it included, are targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PidNamespace {
+    /// Its number (`ns_common.inum`): the inode number of its file.
+    pub inum: u32,
+    /// How many namespaces it is inside of: 0 for the initial one.
+    pub level: u32,
+    /// Offset in `struct pid` of the pointer to a task's namespace of that level.
+    pub namespace: i32,
+    /// Explicit padding.
+    pub _pad: u32,
+}
+
 /// GFP bits that the hook itself needs. They move between kernel versions, so they come from the running kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -176,6 +192,14 @@ pub struct Offsets {
     pub task_tgid: i32,
     /// `task_struct.exit_code`.
     pub task_exit_code: i32,
+    /// `task_struct.thread_pid`.
+    pub task_thread_pid: i32,
+    /// `pid.level`.
+    pub pid_level: i32,
+    /// `pid_namespace.ns.inum`.
+    pub pid_namespace_inum: i32,
+    /// Explicit padding.
+    pub _pad: i32,
 }
 
 /// `Target::kinds`: a few processes are targets, all of them in `Target::pids`.
@@ -184,6 +208,8 @@ pub const TARGET_FEW_PIDS: u32 = 1;
 pub const TARGET_MANY_PIDS: u32 = 4;
 /// `Target::kinds`: a set of cgroups is a target.
 pub const TARGET_CGROUPS: u32 = 2;
+/// `Target::kinds`: a set of PID namespaces is a target.
+pub const TARGET_PID_NAMESPACES: u32 = 8;
 
 /// Whose calls are failed; several kinds: any of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -197,6 +223,12 @@ pub struct Target {
     pub pids: [u32; FEW_PIDS],
     /// The cgroups.
     pub cgroups: [Cgroup; MAX_CGROUPS],
+    /// How many of `pid_namespaces` are used.
+    pub pid_namespaces_len: u32,
+    /// Explicit padding.
+    pub _pad: u32,
+    /// The PID namespaces.
+    pub pid_namespaces: [PidNamespace; MAX_PID_NAMESPACES],
 }
 
 /// `Config::order_on`: don't look.
@@ -464,6 +496,10 @@ impl Config {
             task_pid: ABSENT,
             task_tgid: ABSENT,
             task_exit_code: ABSENT,
+            task_thread_pid: ABSENT,
+            pid_level: ABSENT,
+            pid_namespace_inum: ABSENT,
+            _pad: 0,
         },
         text: AddressRange { start: 0, end: 0 },
         irq_entry: [AddressRange { start: 0, end: 0 }; 2],
@@ -528,6 +564,9 @@ impl Config {
             cgroups_len: 0,
             pids: [0; FEW_PIDS],
             cgroups: [Cgroup { id: 0, level: 0, _pad: 0 }; MAX_CGROUPS],
+            pid_namespaces_len: 0,
+            _pad: 0,
+            pid_namespaces: [PidNamespace { inum: 0, level: 0, namespace: ABSENT, _pad: 0 }; MAX_PID_NAMESPACES],
         },
     };
 }
@@ -535,15 +574,15 @@ impl Config {
 const _: () = {
     assert!(size_of::<GfpAlternative>() == 24 + 8 * MAX_GFP_NEGATED);
     assert!(size_of::<Module>() == 24 && size_of::<StackRange>() == 24);
-    assert!(size_of::<Cgroup>() == 16);
-    assert!(size_of::<Target>() == 8 + 4 * FEW_PIDS + 16 * MAX_CGROUPS);
+    assert!(size_of::<Cgroup>() == 16 && size_of::<PidNamespace>() == 16);
+    assert!(size_of::<Target>() == 8 + 4 * FEW_PIDS + 16 * MAX_CGROUPS + 8 + 16 * MAX_PID_NAMESPACES);
     // Members in order of their alignment within each group, so that nothing is between them: the sum of all is the size.
     // No padding: what stands before `hooks`, between it and `gfp`, and the rest. Who adds a member counts it here.
     assert!(
         size_of::<Config>()
             == 48
                 + size_of::<HookConfig>() * HOOKS
-                + 816
+                + 832
                 + size_of::<GfpAlternative>() * MAX_GFP_ALTERNATIVES
                 + size_of::<Target>()
     );
@@ -578,13 +617,14 @@ mod tests {
         let cgroups = |cgroups_len| Target { kinds: TARGET_CGROUPS, cgroups_len, ..Target::default() };
         let both = Target { kinds: TARGET_FEW_PIDS | TARGET_CGROUPS, cgroups_len: 1, ..pids([7; FEW_PIDS]) };
         let many = Target { kinds: TARGET_MANY_PIDS, ..Target::default() };
+        let namespace = Target { kinds: TARGET_PID_NAMESPACES, pid_namespaces_len: 1, ..Target::default() };
         let mut two = [7; FEW_PIDS];
         two[1] = 8;
         let plainly = |target| whose(target, |_| ());
         assert_eq!(plainly(Target::default()), Whose::Anyones);
         assert_eq!(plainly(pids([7; FEW_PIDS])), Whose::Pid);
         assert_eq!(plainly(cgroups(1)), Whose::Cgroup);
-        for target in [pids(two), cgroups(2), both, many] {
+        for target in [pids(two), cgroups(2), both, many, namespace] {
             assert_eq!(plainly(target), Whose::Target);
         }
     }

@@ -17,4 +17,4 @@ pub mod site;
 
 /// Version of the layout of everything in this crate. Both sides are built from one tree and the object is
 /// embedded in the binary, so a mismatch means a broken build; the user side refuses it.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;

@@ -3,8 +3,8 @@
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_smp_processor_id, generated};
 use injector_common::{
     config::{
-        FEW_PIDS, GLOB_COMM, KTHREADS_ANY, KTHREADS_ONLY, MAX_CGROUPS, MAX_IDS, ON, TARGET_CGROUPS, TARGET_FEW_PIDS,
-        TARGET_MANY_PIDS,
+        FEW_PIDS, GLOB_COMM, KTHREADS_ANY, KTHREADS_ONLY, MAX_CGROUPS, MAX_IDS, MAX_PID_NAMESPACES, ON, TARGET_CGROUPS,
+        TARGET_FEW_PIDS, TARGET_MANY_PIDS, TARGET_PID_NAMESPACES,
     },
     decide::{self, PreemptMasks},
     record::{COMM_LEN, CONTEXT_UNKNOWN},
@@ -50,7 +50,33 @@ pub fn is_target(kinds: u32) -> bool {
             }
         }
     }
-    false
+    kinds & TARGET_PID_NAMESPACES != 0 && is_in_pid_namespaces().is_some()
+}
+
+/// Some if the current task is in one of the target PID namespaces, or in one inside of these. It is known by a number in each
+/// namespace that it is in: at the namespace's level stands the namespace itself, or another one.
+#[inline(always)]
+fn is_in_pid_namespaces() -> Option<()> {
+    // SAFETY: returns the address of the task that runs.
+    let task = unsafe { generated::bpf_get_current_task() };
+    // A task that is about to be gone has none.
+    let pid: u64 = kernel_memory::member(task, config!(offsets.task_thread_pid))?;
+    let level: u32 = kernel_memory::member(pid, config!(offsets.pid_level))?;
+    for i in 0..MAX_PID_NAMESPACES {
+        if i as u32 >= config!(target.pid_namespaces_len) {
+            break;
+        }
+        // What stands behind the task's own level is not the task's.
+        if level < config!(target.pid_namespaces[i].level) {
+            continue;
+        }
+        let namespace: u64 = kernel_memory::member(pid, config!(target.pid_namespaces[i].namespace))?;
+        let inum: u32 = kernel_memory::member(namespace, config!(offsets.pid_namespace_inum))?;
+        if inum == config!(target.pid_namespaces[i].inum) {
+            return Some(());
+        }
+    }
+    None
 }
 
 /// Whether the current task is in the `i`th target cgroup.

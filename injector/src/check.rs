@@ -2,6 +2,7 @@
 //!
 //! `injector check` prints the list; the same list runs before every run, before anything is loaded.
 
+mod container;
 mod feature;
 mod hook;
 mod module;
@@ -17,15 +18,13 @@ use crate::kernel::features::{Feature, NeededBy};
 use crate::kernel::gfp::Source;
 use crate::kernel::hooks::{FOR_OVERRIDES, FOR_TRAMPOLINES, Injectable, LIST};
 use crate::kernel::{Facts, KernelError, KernelFiles, Survey};
-use crate::plan::{Backend, Hook, Plan};
+use crate::plan::{Backend, Hook, Plan, Target};
 
 /// Version of the JSON that [`Checklist::to_json`] writes.
 pub const SCHEMA: u32 = 1;
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_BPF: u64 = 1 << 39;
-/// The inode number of the first PID namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// Where a kernel with kprobes says which number they have among perf's kinds of events.
 const KPROBE_EVENTS: &str = "sys/bus/event_source/devices/kprobe/type";
 /// What to do where this kernel can't be helped.
@@ -86,6 +85,8 @@ pub struct Caller {
     pub capabilities: Option<u64>,
     /// PID namespace as proc names it; `None`: proc does not tell.
     pub pid_namespace: Option<String>,
+    /// Cgroup namespace, likewise.
+    pub cgroup_namespace: Option<String>,
 }
 
 /// The prerequisites of a run.
@@ -135,7 +136,8 @@ impl Needs {
     /// What this run needs.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        let cgroup = plan.target.command.is_some() || !plan.target.cgroups.is_empty();
+        let Target { cgroups, containers, command, .. } = &plan.target;
+        let cgroup = command.is_some() || !cgroups.is_empty() || !containers.is_empty();
         let hooks: BTreeSet<Hook> = plan.rules.iter().flat_map(|rule| rule.hooks.iter().copied()).collect();
         Self {
             hooks: hooks.into_iter().collect(),
@@ -158,6 +160,7 @@ impl Caller {
             uid: geteuid().as_raw(),
             capabilities: capabilities.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()),
             pid_namespace: files.link("proc/self/ns/pid"),
+            cgroup_namespace: files.link("proc/self/ns/cgroup"),
         }
     }
 }
@@ -199,7 +202,7 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
     };
     let mut checks = vec![
         root(caller),
-        pid_namespace(caller),
+        container::pid_namespace(caller),
         version(survey),
         lockdown(files),
         types(survey),
@@ -239,7 +242,8 @@ pub fn run(files: &KernelFiles, survey: &Survey, caller: &Caller, needs: &Needs)
             checks.extend(hook::checks(survey, *hook).map(|check| check.required_if(required)));
         }
     }
-    checks.push(cgroup(files).required_if(needs.cgroup));
+    checks.push(container::cgroup(files).required_if(needs.cgroup));
+    checks.push(container::cgroup_namespace(caller).required_if(needs.cgroup));
     let kernel = survey.release.as_ref().map_or_else(|_| "unknown".to_owned(), ToString::to_string);
     Checklist { kernel, checks }
 }
@@ -290,19 +294,6 @@ fn root(caller: &Caller) -> Check {
         return Check::missing(name, "root without CAP_SYS_ADMIN or CAP_BPF", remedy);
     }
     Check::found(name, "user id 0")
-}
-
-fn pid_namespace(caller: &Caller) -> Check {
-    let name = "pid namespace";
-    match &caller.pid_namespace {
-        Some(namespace) if namespace == INITIAL_PID_NAMESPACE => Check::found(name, "the initial one"),
-        Some(namespace) => Check::missing(
-            name,
-            format!("{namespace} is not the initial one: process ids here are not those that the kernel side sees"),
-            format!("run it on the host, outside of the container, {GUEST}"),
-        ),
-        None => Check::unknown(name, "/proc/self/ns/pid can't be read"),
-    }
 }
 
 /// For whoever reads the list: what a kernel can do is asked, its version says little.
@@ -458,18 +449,6 @@ fn gfp(survey: &Survey) -> Check {
             name,
             error.to_string(),
             format!("mount -t tracefs tracefs /sys/kernel/tracing (CONFIG_FTRACE, CONFIG_EVENT_TRACING), {GUEST}"),
-        ),
-    }
-}
-
-fn cgroup(files: &KernelFiles) -> Check {
-    let name = "cgroup v2";
-    match files.mounts().into_iter().find(|mount| mount.fs == "cgroup2") {
-        Some(mount) => Check::found(name, mount.at.display().to_string()),
-        None => Check::missing(
-            name,
-            "not mounted (needed for --cgroup and for a command)",
-            "mount -t cgroup2 cgroup2 /sys/fs/cgroup",
         ),
     }
 }

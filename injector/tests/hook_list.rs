@@ -14,7 +14,7 @@ fn files(kernel: &str) -> KernelFiles {
 }
 
 fn root() -> Caller {
-    Caller { uid: 0, capabilities: Some(u64::MAX), pid_namespace: None }
+    Caller { uid: 0, capabilities: Some(u64::MAX), pid_namespace: None, cgroup_namespace: None }
 }
 
 fn injectable(kernel: &str) -> Injectable {

@@ -30,7 +30,12 @@ fn facts(kernel: &str) -> Facts {
 }
 
 fn root() -> Caller {
-    Caller { uid: 0, capabilities: Some(u64::MAX), pid_namespace: Some("pid:[4026531836]".to_owned()) }
+    Caller {
+        uid: 0,
+        capabilities: Some(u64::MAX),
+        pid_namespace: Some("pid:[4026531836]".to_owned()),
+        cgroup_namespace: Some("cgroup:[4026531835]".to_owned()),
+    }
 }
 
 /// With all of eBPF that there is.
@@ -142,6 +147,7 @@ fn linux_6_12() {
         task_pid,
         task_tgid,
         task_exit_code,
+        pid_namespaces,
         pcpu_hot_preempt_count,
     } = facts.offsets;
     // As pahole reads them out of the vmlinux with debug information.
@@ -276,7 +282,10 @@ fn each_missing_thing_has_its_own_line_and_remedy() {
     let container = Caller { capabilities: Some(0xa80425fb), ..root() };
     assert_eq!(only_missing(&checked(&files, &container)).name, "root");
     let elsewhere = Caller { pid_namespace: Some("pid:[4026532000]".to_owned()), ..root() };
-    assert_eq!(only_missing(&checked(&files, &elsewhere)).name, "pid namespace");
+    let checklist = checked(&files, &elsewhere);
+    let pid_namespace = only_missing(&checklist);
+    assert_eq!(pid_namespace.name, "pid namespace");
+    assert!(pid_namespace.remedy.as_deref().expect("one").contains("--pid=host"));
 
     // A copy of the kernel in which one thing is changed.
     let changed = |change: &dyn Fn(&Path)| -> Checklist {

@@ -4,7 +4,9 @@
 //! it runs it must need no allocation: it is forked, its memory is locked and present, requests and answers go
 //! through a shared page, and it waits with futex(2).
 
+use std::fs::File;
 use std::mem::size_of;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -48,6 +50,54 @@ pub struct Options {
     pub comm: Option<&'static std::ffi::CStr>,
     /// The user that it is.
     pub uid: Option<u32>,
+    /// Which PID namespace it is in.
+    pub pid_namespace: PidNamespace,
+}
+
+/// A worker's PID namespace.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum PidNamespace {
+    /// That of the test.
+    #[default]
+    Same,
+    /// A new one, of which it is the first process.
+    New,
+    /// A new one inside of that of this process.
+    NewInside(u32),
+    /// That of this process.
+    Of(u32),
+}
+
+/// Has the children of this thread begin in the PID namespace of a file.
+fn enter(file: &File) {
+    // SAFETY: the descriptor is open.
+    let result = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWPID) };
+    assert_eq!(result, 0, "setns: {}", std::io::Error::last_os_error());
+}
+
+fn namespace_of(process: &str) -> File {
+    let path = format!("/proc/{process}/ns/pid");
+    File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// Forks. The child's id as this process has it; 0 in the child.
+fn fork(namespace: PidNamespace) -> i32 {
+    let (inside, flags) = match namespace {
+        PidNamespace::Same => (None, 0),
+        PidNamespace::New => (None, libc::CLONE_NEWPID),
+        PidNamespace::NewInside(pid) => (Some(pid), libc::CLONE_NEWPID),
+        PidNamespace::Of(pid) => (Some(pid), 0),
+    };
+    let own = namespace_of("self");
+    if let Some(pid) = inside {
+        enter(&namespace_of(&pid.to_string()));
+    }
+    // SAFETY: as fork(), which can't make namespaces. The child calls nothing that depends on other threads.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags | libc::SIGCHLD), 0, 0, 0, 0) } as i32;
+    if pid != 0 && inside.is_some() {
+        enter(&own);
+    }
+    pid
 }
 
 fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: Option<Duration>) {
@@ -84,8 +134,7 @@ impl Worker {
         };
         assert_ne!(shared, libc::MAP_FAILED, "mmap: {}", std::io::Error::last_os_error());
         let shared: *mut Shared = shared.cast();
-        // SAFETY: the child calls nothing that depends on other threads: fork() keeps only this one.
-        let pid = unsafe { libc::fork() };
+        let pid = fork(options.pid_namespace);
         assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
         if pid == 0 {
             // SAFETY: the mapping outlives the child.

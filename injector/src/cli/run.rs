@@ -14,7 +14,10 @@ use super::policy::{POLICY, PolicyArgs};
 use crate::output::{self as files, OutputError};
 use crate::plan::file::{FileError, NotText};
 use crate::plan::number::{self, NotANumber};
-use crate::plan::{Format, Limits, Output, Plan, PlanError, PlanFile, RuleDraft, Target, duration, file, task};
+use crate::plan::{
+    ContainerName, Format, Limits, Output, PidNamespaceName, Plan, PlanError, PlanFile, RuleDraft, Target, duration,
+    file, task,
+};
 use crate::run::LiveOptions;
 
 const TARGET: &str = "Target (any of them; with a filter and without a target, the whole machine)";
@@ -143,6 +146,22 @@ struct TargetArgs {
     #[arg(long = "cgroup", value_name = "PATH", help_heading = TARGET)]
     cgroups: Vec<PathBuf>,
 
+    /// A container, by its id, 4 digits of it at least; repeatable
+    ///
+    /// It is found by its cgroup, which Docker, Podman, containerd and CRI-O name after the id: --container 3f2a9c. The names that
+    /// they give to containers are not there; `docker inspect -f '{{.Id}}' NAME` and `crictl ps` print ids. Containers of LXC and
+    /// systemd-nspawn have their name. What runs in the container later is in its cgroup, too.
+    #[arg(long = "container", value_name = "ID", help_heading = TARGET)]
+    containers: Vec<ContainerName>,
+
+    /// All that is in the PID namespace of a process, or of a file; repeatable
+    ///
+    /// Namespaces inside of it are part of it. A container has such a namespace, unless it shares the host's, and so has what
+    /// `unshare --pid --fork` starts: --pidns "$(pidof -s nginx)", --pidns /proc/1234/ns/pid. What comes in later, by fork or by
+    /// nsenter, is a target, too.
+    #[arg(long = "pidns", value_name = "PID|PATH", allow_negative_numbers = true, help_heading = TARGET)]
+    pid_namespaces: Vec<PidNamespaceName>,
+
     /// A command: it runs in a cgroup of its own, and the injector exits with its status
     ///
     /// Failures start with the command's first instruction (its execve does not fail) and stop when it ends. Standard output is
@@ -249,8 +268,9 @@ impl RunArgs {
 
 impl TargetArgs {
     fn into_target(self) -> Target {
-        let Self { all, pids, follow, cgroups, command } = self;
-        Target { all, pids, cgroups, command: (!command.is_empty()).then_some(command), follow }
+        let Self { all, pids, follow, cgroups, containers, pid_namespaces, command } = self;
+        let command = (!command.is_empty()).then_some(command);
+        Target { all, pids, cgroups, containers, pid_namespaces, command, follow }
     }
 }
 

@@ -83,8 +83,44 @@ pub struct Offsets {
     pub task_tgid: Option<u32>,
     /// `task_struct.exit_code`.
     pub task_exit_code: Option<u32>,
+    /// Where a task's PID namespaces are; none without CONFIG_PID_NS' structures.
+    pub pid_namespaces: Option<PidNamespaceOffsets>,
     /// `pcpu_hot.preempt_count` (6.2 to 6.14).
     pub pcpu_hot_preempt_count: Option<u32>,
+}
+
+/// Where a task's PID namespaces are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PidNamespaceOffsets {
+    /// `task_struct.thread_pid`.
+    pub task_thread_pid: u32,
+    /// `pid.level`.
+    pub pid_level: u32,
+    /// `pid.numbers`, an array of `upid`s, one for each level.
+    pub pid_numbers: u32,
+    /// `upid.ns`, its last member.
+    pub upid_ns: u32,
+    /// `pid_namespace.ns.inum`.
+    pub inum: u32,
+}
+
+impl PidNamespaceOffsets {
+    fn of(btf: &Btf) -> Option<Self> {
+        Some(Self {
+            task_thread_pid: btf.member_offset("task_struct", "thread_pid")?,
+            pid_level: btf.member_offset("pid", "level")?,
+            pid_numbers: btf.member_offset("pid", "numbers")?,
+            upid_ns: btf.member_offset("upid", "ns")?,
+            inum: btf.member_offset("pid_namespace", "ns")? + btf.member_offset("ns_common", "inum")?,
+        })
+    }
+
+    /// Where in `struct pid` the pointer to the namespace of a level is.
+    #[must_use]
+    pub fn namespace(self, level: u32) -> u32 {
+        // A pointer ends the upid.
+        self.pid_numbers + level * (self.upid_ns + 8) + self.upid_ns
+    }
 }
 
 /// Symbols come by address: behind the end of the text there are no more functions to find. Where the preempt count
@@ -114,6 +150,7 @@ impl Types {
             task_pid: btf.member_offset("task_struct", "pid"),
             task_tgid: btf.member_offset("task_struct", "tgid"),
             task_exit_code: btf.member_offset("task_struct", "exit_code"),
+            pid_namespaces: PidNamespaceOffsets::of(btf),
             pcpu_hot_preempt_count: btf.member_offset(PREEMPT_COUNT_STRUCT, "preempt_count"),
         };
         let functions = hook_functions();
@@ -162,7 +199,15 @@ impl Survey {
         let btf = Btf::read(
             files,
             Wanted {
-                structs: &["task_struct", "kmem_cache", PREEMPT_COUNT_STRUCT],
+                structs: &[
+                    "task_struct",
+                    "kmem_cache",
+                    "pid",
+                    "upid",
+                    "pid_namespace",
+                    "ns_common",
+                    PREEMPT_COUNT_STRUCT,
+                ],
                 functions: &with_types,
                 enumerators: &[gfp::FIRST_ENUMERATOR],
             },

@@ -136,10 +136,14 @@ impl PlanFile {
                 all: target.flag("all")?,
                 pids: target.list("pid", task::parse_pid)?,
                 cgroups: target.any("cgroup", |path| Ok::<_, Infallible>(path.into()))?,
+                containers: target.any("container", str::parse)?,
+                pid_namespaces: target.any("pidns", str::parse)?,
                 command: None,
                 follow: target.flag("follow")?,
             };
-            let nobody = target.error("[target] names nobody; write pid, cgroup or all = true, or leave the table out");
+            let nobody = target.error(
+                "[target] names nobody; write pid, cgroup, container, pidns or all = true, or leave the table out",
+            );
             target.finish()?;
             if !this.target.is_named() {
                 return Err(nobody);

@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod cache;
+mod container;
 pub mod context;
 pub mod duration;
 pub mod errno;
@@ -16,6 +17,7 @@ pub mod glob;
 pub mod hook;
 pub mod number;
 pub mod order;
+mod pidns;
 pub mod policy;
 pub mod probability;
 mod rule;
@@ -39,6 +41,7 @@ use crate::foreign::Foreign;
 
 pub use backend::Backend;
 pub use cache::CachePattern;
+pub use container::{ContainerError, ContainerName};
 pub use context::{Contexts, Kthreads};
 pub use errno::ErrorNumber;
 pub use error::PlanError;
@@ -48,6 +51,7 @@ pub use gfp::{GfpFilter, GfpScope, GfpValue};
 pub use glob::Glob;
 pub use hook::{Function, FunctionError, FunctionName, Hook};
 pub use order::OrderRange;
+pub use pidns::{NoPidNamespace, PidNamespaceName};
 pub use policy::{NthPer, Policy};
 pub use probability::Probability;
 pub use rule::{Rule, RuleDraft};
@@ -105,6 +109,12 @@ pub struct Target {
     /// Directories of cgroups (v2), descendants included.
     #[serde(serialize_with = "lossy_paths")]
     pub cgroups: Vec<PathBuf>,
+    /// Containers, by their cgroups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<ContainerName>,
+    /// PID namespaces, those inside of them included.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pid_namespaces: Vec<PidNamespaceName>,
     /// A command that runs in a cgroup of its own.
     #[serde(serialize_with = "lossy_command")]
     pub command: Option<Vec<OsString>>,
@@ -178,7 +188,9 @@ impl Target {
     /// Whether everybody's calls are failed.
     #[must_use]
     pub fn is_everybody(&self) -> bool {
-        self.pids.is_empty() && self.cgroups.is_empty() && self.command.is_none()
+        let Self { all: _, pids, cgroups, containers, pid_namespaces, command, follow: _ } = self;
+        let is_some = !pids.is_empty() || !cgroups.is_empty() || !containers.is_empty() || !pid_namespaces.is_empty();
+        !is_some && command.is_none()
     }
 
     /// Whether anything says whose calls are failed.
@@ -188,7 +200,7 @@ impl Target {
     }
 
     fn validate(&self) -> Result<(), PlanError> {
-        let Self { all, pids, cgroups, command, follow } = self;
+        let Self { all, pids, cgroups, containers: _, pid_namespaces: _, command, follow } = self;
         if *all && !self.is_everybody() {
             return Err(PlanError::AllAndTarget);
         }
@@ -211,7 +223,7 @@ impl Target {
 impl fmt::Display for Target {
     /// For the line that says that a run is armed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { all: _, pids, cgroups, command, follow } = self;
+        let Self { all: _, pids, cgroups, containers, pid_namespaces, command, follow } = self;
         if self.is_everybody() {
             return f.write_str("the whole machine");
         }
@@ -229,8 +241,17 @@ impl fmt::Display for Target {
             [path] => Some(format!("cgroup {}", Foreign::path(path))),
             paths => count(paths.len(), "", "cgroups"),
         };
-        let parts: Vec<String> =
-            [processes, cgroups, command.as_ref().map(|_| "the command".to_owned())].into_iter().flatten().collect();
+        let containers = match containers.as_slice() {
+            [name] => Some(format!("container {name}")),
+            names => count(names.len(), "", "containers"),
+        };
+        let namespaces = match pid_namespaces.as_slice() {
+            [PidNamespaceName::Of(pid)] => Some(format!("the PID namespace of process {pid}")),
+            [PidNamespaceName::File(path)] => Some(format!("PID namespace {}", Foreign::path(path))),
+            names => count(names.len(), "", "PID namespaces"),
+        };
+        let command = command.as_ref().map(|_| "the command".to_owned());
+        let parts: Vec<String> = [processes, cgroups, containers, namespaces, command].into_iter().flatten().collect();
         f.write_str(&parts.join(", "))
     }
 }

@@ -173,13 +173,14 @@ impl Rule {
                 return Err(PlanError::Bystander { contexts, condition });
             }
         }
-        let Target { all: _, pids, cgroups, command, follow } = target;
-        if filter.kthreads == Kthreads::Only && command.is_some() && pids.is_empty() && cgroups.is_empty() {
+        let Target { all: _, pids, cgroups, containers, pid_namespaces, command, follow } = target;
+        let others = !cgroups.is_empty() || !containers.is_empty() || !pid_namespaces.is_empty();
+        if filter.kthreads == Kthreads::Only && command.is_some() && pids.is_empty() && !others {
             return Err(PlanError::KthreadsOfCommand);
         }
         // The children of an excluded process are not excluded.
         if let Some(first) = pids.first()
-            && cgroups.is_empty()
+            && !others
             && command.is_none()
             && !follow
             && pids.iter().all(|pid| filter.task.not_pids.contains(pid))

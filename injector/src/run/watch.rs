@@ -17,7 +17,7 @@ use crate::{
     exit::{Context as _, Result},
     kernel::{KernelFiles, modules::Modules},
     sinks,
-    target::{Command, Targets},
+    target::{Command, PidNamespace, Targets},
 };
 
 /// Modules that are loaded after the start: the stack filters don't see them.
@@ -52,6 +52,7 @@ impl LateModules {
 pub(super) struct Gone {
     pids: HashSet<u32>,
     cgroups: HashSet<u64>,
+    pid_namespaces: HashSet<u32>,
 }
 
 impl Gone {
@@ -67,8 +68,15 @@ impl Gone {
                 sinks::announce(format_args!("cgroup {} was removed", cgroup.path().display()));
             }
         }
-        let all = targets.processes.len() + targets.cgroups.len();
-        all > 0 && self.pids.len() + self.cgroups.len() == all
+        for namespace in &targets.pid_namespaces {
+            if namespace.has_ended() && self.pid_namespaces.insert(namespace.inum()) {
+                sinks::announce(format_args!("PID namespace {} has ended", namespace.name()));
+            }
+        }
+        // Named twice it is gone once.
+        let namespaces: HashSet<u32> = targets.pid_namespaces.iter().map(PidNamespace::inum).collect();
+        let all = targets.processes.len() + targets.cgroups.len() + namespaces.len();
+        all > 0 && self.pids.len() + self.cgroups.len() + self.pid_namespaces.len() == all
     }
 }
 

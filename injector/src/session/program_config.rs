@@ -88,6 +88,9 @@ pub enum ResolveError {
     /// Globs over names that are too much.
     #[error(transparent)]
     Names(#[from] TooIntricate),
+    /// Nothing says which PID namespace a task is in.
+    #[error("this kernel does not say where a task's PID namespace is; name a cgroup: --cgroup or --container")]
+    PidNamespaces,
     /// Targets need to tell a task from an interrupt on top of it.
     #[error(
         "this kernel does not say where its preempt count is, so a target can't be told from interrupts on its CPU; run without a target"
@@ -365,6 +368,11 @@ fn base(plan: &Plan, facts: &Facts, targets: &Targets) -> Result<Config, Resolve
     let offset = |offset: Option<u32>| offset.and_then(|offset| i32::try_from(offset).ok()).unwrap_or(ABSENT);
     let range = |(start, end)| AddressRange { start, end };
     let mut target = targets.wire();
+    let namespaces = facts.offsets.pid_namespaces;
+    for namespace in target.pid_namespaces.iter_mut().take(target.pid_namespaces_len as usize) {
+        let offsets = namespaces.ok_or(ResolveError::PidNamespaces)?;
+        namespace.namespace = offset(Some(offsets.namespace(namespace.level)));
+    }
     if plan.target.follow {
         // There will be more.
         target.kinds = target.kinds & !TARGET_FEW_PIDS | TARGET_MANY_PIDS;
@@ -402,6 +410,10 @@ fn base(plan: &Plan, facts: &Facts, targets: &Targets) -> Result<Config, Resolve
             task_pid: offset(facts.offsets.task_pid),
             task_tgid: offset(facts.offsets.task_tgid),
             task_exit_code: offset(facts.offsets.task_exit_code),
+            task_thread_pid: offset(namespaces.map(|offsets| offsets.task_thread_pid)),
+            pid_level: offset(namespaces.map(|offsets| offsets.pid_level)),
+            pid_namespace_inum: offset(namespaces.map(|offsets| offsets.inum)),
+            _pad: 0,
         },
         text: range(facts.text),
         irq_entry: facts.irq_entry.map(range),

@@ -190,7 +190,7 @@ impl Drop for OwnCgroup {
 }
 
 /// Where the cgroup v2 hierarchy is mounted, from its root on: depths below a mount of a part of it would be wrong.
-fn mount_point() -> Result<PathBuf, TargetError> {
+pub(super) fn mount_point() -> Result<PathBuf, TargetError> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")
         .map_err(|error| TargetError::new(format!("can't read /proc/self/mountinfo: {error}")))?;
     find_mount(&mounts)

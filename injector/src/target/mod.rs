@@ -5,14 +5,18 @@
 
 mod cgroup;
 mod command;
+mod container;
+mod pidns;
 mod process;
 
 use injector_common::config::{
-    self, FEW_PIDS, MAX_CGROUPS, MAX_PIDS, TARGET_CGROUPS, TARGET_FEW_PIDS, TARGET_MANY_PIDS,
+    self, FEW_PIDS, MAX_CGROUPS, MAX_PID_NAMESPACES, MAX_PIDS, TARGET_CGROUPS, TARGET_FEW_PIDS, TARGET_MANY_PIDS,
+    TARGET_PID_NAMESPACES,
 };
 
 pub use cgroup::{Cgroup, OwnCgroup};
 pub use command::{Command, CommandEnd};
+pub use pidns::PidNamespace;
 pub use process::Process;
 
 use crate::plan::Target;
@@ -35,8 +39,10 @@ impl TargetError {
 pub struct Targets {
     /// The processes given by `--pid`.
     pub processes: Vec<Process>,
-    /// The cgroups given by `--cgroup`.
+    /// The cgroups given by `--cgroup`, and those of containers.
     pub cgroups: Vec<Cgroup>,
+    /// The PID namespaces given by `--pidns`.
+    pub pid_namespaces: Vec<PidNamespace>,
     /// The fresh cgroup in which the command will run.
     pub own: Option<OwnCgroup>,
 }
@@ -53,15 +59,25 @@ impl Targets {
                 target.pids.len()
             )));
         }
-        let cgroups = target.cgroups.len() + usize::from(target.command.is_some());
+        let cgroups = target.cgroups.len() + target.containers.len() + usize::from(target.command.is_some());
         if cgroups > MAX_CGROUPS {
             return Err(TargetError::new(format!(
-                "{cgroups} cgroups (with that of the command) are too many: at most {MAX_CGROUPS}; name their parent instead"
+                "{cgroups} cgroups (with those of the command and of containers) are too many: at most {MAX_CGROUPS}; name their parent instead"
             )));
         }
+        if target.pid_namespaces.len() > MAX_PID_NAMESPACES {
+            return Err(TargetError::new(format!(
+                "{} PID namespaces are too many: at most {MAX_PID_NAMESPACES}; name one that they are in",
+                target.pid_namespaces.len()
+            )));
+        }
+        let named = target.cgroups.iter().map(|path| Cgroup::open(path));
+        let containers =
+            target.containers.iter().map(|name| Cgroup::open(&container::find(&cgroup::mount_point()?, name)?));
         Ok(Self {
             processes: target.pids.iter().map(|pid| Process::open(*pid)).collect::<Result<_, _>>()?,
-            cgroups: target.cgroups.iter().map(|path| Cgroup::open(path)).collect::<Result<_, _>>()?,
+            cgroups: named.chain(containers).collect::<Result<_, _>>()?,
+            pid_namespaces: target.pid_namespaces.iter().map(PidNamespace::open).collect::<Result<_, _>>()?,
             own: target.command.as_ref().map(|_| OwnCgroup::create()).transpose()?,
         })
     }
@@ -85,6 +101,13 @@ impl Targets {
             *slot = config::Cgroup { id: cgroup.id(), level: cgroup.level(), _pad: 0 };
             wire.cgroups_len += 1;
             wire.kinds |= TARGET_CGROUPS;
+        }
+        for (slot, namespace) in wire.pid_namespaces.iter_mut().zip(&self.pid_namespaces) {
+            // Where the kernel has it is told by whoever knows the kernel.
+            let at = config::ABSENT;
+            *slot = config::PidNamespace { inum: namespace.inum(), level: namespace.level(), namespace: at, _pad: 0 };
+            wire.pid_namespaces_len += 1;
+            wire.kinds |= TARGET_PID_NAMESPACES;
         }
         wire
     }

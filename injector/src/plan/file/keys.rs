@@ -57,8 +57,8 @@ pub(in crate::plan) struct Keys<'a> {
 }
 
 /// Keys that may be written in the plural, since they may have several values.
-const PLURALS: [(&str, &str); 4] =
-    [("hooks", "hook"), ("functions", "function"), ("pids", "pid"), ("cgroups", "cgroup")];
+const PLURALS: [(&str, &str); 5] =
+    [("hooks", "hook"), ("functions", "function"), ("pids", "pid"), ("cgroups", "cgroup"), ("containers", "container")];
 
 impl<'a> Keys<'a> {
     /// Those of the whole file.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use toml::Value;
 
-use crate::plan::{Backend, Hook, Limits, NthPer, Plan, Policy, Rule, Target, duration};
+use crate::plan::{Backend, Hook, Limits, NthPer, PidNamespaceName, Plan, Policy, Rule, Target, duration};
 
 /// A plan file is UTF-8, and so are all texts in it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -15,10 +15,10 @@ pub struct NotText(PathBuf);
 /// What a plan file says that makes this plan: only what differs from the defaults. The command and the output are left out.
 ///
 /// # Errors
-/// The path of a cgroup is no text.
+/// The path of a cgroup or a PID namespace is no text.
 pub fn to_toml(plan: &Plan) -> Result<String, NotText> {
     let Plan { rules, backend, target, limits, dry_run, outcome, vmlinux: _, output: _ } = plan;
-    let Target { all, pids, cgroups, command: _, follow } = target;
+    let Target { all, pids, cgroups, containers, pid_namespaces, command: _, follow } = target;
     let Limits { duration, ttl } = limits;
     let mut file = Printer::default();
     file.flag("dry-run", *dry_run);
@@ -26,13 +26,20 @@ pub fn to_toml(plan: &Plan) -> Result<String, NotText> {
     file.text("backend", (*backend != Backend::Auto).then(|| backend.to_string()));
     file.text("duration", duration.map(duration::format));
     file.text("ttl", (*ttl != Limits::DEFAULT_TTL).then(|| duration::format(*ttl)));
-    if *all || !pids.is_empty() || !cgroups.is_empty() {
+    if *all || !(Target { command: None, ..target.clone() }).is_everybody() {
         let path = |path: &PathBuf| path.to_str().map(str::to_owned).ok_or_else(|| NotText(path.clone()));
         let cgroups: Vec<String> = cgroups.iter().map(path).collect::<Result<_, _>>()?;
         file.header("[target]");
         file.flag("all", *all);
         file.numbers("pid", pids);
         file.texts("cgroup", &cgroups);
+        file.texts("container", containers);
+        for name in pid_namespaces {
+            if let PidNamespaceName::File(path) = name {
+                path.to_str().ok_or_else(|| NotText(path.clone()))?;
+            }
+        }
+        file.texts("pidns", pid_namespaces);
         file.flag("follow", *follow);
     }
     for rule in rules {

@@ -134,7 +134,10 @@ fn what_is_wrong_is_said_with_line_and_column() {
         ("", "plan.toml: the plan has no rule; write one at least: [[rule]]"),
         ("rules = 1", "plan.toml:1:1: there is no key `rules`; did you mean `rule`?"),
         ("\n[[rule]]\n  gpf = \"NOFS\"", "plan.toml:3:3: there is no key `gpf`; did you mean `gfp`?"),
-        ("[target]\ncommand = 1", "plan.toml:2:1: there is no key `command`; keys here are: all, pid, cgroup, follow"),
+        (
+            "[target]\ncommand = 1",
+            "plan.toml:2:1: there is no key `command`; keys here are: all, pid, cgroup, container, pidns, follow",
+        ),
         (
             "[[rule]]\nprob = 1.5",
             "plan.toml:2:8: prob: probability `1.5` is out of range; it goes from 0 (never) to 1 (always), or 0% to 100%",
@@ -322,12 +325,17 @@ fn rules() -> impl Strategy<Value = RuleDraft> {
 
 fn targets() -> impl Strategy<Value = Target> {
     let cgroups = subsequence(["/sys/fs/cgroup/a", "/b c/\"d\"\n"].map(PathBuf::from).to_vec(), 0..=2);
-    (prop::collection::vec(1u32.., 0..3), cgroups, any::<bool>(), any::<bool>()).prop_map(
-        |(pids, cgroups, follow, command)| Target {
+    let containers = subsequence(["3f2a9c", "web-one"].map(|name| name.parse().unwrap()).to_vec(), 0..=2);
+    let namespaces = subsequence(["7", "/proc/1/ns/pid"].map(|name| name.parse().unwrap()).to_vec(), 0..=2);
+    let others = (cgroups, containers, namespaces);
+    (prop::collection::vec(1u32.., 0..3), others, any::<bool>(), any::<bool>()).prop_map(
+        |(pids, (cgroups, containers, pid_namespaces), follow, command)| Target {
             all: false,
             follow: follow && !pids.is_empty(),
             pids,
             cgroups,
+            containers,
+            pid_namespaces,
             command: command.then(|| vec!["x".into()]),
         },
     )
