@@ -240,7 +240,10 @@ mod tests {
             .into()
     }
 
-    struct Root(tempfile::TempDir, KernelFiles);
+    struct Root {
+        _directory: tempfile::TempDir,
+        files: KernelFiles,
+    }
 
     impl Root {
         fn new(allowed: &str) -> Self {
@@ -257,11 +260,11 @@ mod tests {
                 ("proc/sys/kernel/tainted", "4609\n"),
             ];
             content.iter().for_each(|(file, text)| fs::write(files.path(file), text).unwrap());
-            Self(root, files)
+            Self { _directory: root, files }
         }
 
         fn log(&self) -> String {
-            fs::read_to_string(self.1.path(FILE)).unwrap()
+            fs::read_to_string(self.files.path(FILE)).unwrap()
         }
     }
 
@@ -329,7 +332,7 @@ mod tests {
     #[test]
     fn what_is_held_back_is_counted_and_can_be_told_after_all() {
         let root = Root::new("ratelimit\n");
-        let mut kmsg = Kmsg::open(&root.1).unwrap();
+        let mut kmsg = Kmsg::open(&root.files).unwrap();
         assert_eq!((0..12).filter(|_| kmsg.tell(&told(true), frames)).count(), 10);
         assert_eq!(
             kmsg.summary().unwrap(),
@@ -345,11 +348,11 @@ mod tests {
     #[test]
     fn a_log_that_takes_nothing_is_refused() {
         let root = Root::new("off\n");
-        let error = Kmsg::open(&root.1).unwrap_err().to_string();
+        let error = Kmsg::open(&root.files).unwrap_err().to_string();
         assert!(error.contains("printk_devkmsg says off; allow it: sysctl kernel.printk_devkmsg=ratelimit"), "{error}");
         let root = Root::new("on\n");
-        fs::remove_file(root.1.path(FILE)).unwrap();
-        let error = Kmsg::open(&root.1).unwrap_err().to_string();
+        fs::remove_file(root.files.path(FILE)).unwrap();
+        let error = Kmsg::open(&root.files).unwrap_err().to_string();
         assert!(error.contains("/dev/kmsg: No such file") && error.ends_with("run as root"), "{error}");
     }
 }
