@@ -47,6 +47,8 @@ pub struct GuestSpec {
     pub share: Option<PathBuf>,
     /// More words for the kernel's command line.
     pub append: Vec<String>,
+    /// More devices, as QEMU's `-device` names them. One that begins with `-` is another option of QEMU's with its value.
+    pub devices: Vec<String>,
     /// What its clock counts.
     pub clock: Clock,
     /// Emulation or KVM.
@@ -74,6 +76,7 @@ impl GuestSpec {
             memory_mb: 1024,
             share: None,
             append: Vec::new(),
+            devices: Vec::new(),
             clock: Clock::default(),
             accelerator: Accelerator::default(),
             timeout: None,
@@ -83,6 +86,15 @@ impl GuestSpec {
             console_log: None,
             files: Vec::new(),
         }
+    }
+
+    /// QEMU's arguments for the devices.
+    pub(crate) fn device_arguments(&self) -> Vec<String> {
+        let words = |device: &String| match device.split_once(' ') {
+            Some((option, value)) if option.starts_with('-') => [option.to_owned(), value.trim().to_owned()],
+            _ => ["-device".to_owned(), device.clone()],
+        };
+        self.devices.iter().flat_map(words).collect()
     }
 
     /// How many processors the guest has: as many as were asked for; otherwise one in virtual time, and two.

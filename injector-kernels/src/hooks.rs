@@ -11,6 +11,9 @@ use crate::{cache_dir, missing};
 /// Its name, as the kernel has it.
 pub const NAME: &str = "injector_hooks";
 
+/// Where it is kept, below the cache directory.
+pub const DIRECTORY: &str = "hooks";
+
 /// Its file.
 pub const FILE: &str = "injector_hooks.ko";
 
@@ -39,7 +42,7 @@ pub fn build(tree: &Path, kept: &Path, say: &dyn Fn(&str)) -> Result<PathBuf> {
 pub fn modules_of(kernel: &InstalledKernel, say: &dyn Fn(&str)) -> Result<PathBuf> {
     let InstalledKernel { release, build: tree, .. } = kernel;
     let tree = tree.as_ref().ok_or_else(|| missing(format!("there are no headers of kernel {release}")))?;
-    let kept = cache_dir().join("hooks").join(release);
+    let kept = cache_dir().join(DIRECTORY).join(release);
     let module = build(tree, &kept, say)?;
     let above = module.parent().context("a module is in a directory")?;
     kernel.with_module(&module, above)

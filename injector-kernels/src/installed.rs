@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use injector_guest::Initramfs;
 use injector_guest::initramfs::InitramfsError;
 
+use crate::selection::Selection;
 use crate::{bad_input, find_program, missing, shown};
 
 /// Where a root has its modules.
@@ -146,7 +147,26 @@ impl InstalledKernel {
             root.file(config, &format!("/boot/config-{release}"))?;
         }
         let modules = modules.unwrap_or(own);
-        put_modules(root, modules, "", &format!("/lib/modules/{release}"))
+        put_modules(root, modules, "", &format!("/lib/modules/{release}"), &LEFT_OUT)
+    }
+
+    /// Puts a selection of modules, and the options, into a guest's root.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn put_selection(&self, root: &mut Initramfs, selection: &Selection) -> Result<(), InitramfsError> {
+        let Self { release, config, .. } = self;
+        if let Some(config) = config {
+            root.file(config, &format!("/boot/config-{release}"))?;
+        }
+        put_modules(root, &selection.directory(), "", &format!("/lib/modules/{release}"), &[])
+    }
+
+    /// Whether the kernel decompresses modules itself. Where its options are not known, it does not.
+    #[must_use]
+    pub fn decompresses(&self) -> bool {
+        let config = self.config.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        config.lines().any(|line| line == "CONFIG_MODULE_DECOMPRESS=y")
     }
 
     /// A directory like that of the modules, with `module` as one more of them. It is made below `kept`, unless it is there
@@ -226,7 +246,13 @@ fn words(config: &str) -> Vec<String> {
     vec![format!("lsm={}", if others.is_empty() { "capability".to_owned() } else { others.join(",") })]
 }
 
-fn put_modules(root: &mut Initramfs, directory: &Path, below: &str, guest: &str) -> Result<(), InitramfsError> {
+fn put_modules(
+    root: &mut Initramfs,
+    directory: &Path,
+    below: &str,
+    guest: &str,
+    left_out: &[&str],
+) -> Result<(), InitramfsError> {
     let failed = |source| InitramfsError::File { path: directory.to_owned(), source };
     let entries: BTreeMap<String, PathBuf> = fs::read_dir(directory)
         .map_err(failed)?
@@ -238,8 +264,8 @@ fn put_modules(root: &mut Initramfs, directory: &Path, below: &str, guest: &str)
         if path.is_dir() {
             let inner = format!("{inner}/");
             let top = below.is_empty() && ["build", "source"].contains(&name.as_str());
-            if !top && !LEFT_OUT.contains(&inner.as_str()) {
-                put_modules(root, &path, &inner, guest)?;
+            if !top && !left_out.contains(&inner.as_str()) {
+                put_modules(root, &path, &inner, guest, left_out)?;
             }
         } else if path.is_file() {
             root.file(&path, &format!("{guest}/{inner}"))?;

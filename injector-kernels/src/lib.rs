@@ -1,5 +1,6 @@
 //! Kernels that others built: what Debian's [`archive`] has of them, as [`sources`] and as [`stock`] kernels, a distribution's
-//! [`installed`] kernel in a guest, and modules built for a kernel by [`kbuild`].
+//! [`installed`] kernel or that of a build [`tree`] in a guest, with a [`selection`] of its modules, and modules built for a
+//! kernel by [`kbuild`].
 //!
 //! Errors are one line. Most say what to do about the machine; two kinds are told apart by their type: [`BadInput`] and
 //! [`Missing`].
@@ -10,8 +11,10 @@ mod foreign;
 pub mod hooks;
 pub mod installed;
 pub mod kbuild;
+pub mod selection;
 pub mod sources;
 pub mod stock;
+pub mod tree;
 pub mod version;
 
 use std::fmt;

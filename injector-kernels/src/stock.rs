@@ -26,8 +26,42 @@ const ROOT: &str = "root";
 /// Before a series' number.
 const PREFIX: &str = "debian:";
 
-/// For virtual machines: as the usual one, with fewer drivers.
-const FLAVOUR: &str = "-cloud-amd64";
+/// What ends the names of flavours that are none of [`Flavour`].
+const REAL_TIME: &str = "-rt-amd64";
+
+/// Which drivers a stock kernel has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flavour {
+    /// For virtual machines: as the usual one, with fewer drivers.
+    #[default]
+    Cloud,
+    /// The usual one.
+    Usual,
+}
+
+impl Flavour {
+    /// What ends its releases.
+    const fn ending(self) -> &'static str {
+        match self {
+            Self::Cloud => "-cloud-amd64",
+            Self::Usual => "-amd64",
+        }
+    }
+
+    /// Whether a release is one of this flavour.
+    fn is_of(self, release: &str) -> bool {
+        let others = [Self::Cloud.ending(), REAL_TIME].into_iter().filter(|other| *other != self.ending());
+        release.ends_with(self.ending()) && !others.into_iter().any(|other| release.ends_with(other))
+    }
+
+    /// How much there is to fetch.
+    const fn megabytes(self) -> u32 {
+        match self {
+            Self::Cloud => 50,
+            Self::Usual => 160,
+        }
+    }
+}
 
 /// The suites that had a series when this was written. They are asked first, the others if these do not have it any more.
 const HOMES: [(Series, &str); 3] = [
@@ -39,13 +73,25 @@ const HOMES: [(Series, &str); 3] = [
 /// What begins the names of the packages that a kernel consists of; a number follows.
 const PARTS: [&str; 5] = ["linux-base-", "linux-binary-", "linux-modules-", "linux-headers-", "linux-kbuild-"];
 
-/// Debian's stock kernel of a series: `debian:7.3`.
+/// Debian's stock kernel of a series: `debian:7.3`, for virtual machines, or `debian:7.3-amd64`, with all drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stock(pub Series);
+pub struct Stock {
+    /// The series.
+    pub series: Series,
+    /// Which drivers it has.
+    pub flavour: Flavour,
+}
+
+impl From<Series> for Stock {
+    fn from(series: Series) -> Self {
+        Self { series, flavour: Flavour::default() }
+    }
+}
 
 impl fmt::Display for Stock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{PREFIX}{}", self.0))
+        let ending = if self.flavour == Flavour::Usual { self.flavour.ending() } else { "" };
+        f.pad(&format!("{PREFIX}{}{ending}", self.series))
     }
 }
 
@@ -53,10 +99,15 @@ impl FromStr for Stock {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let series = text.strip_prefix(PREFIX).and_then(|series| series.parse().ok());
-        series
-            .map(Self)
-            .ok_or_else(|| format!("`{text}` names no stock kernel: write debian: and a series, as in debian:7.3"))
+        let named = text.strip_prefix(PREFIX).unwrap_or_default();
+        let (series, flavour) = match named.strip_suffix(Flavour::Usual.ending()) {
+            Some(series) => (series, Flavour::Usual),
+            None => (named, Flavour::Cloud),
+        };
+        let series = series.parse().map_err(|_| {
+            format!("`{text}` names no stock kernel: write debian: and a series, as in debian:7.3, or debian:7.3-amd64 for all drivers")
+        })?;
+        Ok(Self { series, flavour })
     }
 }
 
@@ -70,10 +121,10 @@ impl Stock {
     /// The kernel, if it is in the cache already: the newest one of its series.
     #[must_use]
     pub fn cached(self) -> Option<InstalledKernel> {
-        let entries = fs::read_dir(directory()).ok()?.flatten();
+        let entries = fs::read_dir(self.directory()).ok()?.flatten();
         let versions = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse::<Version>().ok());
-        let newest = versions.filter(|version| version.series() == self.0).max()?;
-        kernel_below(&directory().join(newest.to_string()))
+        let newest = versions.filter(|version| version.series() == self.series).max()?;
+        kernel_below(&self.directory().join(newest.to_string()))
     }
 
     /// The kernel, fetched if it is not in the cache. `say` gets a line about what takes place.
@@ -91,10 +142,10 @@ impl Stock {
         }
         say(&format!("{self}: asking Debian's archive"));
         let Offer { suite, version, release, packages } = self.offer(&archive)?;
-        say(&format!("{self}: getting {release} ({version}) from {suite}, about 50 MB"));
+        say(&format!("{self}: getting {release} ({version}) from {suite}, about {} MB", self.flavour.megabytes()));
         let packages: Vec<String> = packages.iter().map(|name| format!("{name}={version}")).collect();
         let download = archive.download(suite, &packages)?;
-        let place = directory().join(version.to_string());
+        let place = self.directory().join(version.to_string());
         let work = unpack(&download.files, &release, &place)?;
         let root = work.path().join(ROOT);
         own_library(&archive, suite, &root, say)?;
@@ -109,11 +160,11 @@ impl Stock {
     }
 
     fn offer(self, archive: &Archive) -> Result<Offer> {
-        let home = HOMES.iter().find(|(series, _)| *series == self.0).map(|(_, suite)| *suite);
+        let home = HOMES.iter().find(|(series, _)| *series == self.series).map(|(_, suite)| *suite);
         let (first, rest): (Vec<Suite>, Vec<Suite>) = SUITES.into_iter().partition(|suite| home == Some(suite.name()));
         let mut not_served = Vec::new();
         for suites in [first, rest] {
-            let asked = archive.ask(&suites, |lists| offer(lists, self.0))?;
+            let asked = archive.ask(&suites, |lists| offer(lists, self))?;
             let Answers { answers, not_served: refused } = asked;
             let offers = answers.into_iter().filter_map(|(suite, offer)| Some(Offer { suite, ..offer? }));
             if let Some(newest) = offers.max_by(|a, b| a.version.cmp(&b.version)) {
@@ -123,11 +174,11 @@ impl Stock {
         }
         let but =
             if not_served.is_empty() { String::new() } else { format!("; not served: {}", not_served.join(", ")) };
-        let usual: Vec<String> = HOMES.iter().map(|(series, _)| Self(*series).to_string()).collect();
+        let usual: Vec<String> = HOMES.iter().map(|(series, _)| Self { series: *series, ..self }.to_string()).collect();
         let usual = usual.join(", ");
         Err(bad_input(format!(
             "Debian's archive has no stock kernel {} with headers{but}; there should be {usual}",
-            self.0
+            self.series
         )))
     }
 }
@@ -143,10 +194,10 @@ struct Offer {
 }
 
 /// The newest kernel of a series that has headers, too.
-fn offer(lists: &Lists, series: Series) -> Result<Option<Offer>> {
+fn offer(lists: &Lists, Stock { series, flavour }: Stock) -> Result<Option<Offer>> {
     let names = lists.names(&format!("linux-image-{series}."))?;
     let releases =
-        names.iter().filter_map(|name| name.strip_prefix("linux-image-").filter(|name| name.ends_with(FLAVOUR)));
+        names.iter().filter_map(|name| name.strip_prefix("linux-image-").filter(|release| flavour.is_of(release)));
     let named: Vec<String> = releases.flat_map(|release| [image(release), headers(release)]).collect();
     let known = lists.show(&named)?;
     let Some((version, release)) = newest(&known, series) else { return Ok(None) };
@@ -187,8 +238,14 @@ fn is_part(name: &str) -> bool {
     PARTS.iter().any(|part| name.strip_prefix(part).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())))
 }
 
-fn directory() -> PathBuf {
-    cache_dir().join("stock")
+impl Stock {
+    /// Where the kernels of its flavour are.
+    fn directory(self) -> PathBuf {
+        cache_dir().join(match self.flavour {
+            Flavour::Cloud => "stock",
+            Flavour::Usual => "stock-amd64",
+        })
+    }
 }
 
 /// The one kernel below a directory.
@@ -283,11 +340,20 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        assert_eq!("debian:7.3".parse::<Stock>().unwrap().to_string(), "debian:7.3");
-        for text in ["debian:", "debian:7", "debian:7.3.4", "7.3", "ubuntu:6.8"] {
-            assert!(text.parse::<Stock>().unwrap_err().ends_with("as in debian:7.3"), "{text}");
+        for text in ["debian:7.3", "debian:7.3-amd64"] {
+            assert_eq!(text.parse::<Stock>().unwrap().to_string(), text);
+        }
+        for text in ["debian:", "debian:7", "debian:7.3.4", "debian:7.3-arm64", "debian:-amd64", "7.3", "ubuntu:6.8"] {
+            assert!(text.parse::<Stock>().unwrap_err().contains("as in debian:7.3, or"), "{text}");
         }
         assert!(is_meant("debian:x") && !is_meant("bzImage"));
+    }
+
+    #[test]
+    fn flavours_are_told_apart() {
+        let (cloud, usual, real_time) = ("7.3.4+deb13-cloud-amd64", "7.3.4+deb13-amd64", "7.3.4+deb13-rt-amd64");
+        assert_eq!([cloud, usual, real_time].map(|release| Flavour::Cloud.is_of(release)), [true, false, false]);
+        assert_eq!([cloud, usual, real_time].map(|release| Flavour::Usual.is_of(release)), [false, true, false]);
     }
 
     /// bookworm-security keeps images whose headers are gone, and has two series.

@@ -108,6 +108,7 @@ fn arguments(spec: &GuestSpec, kvm: bool, initrd: &Path, ports: &[String]) -> Ve
     add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     add(&["-device", "virtio-rng-pci"]);
     add(&ports.iter().map(String::as_str).collect::<Vec<_>>());
+    add(&spec.device_arguments().iter().map(String::as_str).collect::<Vec<_>>());
     if let Some(share) = &spec.share {
         let path = escaped(share);
         add(&["-virtfs", &format!("local,path={path},mount_tag={SHARE_TAG},security_model=none")]);
@@ -155,6 +156,17 @@ mod tests {
         let mut spec = GuestSpec::new("bzImage".as_ref(), Vec::new());
         spec.share = Some("/data/a,b".into());
         assert!(words(&spec, true).contains("path=/data/a,,b,mount_tag"));
+    }
+
+    #[test]
+    fn devices_come_with_what_is_behind_them() {
+        let mut spec = GuestSpec::new("bzImage".as_ref(), Vec::new());
+        spec.devices =
+            vec!["-drive if=none,id=d,driver=null-co,size=64M".to_owned(), "nvme,serial=1,drive=d".to_owned()];
+        let words = words(&spec, false);
+        assert!(
+            words.contains("PORTS -drive if=none,id=d,driver=null-co,size=64M -device nvme,serial=1,drive=d -append")
+        );
     }
 
     #[test]

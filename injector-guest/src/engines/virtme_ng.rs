@@ -105,7 +105,7 @@ fn arguments(spec: &GuestSpec, kvm: bool, agent: &Path, command: &Path, ports: &
         add(&["--append", word]);
     }
     // It goes through a shell on its way to QEMU.
-    let ports: Vec<String> = ports.iter().map(|word| quoted(word)).collect();
+    let ports: Vec<String> = ports.iter().chain(&spec.device_arguments()).map(|word| quoted(word)).collect();
     add(&[&format!("--qemu-opts={}", ports.join(" "))]);
     // So does this, in the guest.
     let variable = format!("{AGENT_COMMAND}={}", command.display());

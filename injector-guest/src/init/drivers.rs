@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 /// The ports to the host, random numbers, and what makes `/dev/loop-control`, for which other systems have udev. The kernel asks
 /// for file systems itself.
-const DRIVERS: [&str; 4] = ["virtio_pci", "virtio_console", "virtio_rng", "loop"];
+pub const DRIVERS: [&str; 4] = ["virtio_pci", "virtio_console", "virtio_rng", "loop"];
 
 const MODPROBE: &str = "/sbin/modprobe";
 

@@ -11,6 +11,8 @@
 mod drivers;
 mod mounts;
 
+pub use drivers::DRIVERS;
+
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;

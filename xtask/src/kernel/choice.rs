@@ -35,7 +35,7 @@ pub struct Found {
 impl KernelChoice {
     /// Debian's stock kernel of the newest series: it is there within half a minute.
     pub fn stock() -> Self {
-        Self::Stock(Stock(NEWEST))
+        Self::Stock(NEWEST.into())
     }
 
     /// The kernel, built or fetched if it is not there.

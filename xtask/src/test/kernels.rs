@@ -93,7 +93,7 @@ impl Kernels {
         let (used, left_out): (Vec<_>, Vec<_>) =
             ours.into_iter().partition(|(series, _)| *series == NEWEST || wanted(*series));
         let guest = |(series, extent)| (KernelChoice::Guest(Spec::plain(series)), extent);
-        let stock = [NEWEST, MIDDLE, OLDEST].map(|series| (KernelChoice::Stock(Stock(series)), Extent::Stock));
+        let stock = [NEWEST, MIDDLE, OLDEST].map(|series| (KernelChoice::Stock(Stock::from(series)), Extent::Stock));
         let used = used.into_iter().map(guest).chain(stock).collect();
         let said = |(series, _): &(Series, Extent)| {
             format!(
