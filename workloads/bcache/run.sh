@@ -1,0 +1,27 @@
+#!/bin/sh
+# run.sh setup|run|cleanup: what workload.toml says.
+case $1 in
+setup) modprobe -a bcache && { [ -b /dev/ram3 ] || { modprobe -r brd; modprobe brd rd_nr=4 rd_size=16384; }; } ;;
+run)
+	s=0
+	make-bcache --wipe-bcache --cset-uuid 11111111-2222-4333-8444-555555555555 -b 64k -B /dev/ram0 -C /dev/ram1 >/dev/null 2>&1 || s=1
+	echo /dev/ram1 >/sys/fs/bcache/register || s=1
+	echo /dev/ram0 >/sys/fs/bcache/register || s=1
+	i=0
+	while [ $i -lt 5 ] && ! [ -b /dev/bcache0 ]; do usleep 100000; i=$((i + 1)); done
+	b=/sys/block/ram0/bcache
+	echo writeback >$b/cache_mode || s=1
+	dd if=/dev/zero of=/dev/bcache0 bs=4k count=4 conv=fsync status=none || s=1
+	dd if=/dev/bcache0 of=/dev/null bs=64k count=4 status=none || s=1
+	echo 1 >$b/detach || s=1
+	sh "$0" cleanup
+	exit $s
+	;;
+cleanup)
+	for x in /sys/fs/bcache/*-*/; do [ -e $x/stop ] && echo 1 >$x/stop; done
+	[ -e /sys/block/ram0/bcache/stop ] && echo 1 >/sys/block/ram0/bcache/stop
+	i=0
+	while [ $i -lt 20 ] && { [ -e /sys/block/ram0/bcache ] || [ -e /sys/block/ram1/bcache ]; }; do usleep 100000; i=$((i + 1)); done
+	dd if=/dev/zero of=/dev/ram0 bs=4k count=8 conv=fsync status=none; dd if=/dev/zero of=/dev/ram1 bs=4k count=8 conv=fsync status=none
+	: ;;
+esac
