@@ -130,6 +130,7 @@ impl VmPlan {
         spec.cpus = self.guests.cpus;
         spec.memory_mb = self.guests.memory_mb;
         spec.accelerator = self.accelerator.clone();
+        spec.devices.clone_from(&self.guests.devices);
         spec.append = contents.kernel.words();
         spec.append.extend(self.guests.append.iter().cloned());
         // Without it KASAN reports the first error only.

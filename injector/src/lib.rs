@@ -6,6 +6,7 @@
 
 pub mod arch;
 mod bpf;
+pub mod campaign;
 pub mod check;
 pub mod cli;
 pub mod control;
@@ -28,3 +29,4 @@ pub mod sinks;
 pub mod sweep;
 pub mod symbols;
 pub mod target;
+pub mod workloads;

@@ -56,6 +56,10 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
         Command::Diff { a, b, json } => verbs::diff(a, b, *json),
         Command::Log { files, json } => verbs::log(files, *json),
         Command::Module(request) => verbs::module(&files, request),
+        Command::Campaign(plan) => verbs::campaign(plan),
+        Command::Workloads { name, tag, json, catalogue } => {
+            verbs::workloads(name.as_deref(), tag.as_deref(), *json, catalogue.as_deref())
+        }
         Command::Step(command) => verbs::step(command),
     }
 }
@@ -65,7 +69,12 @@ fn log(command: &Command) {
     let options = match command {
         Command::Run(_, options, _) | Command::Sweep { options, .. } => *options,
         // They log nothing.
-        Command::Check { .. } | Command::Hooks { .. } | Command::Plan(_) | Command::Module(_) | Command::Step(_) => {
+        Command::Check { .. }
+        | Command::Hooks { .. }
+        | Command::Plan(_)
+        | Command::Module(_)
+        | Command::Step(_)
+        | Command::Workloads { .. } => {
             return;
         }
         _ => RunOptions::default(),

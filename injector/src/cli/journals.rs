@@ -9,6 +9,7 @@ use clap::Args;
 use super::backend::BackendArg;
 use super::reports::{Reports, RunReports};
 use super::sweep::{GuestArgs, GuestsError};
+use super::workloads::WorkloadArgs;
 use crate::plan::duration;
 use crate::plan::sweep::Guests;
 use crate::sweep::replay::ReplayPlan;
@@ -73,16 +74,20 @@ pub(super) struct ReplayArgs {
     backend: BackendArg,
 
     #[command(flatten)]
+    named: WorkloadArgs,
+
+    #[command(flatten)]
     guests: GuestArgs,
 }
 
 impl ReplayArgs {
     pub(super) fn into_plan(self) -> Result<(ReplayPlan, Option<Guests>), GuestsError> {
-        let Self { journal, finding, tries, hang, keep_going, kmsg, backend, guests } = self;
+        let Self { journal, finding, tries, hang, keep_going, kmsg, backend, named, guests } = self;
+        let file = named.find()?;
         let (backend, sites, spared) = (backend.backend.unwrap_or_default(), Vec::new(), Vec::new());
         let plan = ReplayPlan { journal, finding, tries, sites, hang, keep_going, kmsg, backend, spared, port: false };
         // A damaged kernel of this machine can't be replaced between tries, so a process of its own would be of no use.
-        Ok((plan, guests.into_guests()?.filter(|guests| guests.engine.boots())))
+        Ok((plan, guests.into_guests(file.as_ref())?.filter(|guests| guests.engine.boots())))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line. Nothing else knows clap: what leaves here is a [`Command`] with finished values.
 
 mod backend;
+mod campaign;
 mod check;
 mod ctl;
 mod execute;
@@ -16,6 +17,7 @@ mod policy;
 mod reports;
 mod run;
 mod sweep;
+mod workloads;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -24,6 +26,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::campaign::CampaignPlan;
 use crate::control::{Request, Which};
 use crate::exit::ExitCode;
 use crate::foreign::{self, Foreign};
@@ -119,6 +122,19 @@ pub enum Command {
         /// Print JSON.
         json: bool,
     },
+    /// Sweep many workloads.
+    Campaign(Box<CampaignPlan>),
+    /// List the workloads of the catalogue.
+    Workloads {
+        /// The only one to show, with all about it.
+        name: Option<String>,
+        /// The tag of those to show.
+        tag: Option<String>,
+        /// Print JSON.
+        json: bool,
+        /// The directory that was named.
+        catalogue: Option<PathBuf>,
+    },
     /// Run a step of a script that a sweep retries.
     Step(Vec<OsString>),
     /// List what the injector needs and what is missing.
@@ -197,6 +213,8 @@ enum Verb {
     Hooks(hooks::HooksArgs),
     Ctl(ctl::CtlArgs),
     Sweep(Box<sweep::SweepArgs>),
+    Campaign(Box<campaign::CampaignArgs>),
+    Workloads(workloads::WorkloadsArgs),
     Sites(journals::SitesArgs),
     Replay(Box<journals::ReplayArgs>),
     /// Find the fewest of several failures that lead to a finding
@@ -236,9 +254,10 @@ where
         Some(Verb::Ctl(ctl)) => Ok(ctl.into_command()),
         Some(Verb::Sweep(sweep)) => {
             let options = sweep.options();
-            let (plan, guests, reports) = sweep.into_plan().map_err(|error| refuse(&error.to_string()))?;
+            let (plan, guests, reports) = sweep.into_plan().map_err(|error| refuse_guests(&error))?;
             Ok(Command::Sweep { plan: Box::new(plan), guests, reports, options })
         }
+        Some(Verb::Campaign(campaign)) => campaign.into_plan().map(|plan| Command::Campaign(Box::new(plan))),
         Some(Verb::Sites(journals::SitesArgs { journal, verbose: stacks, vmlinux, no_kthreads, command })) => {
             let source = match journal {
                 Some(journal) => SitesOf::Journal(journal),
@@ -250,11 +269,11 @@ where
             Ok(Command::Sites { source, stacks, vmlinux })
         }
         Some(Verb::Replay(replay)) => {
-            let (plan, guests) = replay.into_plan().map_err(|error| refuse(&error.to_string()))?;
+            let (plan, guests) = replay.into_plan().map_err(|error| refuse_guests(&error))?;
             Ok(Command::Replay(plan, guests))
         }
         Some(Verb::Minimize(replay)) => {
-            let (plan, guests) = replay.into_plan().map_err(|error| refuse(&error.to_string()))?;
+            let (plan, guests) = replay.into_plan().map_err(|error| refuse_guests(&error))?;
             Ok(Command::Minimize(plan, guests))
         }
         Some(Verb::Merge(journals::MergeArgs { journals, output })) => Ok(Command::Merge { journals, output }),
@@ -268,6 +287,9 @@ where
         Some(Verb::Diff(journals::DiffArgs { a, b, json })) => Ok(Command::Diff { a, b, json }),
         Some(Verb::Log(log::LogArgs { json, files })) => Ok(Command::Log { files, json }),
         Some(Verb::Module(module)) => Ok(Command::Module(module.into_request())),
+        Some(Verb::Workloads(workloads::WorkloadsArgs { name, tag, json, workloads })) => {
+            Ok(Command::Workloads { name, tag, json, catalogue: workloads })
+        }
         Some(Verb::Step(journals::StepArgs { command })) => Ok(Command::Step(command)),
         Some(Verb::Execute(execute)) => execute.into_command(),
         None => {
@@ -288,6 +310,10 @@ fn command() -> clap::Command {
 /// The one line for bad input.
 fn refuse(what: &str) -> Exit {
     Exit { text: format!("injector: {}\n", foreign::line(what)), code: ExitCode::USAGE }
+}
+
+fn refuse_guests(error: &sweep::GuestsError) -> Exit {
+    Exit { code: error.code(), ..refuse(&error.to_string()) }
 }
 
 fn exit(error: &clap::Error) -> Exit {

@@ -7,17 +7,21 @@ use std::time::Duration;
 
 use clap::Args;
 use injector_guest::{Clock, EngineChoice, Root, engines};
-use injector_kernels::{Stock, stock};
+use injector_kernels::{Stock, selection::Wanted, stock};
 
 use super::RunOptions;
 use super::backend::BackendArg;
 use super::reports::Reports;
+use super::workloads::WorkloadArgs;
+use crate::exit::{ExitCode, HasExitCode as _};
 use crate::plan::StackPattern;
 use crate::plan::duration;
 use crate::plan::sweep::{GuestKernel, Guests, Journal, Leaks, Shard, SweepPlan};
+use crate::plan::workload::{Commands, WorkloadFile};
+use crate::workloads::WorkloadsError;
 
 const SEARCH: &str = "Search";
-const WORKLOAD: &str = "Workload";
+pub(super) const WORKLOAD: &str = "Workload";
 const RECORD: &str = "Journal";
 const GUESTS: &str = "Guests (on this machine)";
 
@@ -34,6 +38,8 @@ Examples:
     injector sweep --only 'nfs*' --only 'rpc_*' --budget 10m --html nfs.html -- ./nfs-test.sh
   In guests, unattended, across kernel panics:
     injector sweep --vm bzImage --jobs 2 -- ./ext4-test.sh
+  A workload of the catalogue, on Debian's stock kernel with all drivers:
+    injector sweep --vm debian:7.3-amd64 --workload device-mapper
   On Debian's stock kernel, whatever kernel this machine has:
     injector sweep --vm debian:7.3 -- ./ext4-test.sh
   In guests of virtme-ng, which have this machine's files:
@@ -88,12 +94,12 @@ pub(super) struct SweepArgs {
     #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = SEARCH)]
     budget: Option<Duration>,
 
-    /// A task hangs that does not return from the kernel for this long
+    /// A task hangs that does not return from the kernel for this long [default: 45s]
     ///
     /// The workload without injection, --setup and --cleanup may each take ten times as long. Some waits are long and end: an
     /// NFS 4 client retries to get a lock after up to 30 s.
-    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse, help_heading = SEARCH)]
-    hang: Duration,
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = SEARCH)]
+    hang: Option<Duration>,
 
     /// How to look for leaks: auto (kmemleak, if the kernel has it), slab, off
     ///
@@ -107,6 +113,9 @@ pub(super) struct SweepArgs {
 
     #[command(flatten)]
     backend: BackendArg,
+
+    #[command(flatten)]
+    named: WorkloadArgs,
 
     /// A shell command that prepares the workload; nothing fails in it
     ///
@@ -150,7 +159,7 @@ pub(super) struct SweepArgs {
     verbose: bool,
 
     /// The workload: a program or script that works and cleans up after itself
-    #[arg(last = true, required = true, value_name = "CMD", help_heading = WORKLOAD)]
+    #[arg(last = true, required_unless_present = "workload", conflicts_with = "workload", value_name = "CMD", help_heading = WORKLOAD)]
     command: Vec<OsString>,
 }
 
@@ -172,6 +181,7 @@ impl SweepArgs {
             leaks,
             keep_going,
             backend: BackendArg { backend },
+            named,
             setup,
             cleanup,
             expect_success,
@@ -183,9 +193,12 @@ impl SweepArgs {
             verbose: _,
             command,
         } = self;
+        let file = named.find()?;
+        let guests = guests.into_guests(file.as_ref())?;
         let journal = if resume { Journal::Resume(journal) } else { Journal::New(journal) };
-        let plan = SweepPlan {
+        let mut plan = SweepPlan {
             command,
+            workload: named.workload,
             setup,
             cleanup,
             only,
@@ -196,7 +209,7 @@ impl SweepArgs {
             kthreads: !no_kthreads,
             shard,
             budget,
-            hang,
+            hang: hang.unwrap_or(SweepPlan::DEFAULT_HANG),
             expect_success,
             keep_going,
             backend: backend.unwrap_or_default(),
@@ -205,7 +218,17 @@ impl SweepArgs {
             kmsg,
             failing: true,
         };
-        Ok((plan, guests.into_guests()?, reports))
+        if let Some(file) = &file {
+            let own_root = guests.as_ref().is_some_and(|guests| guests.engine.root() == Root::Images);
+            let Commands { run, setup, cleanup } = file.commands(own_root);
+            plan.command = run.into_iter().map(OsString::from).collect();
+            plan.setup = plan.setup.or(setup);
+            plan.cleanup = plan.cleanup.or(cleanup);
+            plan.only.extend(file.only.iter().cloned());
+            plan.budget = plan.budget.or(file.budget);
+            plan.hang = hang.or(file.hang).unwrap_or(SweepPlan::DEFAULT_HANG);
+        }
+        Ok((plan, guests, reports))
     }
 }
 
@@ -216,7 +239,8 @@ pub(super) struct GuestArgs {
     ///
     /// A guest that crashes is replaced. A distribution's image brings its modules, if they are where the distribution puts
     /// them (/boot/vmlinuz-RELEASE and /lib/modules/RELEASE), and injector_hooks, if there are headers too. A stock kernel of
-    /// Debian is fetched from Debian's archive, once, into the user's cache directory.
+    /// Debian is fetched from Debian's archive, once, into the user's cache directory. debian:7.3 is the one for virtual
+    /// machines; debian:7.3-amd64 has all drivers.
     #[arg(long, value_name = "KERNEL", help_heading = GUESTS)]
     vm: Option<VmKernel>,
 
@@ -232,9 +256,9 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "N", default_value = "1", requires = "vm", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = GUESTS)]
     jobs: u32,
 
-    /// Memory of a guest in MiB; a root in memory takes part of it
-    #[arg(long, value_name = "MB", default_value = "2048", requires = "vm", help_heading = GUESTS)]
-    memory: u32,
+    /// Memory of a guest in MiB; a root in memory takes part of it [default: 2048]
+    #[arg(long, value_name = "MB", requires = "vm", help_heading = GUESTS)]
+    memory: Option<u32>,
 
     /// Processors of a guest [default: 1 in virtual time, otherwise 2]
     #[arg(long, value_name = "N", requires = "vm", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = GUESTS)]
@@ -247,6 +271,22 @@ pub(super) struct GuestArgs {
     /// Put this program of this machine into the guests; repeatable
     #[arg(long, value_name = "PROGRAM", requires = "vm", help_heading = GUESTS)]
     with: Vec<String>,
+
+    /// Of the kernel's modules, put only this one and what it needs into the guests; repeatable
+    ///
+    /// NAME is a module's name, as in dm-mod, or a directory of the kernel's source, as in net/sched/, for all that is below it.
+    /// `modprobe NAME` loads it. The modules are those of a distribution's kernel, of --modules, or of the build tree that the
+    /// image of --vm is in. Without this option the guests get all modules of a distribution's kernel but those of hardware that
+    /// no guest has.
+    #[arg(long, value_name = "NAME", requires = "vm", help_heading = GUESTS)]
+    with_module: Vec<Wanted>,
+
+    /// Give the guests this device; repeatable
+    ///
+    /// DEVICE is what QEMU's -device takes, as in virtio-net-pci, or another option of QEMU's with its value, as in
+    /// "-drive if=none,id=d,driver=null-co,size=64M".
+    #[arg(long, value_name = "DEVICE", requires = "vm", allow_hyphen_values = true, help_heading = GUESTS)]
+    device: Vec<String>,
 
     /// Add this word to the guest kernel's command line; repeatable
     #[arg(long, value_name = "WORD", requires = "vm", help_heading = GUESTS)]
@@ -287,9 +327,30 @@ pub(super) enum GuestsError {
     /// An engine that boots nothing has one.
     #[error("--engine {0:?} boots no kernel; leave out --vm")]
     Kernel(EngineChoice),
+    /// The workload can't be used.
+    #[error("{text}")]
+    Workload {
+        /// Why.
+        text: String,
+        /// Bad input, or something is missing.
+        code: ExitCode,
+    },
     /// Files cannot be put into a root that is this machine's.
     #[error("under --engine {0:?} the guests have this machine's files; leave out --add and --with")]
     NoRoot(EngineChoice),
+}
+
+impl From<WorkloadsError> for GuestsError {
+    fn from(error: WorkloadsError) -> Self {
+        Self::Workload { text: error.to_string(), code: error.exit_code() }
+    }
+}
+
+impl GuestsError {
+    /// What it ends the program with.
+    pub(super) fn code(&self) -> ExitCode {
+        if let Self::Workload { code, .. } = self { *code } else { ExitCode::USAGE }
+    }
 }
 
 /// What `--vm` takes.
@@ -334,9 +395,57 @@ impl FromStr for Added {
 }
 
 impl GuestArgs {
-    /// The guests; none if the sweep runs in this process.
-    pub(super) fn into_guests(self) -> Result<Option<Guests>, GuestsError> {
-        let Self { vm, modules, engine, jobs, memory, cpus, add, with, append, time } = self;
+    /// How many guests run at the same time.
+    pub(super) fn jobs(&self) -> u32 {
+        self.jobs
+    }
+
+    /// The same options for another command line.
+    pub(super) fn arguments(&self) -> Vec<OsString> {
+        let Self { vm, modules, engine, jobs, memory, cpus, add, with, with_module, device, append, time } = self;
+        let mut all: Vec<OsString> = Vec::new();
+        let mut option = |name: &str, value: OsString| all.extend([OsString::from(name), value]);
+        match vm {
+            Some(VmKernel::Image(image)) => option("--vm", image.into()),
+            Some(VmKernel::Stock(stock)) => option("--vm", stock.to_string().into()),
+            None => {}
+        }
+        if let Some(modules) = modules {
+            option("--modules", modules.into());
+        }
+        if let Some(engine) = engine {
+            option("--engine", engine.name().into());
+        }
+        if *jobs != 1 {
+            option("--jobs", jobs.to_string().into());
+        }
+        for (name, number) in [("--memory", memory), ("--cpus", cpus)] {
+            if let Some(number) = number {
+                option(name, number.to_string().into());
+            }
+        }
+        for Added(file, guest) in add {
+            let mut text = file.clone().into_os_string();
+            text.push(format!(":{guest}"));
+            option("--add", text);
+        }
+        let modules = with_module.iter().map(ToString::to_string).collect::<Vec<_>>();
+        for (name, values) in
+            [("--with", with), ("--with-module", &modules), ("--device", device), ("--append", append)]
+        {
+            for value in values {
+                option(name, value.into());
+            }
+        }
+        if *time == GuestTime::Real {
+            option("--time", "real".into());
+        }
+        all
+    }
+
+    /// The guests, with what a workload needs; none if the sweep runs in this process.
+    pub(super) fn into_guests(self, workload: Option<&WorkloadFile>) -> Result<Option<Guests>, GuestsError> {
+        let Self { vm, modules, engine, jobs, memory, cpus, add, with, with_module, device, append, time } = self;
         let engine = match (engine, &vm) {
             (None, None) => return Ok(None),
             (None, Some(_)) => EngineChoice::QEMU,
@@ -361,7 +470,23 @@ impl GuestArgs {
             GuestTime::Virtual => Clock::Virtual,
             GuestTime::Real => Clock::Host,
         };
-        let programs = with;
-        Ok(Some(Guests { engine, kernel, jobs, memory_mb: memory, cpus, added, programs, append, clock }))
+        let mut guests = Guests {
+            engine,
+            kernel,
+            jobs,
+            memory_mb: memory.unwrap_or(Guests::DEFAULT_MEMORY_MB),
+            cpus,
+            added,
+            programs: with,
+            modules: with_module,
+            options: Vec::new(),
+            devices: device,
+            append,
+            clock,
+        };
+        if let Some(file) = workload {
+            guests.need(file, memory.is_some());
+        }
+        Ok(Some(guests))
     }
 }

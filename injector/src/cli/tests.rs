@@ -143,6 +143,7 @@ fn every_option_of_a_sweep_reaches_its_plan() {
     let words = "--setup s --cleanup c --only ext4_* --only [nfs] --depth 1 --hit 3 --persistent 7 --no-kthreads --shard 1/4 \
                  --budget 90500ms --hang 1500ms --expect-success --keep-going --backend kprobe --leaks slab --kmsg -- x --hit";
     let plan = SweepPlan {
+        workload: None,
         setup: Some("s".to_owned()),
         cleanup: Some("c".to_owned()),
         only: ["ext4_*", "[nfs]"].map(|pattern| pattern.parse().expect("a pattern")).into(),

@@ -51,7 +51,7 @@ impl Contents {
 
     fn in_memory(plan: &VmPlan, show: &Show) -> Result<Self, VmError> {
         let say = |text: &str| show(&Line { job: None, guest: false, text: format!("vm: {text}") });
-        let kernel = BootedKernel::find(plan.guests.kernel.as_ref(), &say)?;
+        let kernel = BootedKernel::find(&plan.guests, &say)?;
         let Base { mut root, missing } = root::base(&plan.injector)?;
         if !missing.is_empty() {
             say(&format!("left out, since this machine does not have them: {}", missing.join(" ")));

@@ -153,7 +153,7 @@ mod tests {
             leaks in prop_oneof![Just(Leaks::Auto), Just(Leaks::Slab), Just(Leaks::Off)],
         ) -> SweepPlan {
             SweepPlan {
-                command, setup, cleanup, only, spared, depth, hit, persistent, kthreads, shard, budget, hang, expect_success,
+                command, workload: setup.clone(), setup, cleanup, only, spared, depth, hit, persistent, kthreads, shard, budget, hang, expect_success,
                 keep_going, backend, leaks, journal, kmsg, failing,
             }
         }

@@ -105,7 +105,8 @@ pub fn differences(journal: &Begin, other: &Begin) -> Vec<Difference> {
     let configs = a.config.is_some() && b.config.is_some() && a.config != b.config;
     note(configs, What::KernelConfig, &|begin| begin.kernel.config.as_deref().map_or_else(String::new, short));
 
-    let Workload { command, setup, cleanup, digest } = &journal.workload;
+    // A name says where the others come from.
+    let Workload { command, setup, cleanup, digest, name: _ } = &journal.workload;
     let theirs = &other.workload;
     note(*command != theirs.command, What::Command, &|begin| words(&begin.workload.command));
     note(*setup != theirs.setup, What::Setup, &|begin| quoted(begin.workload.setup.as_deref()));

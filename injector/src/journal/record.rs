@@ -15,7 +15,6 @@ pub use crate::plan::sweep::Shard;
 use crate::{events::Context, plan::Hook};
 
 /// Version of the lines' schema: it changes when a field changes its meaning or goes; fields may be added.
-///
 /// 2: the levels `system-call`, `crowd` and `run` are called `retry`, `multi` and `whole`. The reader takes both.
 pub const SCHEMA: u32 = 2;
 
@@ -114,8 +113,7 @@ pub struct Begin {
     /// How often the sweep was begun before: 0 where it begins, which is where its section begins.
     #[serde(default)]
     pub part: u32,
-    /// The kernel's name of this boot (`/proc/sys/kernel/random/boot_id`). Where it is that of the part before, a run
-    /// without an end means that the sweep was killed, not that the machine went down.
+    /// The kernel's boot_id (`/proc/sys/kernel/random`). Where it is that of the part before, a run without end is of a killed sweep.
     #[serde(default)]
     pub boot: Option<String>,
     /// Version of the injector.
@@ -156,6 +154,9 @@ pub struct Workload {
     pub cleanup: Option<String>,
     /// SHA-256 over the files that the command line names, hexadecimal: an edited script is another workload.
     pub digest: String,
+    /// Its name or file, if it was named (`--workload`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// What changes the meaning of the verdicts.

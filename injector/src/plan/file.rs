@@ -18,8 +18,7 @@ use super::{
     duration, policy, size, task,
 };
 use crate::foreign::Foreign;
-pub(super) use keys::Keys;
-use keys::Source;
+pub(super) use keys::{Keys, Source};
 pub use print::{NotText, to_toml};
 pub(super) use print::{Printer, differs};
 

@@ -28,6 +28,7 @@ pub(crate) mod suggest;
 pub mod sweep;
 pub mod syscall;
 pub mod task;
+pub mod workload;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -13,11 +13,11 @@ use std::{
     time::Duration,
 };
 
-use injector_guest::{Clock, EngineChoice};
-use injector_kernels::Stock;
+use injector_guest::{Clock, EngineChoice, Root};
+use injector_kernels::{Stock, selection::Wanted};
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, StackPattern};
+use super::{Backend, StackPattern, workload::WorkloadFile};
 use crate::foreign::Foreign;
 
 /// What a sweep does.
@@ -27,6 +27,8 @@ pub struct SweepPlan {
     /// The workload.
     #[serde(with = "text::words")]
     pub command: Vec<OsString>,
+    /// The workload's name or file, if it was named.
+    pub workload: Option<String>,
     /// A shell command that prepares the workload: once, and again after a reset. Nothing fails in it.
     pub setup: Option<String>,
     /// A shell command that takes down what the workload leaves: in the end, and to reset a workload that got stuck.
@@ -68,6 +70,9 @@ pub struct SweepPlan {
 }
 
 impl SweepPlan {
+    /// A task hangs that does not return from the kernel for this long, if nothing else is asked for.
+    pub const DEFAULT_HANG: Duration = Duration::from_secs(45);
+
     /// How long the workload may take without injection, and its set-up and clean-up.
     #[must_use]
     pub fn patience(&self) -> Duration {
@@ -79,6 +84,7 @@ impl SweepPlan {
     pub fn new(command: Vec<OsString>, journal: Journal) -> Self {
         Self {
             command,
+            workload: None,
             setup: None,
             cleanup: None,
             only: Vec::new(),
@@ -89,7 +95,7 @@ impl SweepPlan {
             kthreads: true,
             shard: None,
             budget: None,
-            hang: Duration::from_secs(45),
+            hang: Self::DEFAULT_HANG,
             expect_success: false,
             keep_going: false,
             backend: Backend::Auto,
@@ -118,6 +124,12 @@ pub struct Guests {
     pub added: Vec<(PathBuf, String)>,
     /// Programs of this machine that the guests get.
     pub programs: Vec<String>,
+    /// The only modules of the kernel's that guests with a root of their own get; none: all for hardware that a guest can have.
+    pub modules: Vec<Wanted>,
+    /// Options that their kernel must have, as `CONFIG_NET_NS`.
+    pub options: Vec<String>,
+    /// Devices of theirs, as QEMU's `-device` names them.
+    pub devices: Vec<String>,
     /// Words for the kernel's command line.
     pub append: Vec<String>,
     /// What their clocks count.
@@ -150,13 +162,45 @@ impl GuestKernel {
 }
 
 impl Guests {
+    /// Memory of a guest, if nothing else is asked for.
+    pub const DEFAULT_MEMORY_MB: u32 = 2048;
+
+    /// Adds what a workload needs. Guests that have this machine's files have its programs and modules, too. `memory` is said if
+    /// the memory was asked for.
+    pub fn need(&mut self, file: &WorkloadFile, memory: bool) {
+        if self.engine.root() == Root::Images {
+            self.added.splice(0..0, file.added());
+            let new = file.programs.iter().filter(|program| !self.programs.contains(program));
+            let new: Vec<String> = new.cloned().collect();
+            self.programs.splice(0..0, new);
+            self.modules.extend(file.modules.iter().cloned());
+        }
+        self.options.extend(file.options.iter().cloned());
+        self.devices.splice(0..0, file.devices.iter().cloned());
+        self.append.splice(0..0, file.append.iter().cloned());
+        if let Some(wanted) = file.memory_mb.filter(|_| !memory) {
+            self.memory_mb = wanted;
+        }
+        self.cpus = self.cpus.or(file.cpus);
+    }
+
     /// One guest with 2 GiB.
     #[must_use]
     pub fn new(engine: EngineChoice, image: Option<PathBuf>) -> Self {
-        let (added, programs, append) = (Vec::new(), Vec::new(), Vec::new());
-        let kernel = image.map(|image| GuestKernel::Image { image, modules: None });
-        let clock = Clock::Virtual;
-        Self { engine, kernel, jobs: 1, memory_mb: 2048, cpus: None, added, programs, append, clock }
+        Self {
+            engine,
+            kernel: image.map(|image| GuestKernel::Image { image, modules: None }),
+            jobs: 1,
+            memory_mb: Self::DEFAULT_MEMORY_MB,
+            cpus: None,
+            added: Vec::new(),
+            programs: Vec::new(),
+            modules: Vec::new(),
+            options: Vec::new(),
+            devices: Vec::new(),
+            append: Vec::new(),
+            clock: Clock::Virtual,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Report::new`] puts together what all forms of a sweep say; [`TEXT`] and [`FORMS`] are these forms, and [`sites`] lists the
 //! sites alone. [`run`] is about single runs, [`log`] about logs. [`open`] tells whether a file is of a run or of a sweep.
 
+pub mod campaign;
 mod diff;
 pub mod export;
 mod html;

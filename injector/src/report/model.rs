@@ -287,10 +287,11 @@ impl Report {
     /// The report of what a journal adds up to; `journal` is its file, for the commands that replay.
     #[must_use]
     pub fn new(state: &State, journal: &str) -> Self {
+        let workload = state.begins().first().and_then(|begin| begin.workload.name.as_deref());
         let findings: Vec<Found> = state
             .findings()
             .into_iter()
-            .map(|finding| Found { replay: replay(journal, &finding), finding, known: None })
+            .map(|finding| Found { replay: replay(journal, &finding, workload), finding, known: None })
             .collect();
         let involved: BTreeSet<Signature> =
             findings.iter().flat_map(|found| &found.finding.failures).map(|failure| failure.site).collect();
@@ -389,11 +390,12 @@ impl Report {
 }
 
 /// The command that tries a finding again. One whose failure isn't known must be narrowed down first.
-fn replay(journal: &str, finding: &Finding) -> String {
+fn replay(journal: &str, finding: &Finding, workload: Option<&str>) -> String {
     let verb = if finding.failures.is_empty() { "minimize" } else { "replay" };
     // A NUL can't be in a file's name.
-    let journal = shlex::try_quote(journal).unwrap_or_default();
-    format!("injector {verb} {journal} {}", finding.id)
+    let quoted = |text| shlex::try_quote(text).unwrap_or_default();
+    let workload = workload.map_or_else(String::new, |name| format!(" --workload {}", quoted(name)));
+    format!("injector {verb} {} {}{workload}", quoted(journal), finding.id)
 }
 
 fn row(site: &SiteState, involved: bool) -> SiteRow {

@@ -47,6 +47,7 @@ pub fn workload(command: &[OsString], setup: Option<&str>, cleanup: Option<&str>
         setup: setup.map(str::to_owned),
         cleanup: cleanup.map(str::to_owned),
         digest: hex(&digest.finalize()),
+        name: None,
     }
 }
 

@@ -140,6 +140,7 @@ impl Again {
         let only: Result<Vec<StackPattern>, _> = options.only.iter().map(|pattern| pattern.parse()).collect();
         Ok(SweepPlan {
             command: workload.command.iter().map(Into::into).collect(),
+            workload: workload.name.clone(),
             setup: workload.setup.clone(),
             cleanup: workload.cleanup.clone(),
             only: only.context("the journal's --only")?,

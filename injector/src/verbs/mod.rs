@@ -1,6 +1,7 @@
 //! One file per verb: each does what was asked for, writes the outcome, and has an exit code. What several of them need is in
 //! [`guests`], [`journals`] and [`reports`].
 
+mod campaign;
 mod check;
 mod ctl;
 mod diff;
@@ -20,8 +21,10 @@ mod run;
 mod sites;
 mod step;
 mod sweep;
+mod workloads;
 
 pub use {
-    check::check, ctl::ctl, diff::diff, export::export, hooks::hooks, log::log, merge::merge, minimize::minimize,
-    module::module, plan::plan, replay::replay, report::report, run::run, sites::sites, step::step, sweep::sweep,
+    campaign::campaign, check::check, ctl::ctl, diff::diff, export::export, hooks::hooks, log::log, merge::merge,
+    minimize::minimize, module::module, plan::plan, replay::replay, report::report, run::run, sites::sites, step::step,
+    sweep::sweep, workloads::workloads,
 };

@@ -33,6 +33,7 @@ pub fn begin(sweep: &str, part: u32) -> Begin {
             setup: None,
             cleanup: None,
             digest: "ef".repeat(32),
+            name: None,
         },
         options: Options { depth: 2, hit: 1, persistent: None, kthreads: true, only: vec![], expect_success: false },
         shard: None,

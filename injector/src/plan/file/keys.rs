@@ -13,13 +13,13 @@ use crate::plan::suggest;
 
 /// The text of a file: where things are in it.
 #[derive(Debug)]
-pub(super) struct Source<'a> {
+pub(in crate::plan) struct Source<'a> {
     name: &'a str,
     text: &'a str,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(name: &'a str, text: &'a str) -> Self {
+    pub(in crate::plan) fn new(name: &'a str, text: &'a str) -> Self {
         Self { name, text }
     }
 
@@ -62,7 +62,7 @@ const PLURALS: [(&str, &str); 5] =
 
 impl<'a> Keys<'a> {
     /// Those of the whole file.
-    pub(super) fn of_file(source: &'a Source<'a>) -> Result<Self, FileError> {
+    pub(in crate::plan) fn of_file(source: &'a Source<'a>) -> Result<Self, FileError> {
         let table = DeTable::parse(source.text).map_err(|error| {
             let lines: Vec<&str> = error.message().lines().map(str::trim).filter(|line| !line.is_empty()).collect();
             // toml quotes what it found.
@@ -88,6 +88,11 @@ impl<'a> Keys<'a> {
             entries.insert(name.to_owned(), Entry { span, written, value });
         }
         Ok(Self { source, position, entries, asked: Vec::new() })
+    }
+
+    /// Whether nothing is left that was not asked for.
+    pub(in crate::plan) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// An error of the table as a whole.

@@ -151,7 +151,10 @@ pub fn begin(plan: &SweepPlan, files: &KernelFiles) -> Result<Begin> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
         kernel: identity::kernel(files)?,
-        workload: identity::workload(&plan.command, plan.setup.as_deref(), plan.cleanup.as_deref()),
+        workload: journal::record::Workload {
+            name: plan.workload.clone(),
+            ..identity::workload(&plan.command, plan.setup.as_deref(), plan.cleanup.as_deref())
+        },
         options: Options {
             depth: plan.depth,
             hit: plan.hit,
