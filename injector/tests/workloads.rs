@@ -59,7 +59,8 @@ fn every_workload_of_the_catalogue_is_one() {
             let path = place.join(script.strip_prefix(&guest).unwrap().trim_start_matches('/'));
             assert!(path.is_file(), "{}: there is no {}", file.name, path.display());
         }
-        assert!(!commands.run.join(" ").contains('@'), "{}: {:?} {guest:?}", file.name, commands.run);
+        let left = ["@dir@", "@lib@", "@modules@"].iter().any(|place| commands.run.join(" ").contains(place));
+        assert!(!left, "{}: {:?} {guest:?}", file.name, commands.run);
     }
 }
 
@@ -161,7 +162,8 @@ fn a_defect_of_several_workloads_is_one() {
         &reports,
         vec![NotRun { workload: "nothing-here".to_owned(), why: "this machine lacks a program".to_owned() }],
     );
-    assert_eq!(report.defects.len(), reports[0].1.findings.len() + reports[2].1.findings.len());
+    // Machines that went down without a word may have done so for different reasons.
+    assert_eq!(report.defects.len(), reports[0].1.findings.len() + 1);
     assert!(report.defects.iter().any(|defect| defect.seen.len() == 2));
     assert!(!report.complete && report.has_failed());
     golden("campaign.txt", |out| campaign::text(&report, out));

@@ -170,7 +170,9 @@ impl Test {
                 let started = Instant::now();
                 heading(&format!("guest {kernel}: a sweep from the host"));
                 let mut cargo = process::cargo();
-                cargo.args(["test", "--package", "injector", "--test", "stock_guest", "--test", "workload_guest"]).args(&self.filter);
+                cargo
+                    .args(["test", "--package", "injector", "--test", "stock_guest", "--test", "workload_guest"])
+                    .args(&self.filter);
                 let tally = tally_of(cargo.args(["--", "--ignored"]).env("INJECTOR_STOCK_KERNEL", kernel))?;
                 rows.push(Row::new(&format!("guest {kernel}"), "host's side", tally, started));
             }

@@ -109,7 +109,7 @@ fn kernels_of_guests() {
     let refused = |line: &str| refused(&format!("sweep {line} -- x"));
     assert_eq!(
         refused("--vm debian:6"),
-        "injector: --vm: `debian:6` names no stock kernel: write debian: and a series, as in debian:7.3"
+        "injector: --vm: `debian:6` names no stock kernel: write debian: and a series, as in debian:7.3, or debian:7.3-amd64 for all drivers"
     );
     assert_eq!(
         refused("--vm debian:6.1 --modules /m"),
@@ -452,4 +452,34 @@ fn control() {
     assert!(refused("ctl set").contains("CHANGE"));
     assert!(refused("ctl set prob=7").contains("out of range"));
     assert!(refused("ctl --pid 1 --socket x stop").contains("cannot be used with"));
+}
+
+#[test]
+fn a_campaign_hands_the_options_of_guests_on() {
+    let line = "campaign loop --workloads tests/workloads -o out --vm debian:7.3 --jobs 2 --memory 100 --add /bin/sh:/x \
+                --with ls --with-module a? --device b,c --append d --time real -- --leaks off";
+    let Ok(Command::Campaign(plan)) = parse(words(line)) else { panic!("a campaign") };
+    let options: Vec<_> = plan.options.iter().map(|word| word.to_string_lossy()).collect();
+    assert_eq!(
+        options.join(" "),
+        "--vm debian:7.3 --jobs 2 --memory 100 --add /bin/sh:/x --with ls --with-module a? --device b,c --append d \
+         --time real --workloads tests/workloads --leaks off"
+    );
+    assert_eq!((plan.jobs, plan.workloads.len()), (2, 1));
+}
+
+#[test]
+fn a_workload_gives_and_options_win() {
+    let sweep = |rest: &str| sweep_of(&format!("--vm k --workload loop --workloads tests/workloads {rest}"));
+    let (plan, guests, _) = sweep("");
+    let guests = guests.expect("guests");
+    assert_eq!(plan.command[0], "sh");
+    assert_eq!((plan.workload.as_deref(), plan.budget), (Some("loop"), Some(Duration::from_secs(120))));
+    assert_eq!((guests.memory_mb, guests.programs.as_slice()), (3072, ["sh".to_owned()].as_slice()));
+    assert_eq!(guests.modules, ["loop".parse().expect("a module")]);
+    let (plan, guests, _) = sweep("--budget 1m --memory 100 --with-module ext4 --cleanup c");
+    let guests = guests.expect("guests");
+    assert_eq!((plan.budget, plan.cleanup.as_deref()), (Some(Duration::from_secs(60)), Some("c")));
+    assert_eq!((guests.memory_mb, guests.modules.len()), (100, 2));
+    assert!(refused("sweep --workload loop --workloads tests/workloads -- x").contains("--workload"));
 }

@@ -193,9 +193,8 @@ mod tests {
         let plan = SweepPlan::new(vec!["sh".into()], Journal::Port { so_far: "/j".into() });
         let plan = SweepPlan { only: vec!["nfs*".parse().unwrap()], ..plan };
         let text = String::from_utf8(Handover::Sweep(Box::new(plan)).encode().unwrap()).unwrap();
-        let start =
-            r#"{"schema":1,"plan":{"sweep":{"command":["sh"],"setup":null,"cleanup":null,"only":["nfs*"],"spared":[],"#;
-        assert!(text.starts_with(start), "{text}");
+        let start = r#"{"schema":1,"plan":{"sweep":{"command":["sh"],"workload":null,"setup":null,"cleanup":null,"#;
+        assert!(text.starts_with(start) && text.contains(r#","only":["nfs*"],"spared":[],"#), "{text}");
         assert!(text.contains(r#""journal":{"port":{"so_far":"/j"}}"#), "{text}");
     }
 

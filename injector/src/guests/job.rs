@@ -212,7 +212,8 @@ fn ending_of(end: &GuestEnd) -> Ending {
     }
 }
 
-/// The title of a crash if the console has none. Findings are compared by title, so these stay as they are.
+/// The title of a crash if the console has none. Findings are compared by title, so these stay as they are; the report of a
+/// campaign knows them.
 fn without_title(kind: CrashKind) -> &'static str {
     match kind {
         CrashKind::Panic => "the kernel panicked",

@@ -105,7 +105,10 @@ impl CampaignReport {
                     tries: finding.tries,
                     replay: found.replay.clone(),
                 };
-                match defects.iter_mut().find(|(known, _)| known.is_finding(report, finding)) {
+                let same = |(known, _): &&mut (Known, Defect)| {
+                    !is_nameless(&finding.title) && known.is_finding(report, finding)
+                };
+                match defects.iter_mut().find(same) {
                     Some((_, defect)) => {
                         defect.verdict = defect.verdict.max(finding.verdict);
                         defect.chains.extend(known.chains);
@@ -153,6 +156,11 @@ impl CampaignReport {
         let failed = |row: &Row| row.counts.failed + row.counts.masked > 0 || row.findings > 0;
         self.workloads.iter().any(failed)
     }
+}
+
+/// Whether a title says no more than that the machine went down: two of these may be two defects.
+fn is_nameless(title: &str) -> bool {
+    title.starts_with("the machine ") || title == "the kernel panicked"
 }
 
 impl Defect {
