@@ -1,15 +1,16 @@
 #!/bin/sh
 # run.sh setup|run|cleanup: what workload.toml says.
 case $1 in
-setup) modprobe -a bcache && { [ -b /dev/ram3 ] || { modprobe -r brd; modprobe brd rd_nr=4 rd_size=16384; }; } ;;
+setup) modprobe -a bcache brd; echo "modprobe: $?"; [ -b /dev/ram1 ] || { ls -l /dev/ram* /dev/loop*; lsmod; dmesg | tail -n 8; exit 1; } ;;
 run)
 	s=0
-	make-bcache --wipe-bcache --cset-uuid 11111111-2222-4333-8444-555555555555 -b 64k -B /dev/ram0 -C /dev/ram1 >/dev/null 2>&1 || s=1
+	for x in b:0 c:1; do dd if=${0%/*}/bcache-${x%:*}.sb of=/dev/ram${x#*:} bs=4k seek=1 conv=fsync,notrunc status=none || s=1; done
 	echo /dev/ram1 >/sys/fs/bcache/register || s=1
 	echo /dev/ram0 >/sys/fs/bcache/register || s=1
 	i=0
 	while [ $i -lt 5 ] && ! [ -b /dev/bcache0 ]; do usleep 100000; i=$((i + 1)); done
 	b=/sys/block/ram0/bcache
+	[ -d $b ] || { dmesg | tail -n 6; exit 1; }
 	echo writeback >$b/cache_mode || s=1
 	dd if=/dev/zero of=/dev/bcache0 bs=4k count=4 conv=fsync status=none || s=1
 	dd if=/dev/bcache0 of=/dev/null bs=64k count=4 status=none || s=1

@@ -1,5 +1,8 @@
 #!/bin/sh
 # run.sh setup|run|cleanup: what workload.toml says.
+. "${0%/*}/../lib/real.sh"
+real unshare
+
 g=/sys/fs/cgroup
 case $1 in
 setup) mountpoint -q $g || mount -t cgroup2 c $g; for c in $(cat $g/cgroup.controllers); do echo +$c >$g/cgroup.subtree_control; done; : ;;

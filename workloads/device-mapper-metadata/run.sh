@@ -5,7 +5,7 @@ case $1 in
 setup)
 	modprobe -a dm-mod brd dm-crypt dm-integrity dm-thin-pool dm-cache dm-cache-smq dm-clone dm-era dm-writecache dm-raid \
 		dm-multipath dm-round-robin dm-service-time dm-snapshot raid1 raid456 dm-zoned aesni-intel ecb cbc xts essiv sha256 || :
-	[ -b /dev/ram3 ] || { modprobe -r brd; modprobe brd rd_nr=6 rd_size=16384; }
+	[ -b /dev/ram3 ]
 	;;
 run)
 	s=0

@@ -5,7 +5,7 @@ case $1 in
 setup)
 	modprobe -a dm-mod brd dm-mirror dm-snapshot dm-zero dm-delay dm-flakey dm-switch dm-unstripe dm-log-writes \
 		dm-integrity dm-writecache dm-bufio || exit
-	[ -b /dev/ram0 ] || { modprobe -r brd; modprobe brd rd_nr=4 rd_size=8192; }
+	[ -b /dev/ram1 ]
 	;;
 run)
 	s=0

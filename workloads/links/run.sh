@@ -1,5 +1,8 @@
 #!/bin/sh
 # run.sh setup|run|cleanup: what workload.toml says.
+. "${0%/*}/../lib/real.sh"
+real ip
+
 case $1 in
 setup)
 	modprobe -a veth bridge vxlan geneve bonding team macvlan macvtap ipvlan ipvtap vrf dummy ifb nlmon 8021q wireguard macsec gre \

@@ -25,7 +25,11 @@ run)
 	ln -s $t/core/fileio_0/f $t/loopback/$w/tpgt_1/lun/lun_0/p || s=1
 	ln -s $t/core/iblock_0/b $t/loopback/$w/tpgt_1/lun/lun_1/p || s=1
 	mkdir $t/iscsi/$q && mkdir $t/iscsi/$q/tpgt_1 || s=1
-	mkdir $t/iscsi/$q/tpgt_1/np/127.0.0.1:3260 || s=1
+	# The kernel does not give a port back when a portal fails late.
+	for p in 3260 3261 3262 3263 3264 3265 3266 3267 0; do
+		[ $p = 0 ] && { s=1; break; }
+		mkdir $t/iscsi/$q/tpgt_1/np/127.0.0.1:$p && break
+	done
 	mkdir $t/iscsi/$q/tpgt_1/lun/lun_0 || s=1
 	ln -s $t/core/fileio_0/f $t/iscsi/$q/tpgt_1/lun/lun_0/p || s=1
 	mkdir $t/iscsi/$q/tpgt_1/acls/iqn.2026-11.test:i || s=1

@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh setup|run|cleanup: what workload.toml says.
 case $1 in
-setup) modprobe -a md-mod raid0 raid1 raid10 raid456 && { [ -b /dev/ram3 ] || { modprobe -r brd; modprobe brd rd_nr=4 rd_size=8192; }; } ;;
+setup) modprobe -a md-mod raid0 raid1 raid10 raid456 brd && [ -b /dev/ram3 ] ;;
 run)
 	s=0
 	t() {

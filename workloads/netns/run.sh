@@ -1,5 +1,8 @@
 #!/bin/sh
 # run.sh setup|run|cleanup: what workload.toml says.
+. "${0%/*}/../lib/real.sh"
+real ip
+
 case $1 in
 setup)
 	for m in af_key vsock vsock_loopback nf_conntrack nf_nat nf_tables nf_log_syslog nfnetlink_log nfnetlink_queue \

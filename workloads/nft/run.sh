@@ -1,5 +1,8 @@
 #!/bin/sh
 # run.sh setup|run|cleanup: what workload.toml says.
+. "${0%/*}/../lib/real.sh"
+real ip
+
 case $1 in
 setup)
 	for m in nf_tables nft_ct nft_nat nft_masq nft_redir nft_limit nft_quota nft_log nft_reject_inet nft_hash nft_numgen nft_fib_inet \

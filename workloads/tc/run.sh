@@ -1,5 +1,8 @@
 #!/bin/sh
 # run.sh setup|run|cleanup: what workload.toml says.
+. "${0%/*}/../lib/real.sh"
+real ip tc
+
 case $1 in
 setup)
 	modprobe dummy

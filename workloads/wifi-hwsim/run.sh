@@ -1,5 +1,8 @@
 #!/bin/sh
 # run.sh setup|run|cleanup: what workload.toml says.
+. "${0%/*}/../lib/real.sh"
+real ip
+
 case $1 in
 setup) modprobe mac80211; modprobe -a cfg80211 mac80211_hwsim; modprobe -r mac80211_hwsim; : ;;
 run)

@@ -233,7 +233,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let interrupt = Interrupt::default();
         interrupt.asked.store(true, Ordering::SeqCst);
-        let words = ["-c", "sleep 60"].map(OsString::from);
+        let words = ["-c", "exec sleep 60"].map(OsString::from);
         let end = run("/bin/sh".as_ref(), &words, &directory.path().join("r"), &interrupt, &|_| {}).unwrap();
         assert_eq!(end.code, ExitCode::INTERRUPTED);
     }
