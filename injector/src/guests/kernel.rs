@@ -154,10 +154,11 @@ impl BootedKernel {
     /// A file can't be read.
     pub fn put_into(&self, root: &mut Initramfs) -> Result<(), RootError> {
         let Some(WithHooks { kernel, modules }) = &self.installed else { return Ok(()) };
-        Ok(match modules {
+        match modules {
             Modules::All(from) => kernel.put_into(root, from.as_deref())?,
             Modules::Named(selection) => kernel.put_selection(root, selection)?,
-        })
+        }
+        Ok(())
     }
 }
 
