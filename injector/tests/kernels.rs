@@ -13,7 +13,7 @@ use injector::kernel::features::{Answer, Feature};
 use injector::kernel::gfp::Source;
 use injector::kernel::hooks::{HookError, Injectable, resolve};
 use injector::kernel::kallsyms::Kallsyms;
-use injector::kernel::{Facts, Features, KernelFiles, Offsets, Survey};
+use injector::kernel::{Facts, Features, KernelFiles, Offsets, PidNamespaceOffsets, Survey};
 use injector::plan::{Backend, CachePattern, Filter, GfpFilter, Hook, Policy, Rule, StackPattern};
 use proptest::prelude::*;
 
@@ -153,6 +153,8 @@ fn linux_6_12() {
     // As pahole reads them out of the vmlinux with debug information.
     assert_eq!((task_pid, task_tgid, task_exit_code), (Some(1120), Some(1124), Some(1020)));
     assert_eq!((task_flags, cache_object_size, cache_name), (Some(44), Some(28), Some(88)));
+    let expected = PidNamespaceOffsets { task_thread_pid: 1216, pid_level: 4, pid_numbers: 112, upid_ns: 8, inum: 120 };
+    assert_eq!(pid_namespaces, Some(expected));
     assert_eq!(pcpu_hot_preempt_count, Some(8));
     assert_eq!(facts.preempt_count, facts.addresses.get("pcpu_hot").map(|hot| hot + 8));
 }
@@ -353,7 +355,9 @@ fn each_missing_thing_has_its_own_line_and_remedy() {
         let release = std::fs::read_to_string(root.join("proc/sys/kernel/osrelease")).expect("there");
         let installed = root.join("lib/modules").join(release.trim()).join("updates");
         let parameters = root.join("sys/module/module/parameters");
-        [&installed, &parameters].map(|directory| std::fs::create_dir_all(directory).expect("writable"));
+        for directory in [&installed, &parameters] {
+            std::fs::create_dir_all(directory).expect("writable");
+        }
         std::fs::write(installed.join("injector_hooks.ko"), "not signed").expect("writable");
         std::fs::write(parameters.join("sig_enforce"), "Y\n").expect("writable");
     });
