@@ -61,6 +61,8 @@ fn dispatch(command: &Command) -> Result<ExitCode> {
             verbs::workloads(name.as_deref(), tag.as_deref(), *json, catalogue.as_deref())
         }
         Command::Step(command) => verbs::step(command),
+        Command::Completions(script) => verbs::completions(script),
+        Command::Manual { pages, directory } => verbs::manual(pages, directory),
     }
 }
 
@@ -77,6 +79,7 @@ fn log(command: &Command) {
         | Command::Workloads { .. } => {
             return;
         }
+        Command::Completions(_) | Command::Manual { .. } => return,
         _ => RunOptions::default(),
     };
     let ours = if options.verbose { "debug" } else { "warn" };

@@ -3,6 +3,7 @@
 mod backend;
 mod campaign;
 mod check;
+mod completions;
 mod ctl;
 mod execute;
 mod export;
@@ -12,6 +13,7 @@ mod hooks;
 mod journals;
 mod live;
 mod log;
+mod manual;
 mod module;
 mod policy;
 mod reports;
@@ -37,6 +39,7 @@ use crate::plan::sweep::{Guests, Journal, SweepPlan};
 use crate::run::LiveOptions;
 use crate::sweep::replay::ReplayPlan;
 
+pub use manual::Page;
 pub use reports::{Forms, Reports, RunReports};
 
 /// A command line that makes sense.
@@ -144,6 +147,15 @@ pub enum Command {
     },
     /// Build, install, load or remove the module injector_hooks.
     Module(module_setup::Request),
+    /// Print this script, which completes command lines in a shell.
+    Completions(Vec<u8>),
+    /// Write the manual.
+    Manual {
+        /// Its pages.
+        pages: Vec<Page>,
+        /// Where they go.
+        directory: PathBuf,
+    },
     /// List the injectable functions.
     Hooks {
         /// Which functions to list; none: all.
@@ -226,6 +238,8 @@ enum Verb {
     Log(log::LogArgs),
     Module(module::ModuleArgs),
     Step(journals::StepArgs),
+    Completions(completions::CompletionsArgs),
+    Manual(manual::ManualArgs),
     Execute(execute::ExecuteArgs),
 }
 
@@ -291,6 +305,10 @@ where
             Ok(Command::Workloads { name, tag, json, catalogue: workloads })
         }
         Some(Verb::Step(journals::StepArgs { command })) => Ok(Command::Step(command)),
+        Some(Verb::Completions(completions)) => Ok(Command::Completions(completions.into_script())),
+        Some(Verb::Manual(manual::ManualArgs { directory })) => {
+            Ok(Command::Manual { pages: manual::pages(), directory })
+        }
         Some(Verb::Execute(execute)) => execute.into_command(),
         None => {
             let (options, live) = (run.options(), run.live());

@@ -3,6 +3,7 @@
 
 mod campaign;
 mod check;
+mod completions;
 mod ctl;
 mod diff;
 mod export;
@@ -10,6 +11,7 @@ mod guests;
 mod hooks;
 mod journals;
 mod log;
+mod manual;
 mod merge;
 mod minimize;
 mod module;
@@ -24,7 +26,7 @@ mod sweep;
 mod workloads;
 
 pub use {
-    campaign::campaign, check::check, ctl::ctl, diff::diff, export::export, hooks::hooks, log::log, merge::merge,
-    minimize::minimize, module::module, plan::plan, replay::replay, report::report, run::run, sites::sites, step::step,
-    sweep::sweep, workloads::workloads,
+    campaign::campaign, check::check, completions::completions, ctl::ctl, diff::diff, export::export, hooks::hooks,
+    log::log, manual::manual, merge::merge, minimize::minimize, module::module, plan::plan, replay::replay,
+    report::report, run::run, sites::sites, step::step, sweep::sweep, workloads::workloads,
 };
