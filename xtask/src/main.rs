@@ -2,6 +2,7 @@
 
 mod bench;
 mod build_ebpf;
+mod dist;
 mod fixture;
 mod guest_root;
 mod kernel;
@@ -46,6 +47,8 @@ enum Verb {
     Run(run::Run),
     /// Format, lint, and run all tests, on this machine and in guests
     Test(test::Test),
+    /// Make what is given to others: static program, manual, completions, kselftest tarball, Debian package
+    Dist(dist::Dist),
     /// Write down what a guest's kernel says of itself, for the tests that need no guest
     Fixture(fixture::Fixture),
     /// Measure what the injector costs, in guests or on this machine
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Vm(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
+        Verb::Dist(verb) => verb.run().map(|()| 0),
         Verb::Fixture(verb) => verb.run().map(|()| 0),
         Verb::Bench(verb) => verb.run().map(|()| 0),
         Verb::Verify(verb) => verb.run().map(|()| 0),

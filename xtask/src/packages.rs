@@ -20,6 +20,8 @@ pub enum Group {
     Guest,
     /// What only guest tests need.
     GuestTests,
+    /// Making packages.
+    Dist,
 }
 
 /// What tells that a package is installed where dpkg can't be asked.
@@ -100,6 +102,12 @@ const GUEST: &[(&str, Sign)] = &[
 
 const GUEST_TESTS: &[(&str, Sign)] = &[("bpftrace", Program("bpftrace"))];
 
+const DIST: &[(&str, Sign)] = &[
+    // Static programs are linked on this machine, and so is cargo-deb.
+    ("gcc", Program("gcc")),
+    ("libc6-dev", File("/usr/include/stdio.h")),
+];
+
 impl Group {
     fn needs(self) -> &'static [(&'static str, Sign)] {
         match self {
@@ -109,6 +117,7 @@ impl Group {
             Group::Headers => HEADERS,
             Group::Guest => GUEST,
             Group::GuestTests => GUEST_TESTS,
+            Group::Dist => DIST,
         }
     }
 
@@ -155,7 +164,9 @@ mod tests {
 
     #[test]
     fn no_group_names_a_package_twice() {
-        for group in [Group::Ebpf, Group::Guest, Group::GuestTests, Group::Module, Group::Headers, Group::Kernel] {
+        let all =
+            [Group::Ebpf, Group::Guest, Group::GuestTests, Group::Module, Group::Headers, Group::Kernel, Group::Dist];
+        for group in all {
             let mut names: Vec<_> = group.needs().iter().map(|&(name, _)| name).collect();
             let all = names.len();
             names.sort();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -103,25 +103,37 @@ pub fn rust_components() -> Result<()> {
 fn build_linker() -> Result<()> {
     eprintln!("setup: building bpf-linker (about 2 minutes, once)");
     let feature = format!("llvm-{LLVM}");
+    let mut cargo = install_tool("bpf-linker", "^0.13");
+    cargo
+        .args(["--no-default-features", "--features", &feature])
+        // Read by its build script; without it, it looks for llvm-config along PATH.
+        .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"));
+    process::run(&mut cargo).context("bpf-linker could not be built")
+}
+
+/// cargo-deb, built if it is not there.
+pub fn cargo_deb() -> Result<PathBuf> {
+    let own = injector_build::tools_dir().join("bin/cargo-deb");
+    if own.is_file() {
+        return Ok(own);
+    }
+    if let Some(installed) = process::find_program("cargo-deb") {
+        return Ok(installed);
+    }
+    eprintln!("setup: building cargo-deb (about 2 minutes, once)");
+    process::run(&mut install_tool("cargo-deb", "^3.8")).context("cargo-deb could not be built")?;
+    Ok(own)
+}
+
+/// `cargo install`, into the project's own directory.
+fn install_tool(name: &str, version: &str) -> Command {
     let mut cargo = process::cargo();
     cargo
-        .args([
-            "install",
-            "bpf-linker",
-            "--version",
-            "^0.13",
-            "--locked",
-            "--no-default-features",
-            "--features",
-            &feature,
-            "--root",
-        ])
+        .args(["install", name, "--version", version, "--locked", "--root"])
         .arg(injector_build::tools_dir())
-        // Read by its build script; without it, it looks for llvm-config along PATH.
-        .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"))
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_TARGET_DIR");
-    process::run(&mut cargo).context("bpf-linker could not be built")
+    cargo
 }
 
 /// Installs what is missing of these groups: as root with apt-get, else the error has the command.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::process;
 
 /// There is no musl standard library everywhere; with an explicit target, glibc can be linked statically.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// A program that cargo made.
 #[derive(Debug)]
