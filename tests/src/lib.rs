@@ -14,6 +14,8 @@ pub mod defects;
 pub mod hooks_module;
 pub mod inventory;
 pub mod kernel_log;
+pub mod kselftest;
+pub mod ktap;
 pub mod module;
 pub mod one_cpu;
 pub mod place;

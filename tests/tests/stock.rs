@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use injector_tests::daemon::INJECTOR;
-use injector_tests::{Injector, KernelLog, Worker, bpf, hooks_module, shell};
+use injector_tests::{Injector, KernelLog, Worker, bpf, hooks_module, kselftest, ktap, shell};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -135,5 +135,34 @@ fn a_small_sweep_comes_to_its_end() {
     println!("{failed} failures");
     assert!(failed >= 30, "{failed}");
     bpf::gone_within(Duration::from_secs(1), "after a sweep");
+    hooks_module::unload();
+}
+
+/// Without the module, the tests of the kselftest package are skipped with kselftest's code, and say what is missing. With it, they
+/// run.
+#[test]
+fn kselftests_are_skipped_without_the_module() {
+    hooks_module::unload();
+    let directory = kselftest::unpacked();
+    let run = |prepare: &str, test: &str| {
+        let script = format!("{prepare}{directory}/injector/{test}");
+        let output = shell::output("unshare", &["-m", "sh", "-c", &script], LIMIT);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let ktap = ktap::parse(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
+        println!("{text}");
+        (output.status.code(), ktap)
+    };
+    let hidden = "mount -t tmpfs none /lib/modules/$(uname -r)/updates || exit 99; ";
+    for test in ["check.sh", "count.sh", "sweep.sh"] {
+        let (code, ktap) = run(hidden, test);
+        let reason = ktap.skip.unwrap_or_else(|| panic!("no reason: {:?}", ktap.tests));
+        assert_eq!(code, Some(4), "{reason}");
+        assert!(reason.contains("slab") && reason.contains("page"), "{reason}");
+    }
+    for test in ["check.sh", "count.sh"] {
+        let (code, ktap) = run("", test);
+        assert_eq!(code, Some(0));
+        assert!(ktap.tests.len() >= 2 && ktap.tests.iter().all(|test| test.ok), "{:?}", ktap.tests);
+    }
     hooks_module::unload();
 }

@@ -3,6 +3,7 @@
 mod build;
 mod choice;
 mod fragment;
+pub mod selftests;
 mod spec;
 mod tree;
 

@@ -4,6 +4,7 @@ pub mod guests;
 pub mod kernels;
 mod libtest;
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -135,7 +136,9 @@ impl Test {
     fn guest_rows(&self, kernels: &[(KernelChoice, Extent)], rows: &mut Vec<Row>) -> Result<()> {
         let injector = vm::injector()?;
         let binaries = self.guest_binaries()?;
-        let programs = guests::programs(binaries.iter().map(|binary| &*binary.name))?;
+        let names = || binaries.iter().map(|binary| &*binary.name);
+        let mut overlays = guests::programs(names())?;
+        overlays.extend(guests::packages(names(), &injector)?);
         let mut queue = Vec::new();
         let mut images = Vec::new();
         for (kernel, extent) in kernels {
@@ -153,10 +156,11 @@ impl Test {
             for (backend, binary) in self.runs(&binaries, *extent) {
                 queue.push(Job {
                     guest: Arc::clone(&guest),
-                    programs: programs
+                    overlays: overlays
                         .iter()
-                        .find(|(name, _)| *name == binary.name)
-                        .map(|(_, image)| Arc::clone(image)),
+                        .filter(|(name, _)| *name == binary.name)
+                        .map(|(_, image)| Arc::clone(image))
+                        .collect(),
                     kernel: kernel.to_string(),
                     backend,
                     binary: binary.name.clone(),
@@ -213,15 +217,16 @@ impl Test {
 
     /// The test binaries to run; with a filter only those that have such a test, since each costs a boot.
     fn guest_binaries(&self) -> Result<Vec<Artifact>> {
-        let mut binaries =
-            static_build::cargo(&["test", "--release", "--no-run", "--package", "injector-tests", "--test", "*"])?;
-        // cargo builds the package's programs along with them.
-        binaries.retain(|binary| process::workspace().join(format!("tests/tests/{}.rs", binary.name)).is_file());
-        let names: Vec<String> = binaries.iter().map(|binary| binary.name.clone()).collect();
-        if let Some(unknown) = self.binaries.iter().find(|name| !names.contains(name)) {
-            bail!("--test {unknown}: there is no such file in tests/tests; there are: {}", names.join(" "));
+        let mut arguments = vec!["test", "--release", "--no-run", "--package", "injector-tests"];
+        let all = ["*".to_owned()];
+        if let Some(unknown) = self.binaries.iter().find(|name| !is_guest_test(name)) {
+            bail!("--test {unknown}: there is no such file in tests/tests; there are: {}", guest_tests()?.join(" "));
         }
-        binaries.retain(|binary| self.binaries.is_empty() || self.binaries.contains(&binary.name));
+        let wanted = if self.binaries.is_empty() { &all[..] } else { &self.binaries };
+        arguments.extend(wanted.iter().flat_map(|name| ["--test", name]));
+        let mut binaries = static_build::cargo(&arguments)?;
+        // cargo builds the package's programs along with them.
+        binaries.retain(|binary| is_guest_test(&binary.name));
         if let Some(filter) = &self.filter {
             binaries.retain(|binary| has_test(binary, filter));
             if binaries.is_empty() && self.guest {
@@ -231,6 +236,19 @@ impl Test {
         binaries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(binaries)
     }
+}
+
+fn is_guest_test(name: &str) -> bool {
+    process::workspace().join(format!("tests/tests/{name}.rs")).is_file()
+}
+
+fn guest_tests() -> Result<Vec<String>> {
+    let entries = fs::read_dir(process::workspace().join("tests/tests")).context("can't read tests/tests")?;
+    let names =
+        entries.flatten().map(|entry| entry.path().file_stem().unwrap_or_default().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Runs `cargo test` with its output shown, and counts.

@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::fragment::{known_options, not_taken};
 use super::spec::Source;
-use super::{Spec, tree};
+use super::{Spec, selftests, tree};
 use crate::process;
 use crate::progress::Progress;
 
@@ -24,6 +24,14 @@ const EXPECTED_LINES: u64 = 2550;
 
 /// Written when the source is unpacked as a whole, so that an interrupted build can go on.
 const UNPACKED: &str = ".injector-unpacked";
+
+/// How much of a source is unpacked.
+#[derive(Debug, Clone, Copy)]
+pub enum Take<'a> {
+    All,
+    /// These files, and these directories with all that is in them.
+    Only(&'a [&'a str]),
+}
 
 /// Builds `spec` into `directory`, which appears when all is there.
 pub fn build(spec: &Spec, source: &Source, archive: Option<Archive>, directory: &Path) -> Result<()> {
@@ -105,10 +113,19 @@ fn unpack(spec: &Spec, source: &Source, archive: Option<Archive>, work: &Path) -
     if work.exists() {
         fs::remove_dir_all(work).with_context(|| format!("can't remove {}", work.display()))?;
     }
+    unpack_source(spec, source, archive, Take::All, work)?;
+    selftests::keep(spec, work)?;
+    File::create(work.join(UNPACKED)).context("can't mark the source as unpacked")?;
+    Ok(())
+}
+
+/// Unpacks a source, fetched if it is not installed, into `work`.
+pub fn unpack_source(spec: &Spec, source: &Source, archive: Option<Archive>, take: Take, work: &Path) -> Result<()> {
     match (source, archive) {
         (Source::Installed(_, tarball), _) => {
             eprintln!("kernel {spec}: unpacking {}", tarball.display());
-            extract(File::open(tarball).with_context(|| format!("can't read {}", tarball.display()))?.into(), work)?;
+            let file = File::open(tarball).with_context(|| format!("can't read {}", tarball.display()))?;
+            extract(file.into(), take, work)
         }
         (Source::Archive(offer), Some(archive)) => {
             let download = offer.download(&archive)?;
@@ -116,22 +133,20 @@ fn unpack(spec: &Spec, source: &Source, archive: Option<Archive>, work: &Path) -
             // Other processes may ask the archive while this one compiles.
             drop(archive);
             eprintln!("kernel {spec}: unpacking {}", offer.version);
-            extract_package(package, &offer.version.series().source_tarball(), work)?;
+            extract_package(package, &offer.version.series().source_tarball(), take, work)
         }
         (Source::Archive(_), None) => bail!("a source of the archive needs the archive"),
     }
-    File::create(work.join(UNPACKED)).context("can't mark the source as unpacked")?;
-    Ok(())
 }
 
 /// Unpacks the tarball in a package. Nothing else of the package is looked at, and its scripts do not run.
-fn extract_package(package: &Path, tarball: &str, work: &Path) -> Result<()> {
+fn extract_package(package: &Path, tarball: &str, take: Take, work: &Path) -> Result<()> {
     let mut files = Command::new("dpkg-deb");
     let mut files = piped(files.arg("--fsys-tarfile").arg(package))?;
     let mut file = Command::new("tar");
     file.args(["--extract", "--to-stdout", "--file=-"]).arg(format!(".{tarball}")).stdin(output_of(&mut files)?);
     let mut file = piped(&mut file)?;
-    extract(output_of(&mut file)?, work)?;
+    extract(output_of(&mut file)?, take, work)?;
     let ended = file.wait()?;
     if !ended.success() {
         bail!("{} has no {tarball}: tar: {ended}", package.display());
@@ -152,10 +167,13 @@ fn output_of(child: &mut Child) -> Result<Stdio> {
 }
 
 /// Unpacks a kernel's tarball into `work`.
-fn extract(tarball: Stdio, work: &Path) -> Result<()> {
+fn extract(tarball: Stdio, take: Take, work: &Path) -> Result<()> {
     fs::create_dir_all(work).with_context(|| format!("can't make {}", work.display()))?;
     let mut tar = Command::new("tar");
     tar.args(["--extract", "--xz", "--strip-components=1", "--file=-", "--directory"]).arg(work).stdin(tarball);
+    if let Take::Only(names) = take {
+        tar.arg("--wildcards").args(names.iter().map(|name| format!("*/{name}")));
+    }
     process::run(&mut tar)
 }
 

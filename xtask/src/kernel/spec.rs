@@ -106,6 +106,15 @@ impl Spec {
         Self { wanted: Wanted::NewestOf(series), variant: Variant::Plain, fragment: None }
     }
 
+    /// Whether it is of this series for sure.
+    pub fn is_of(&self, series: Series) -> bool {
+        match &self.wanted {
+            Wanted::Newest => false,
+            Wanted::NewestOf(wanted) => *wanted == series,
+            Wanted::Exactly(version) => version.series() == series,
+        }
+    }
+
     /// With options of the user's added.
     pub fn with(self, fragment: Option<Fragment>) -> Self {
         Self { fragment, ..self }
@@ -182,7 +191,7 @@ impl Spec {
     }
 
     /// Finds the source, in the archive if it is not installed.
-    fn source(&self) -> Result<(Source, Option<Archive>)> {
+    pub fn source(&self) -> Result<(Source, Option<Archive>)> {
         let here = match &self.wanted {
             Wanted::Newest => None,
             Wanted::NewestOf(series) => installed(*series),

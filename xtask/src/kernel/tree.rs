@@ -63,6 +63,11 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).map(drop).with_context(|| format!("can't copy {} to {}", from.display(), to.display()))
 }
 
+/// A file, or a directory with all that is in it.
+pub fn copy_any(from: &Path, to: &Path) -> Result<()> {
+    if from.is_dir() { copy_tree(from, to) } else { copy(from, to) }
+}
+
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("can't make {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("can't read {}", from.display()))? {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use injector_guest::{Engine, GuestEnd, GuestRun, Initramfs, Streams};
 
 use super::libtest::{Tally, failed_names};
 use super::{Row, heading};
+use crate::dist::kselftest::{self, Runner};
+use crate::kernel::selftests;
 use crate::process;
 use crate::tee::Tee;
 use crate::vm::{self, Guest};
@@ -35,7 +38,17 @@ const SECOND_TRIES: usize = 2;
 const LONGEST: [&str; 9] = ["stress", "lifetime", "nfs", "gfp", "events", "stack", "target", "policy", "hooks"];
 
 /// Programs of this machine that only one test needs. With its libraries bpftrace has 200 MB, too much for every guest.
-const PROGRAMS: [(&str, &str); 1] = [("inventory", "bpftrace")];
+const PROGRAMS: [(&str, &str); 2] = [
+    ("inventory", "bpftrace"),
+    // kselftest's runner calls it with an option that busybox's does not have.
+    ("kselftest", "timeout"),
+];
+
+/// Tests that get the kselftest package: with the kernel's own runner, or without.
+const PACKAGES: [(&str, bool); 2] = [("kselftest", true), ("stock", false)];
+
+/// Where it is in the guest.
+const PACKAGE_PLACE: &str = "/kselftest.tar.gz";
 
 /// What a test needs on its guest's command line. The guest kernels tell caches apart unless they are told not to.
 const WORDS: [(&str, &str); 1] = [("merged", "slab_merge")];
@@ -85,7 +98,7 @@ impl fmt::Display for Backend {
 pub struct Job {
     pub guest: Arc<Guest>,
     /// What its root has beyond the guest's.
-    pub programs: Option<Arc<Image>>,
+    pub overlays: Vec<Arc<Image>>,
     pub kernel: String,
     /// How the injector attaches.
     pub backend: Backend,
@@ -105,6 +118,27 @@ pub fn programs<'a>(binaries: impl Iterator<Item = &'a str>) -> Result<Vec<(&'a 
         images.push((binary, Arc::new(Image::new(&overlay)?)));
     }
     Ok(images)
+}
+
+/// The kselftest packages that these binaries need, likewise.
+pub fn packages<'a>(binaries: impl Iterator<Item = &'a str>, injector: &Path) -> Result<Vec<(&'a str, Arc<Image>)>> {
+    let mut images = Vec::new();
+    for binary in binaries {
+        let Some((_, with_runner)) = PACKAGES.iter().find(|(name, _)| *name == binary) else { continue };
+        let runner = if *with_runner { Some(kselftest_runner()?) } else { None };
+        let directory = tempfile::tempdir().context("can't make a temporary directory")?;
+        let package = directory.path().join("package");
+        kselftest::pack(injector, runner.as_ref(), &package)?;
+        let mut overlay = Initramfs::overlay();
+        overlay.file(&package, PACKAGE_PLACE)?;
+        images.push((binary, Arc::new(Image::new(&overlay)?)));
+    }
+    Ok(images)
+}
+
+fn kselftest_runner() -> Result<Runner> {
+    let source = selftests::source().context("kselftest's runner, out of a kernel's source")?;
+    Runner::in_tree(&source.to_string_lossy()).map_err(anyhow::Error::msg)
 }
 
 /// A job that was run.
@@ -175,11 +209,11 @@ fn words(binary: &str) -> impl Iterator<Item = &'static str> {
 impl Job {
     /// Its row, and the tests that failed if the guest ended in order.
     fn run(&self) -> Result<(Row, Vec<String>)> {
-        let Self { guest, programs, kernel, backend, binary, filter } = self;
+        let Self { guest, overlays, kernel, backend, binary, filter } = self;
         let started = Instant::now();
         println!("guest {kernel} {backend}: {binary} starts");
         let mut machine = guest.machine(&format!("{kernel}-{backend}-{binary}"))?;
-        machine.images.extend(programs.iter().map(|image| image.path().to_owned()));
+        machine.images.extend(overlays.iter().map(|image| image.path().to_owned()));
         machine.append.extend(words(binary).chain(backend.word(kernel)).map(str::to_owned));
         machine.memory_mb = MEMORY_MB;
         machine.timeout = Some(TIMEOUT);
@@ -244,7 +278,12 @@ mod tests {
 
     #[test]
     fn named_tests_exist() {
-        let named = PROGRAMS.iter().chain(&WORDS).map(|(name, _)| name).chain(&LONGEST);
+        let named = PROGRAMS
+            .iter()
+            .chain(&WORDS)
+            .map(|(name, _)| name)
+            .chain(&LONGEST)
+            .chain(PACKAGES.iter().map(|(name, _)| name));
         for name in named {
             let file = process::workspace().join(format!("tests/tests/{name}.rs"));
             assert!(file.is_file(), "{}", file.display());
