@@ -34,8 +34,6 @@ run)
 	i link add t0 type team
 	i link add mv0 link d0 type macvlan mode bridge
 	i link add mt0 link d0 type macvtap mode bridge
-	i link add iv0 link d0 type ipvlan mode l2
-	i link del iv0
 	i link del mv0
 	i link del mt0
 	i link add vr0 type vrf table 10

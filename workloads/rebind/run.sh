@@ -14,8 +14,10 @@ run)
 			virtio-pci) [ -d $d/virtio* ] && case $(readlink $d/virtio*/driver) in *virtio_console*) continue ;; esac ;;
 			virtio_console | *console* | serial* | pcieport) continue ;;
 			esac
-			echo $n >/sys/bus/$b/drivers/$r/unbind || s=1
-			echo $n >/sys/bus/$b/drivers/$r/bind || echo $n >/sys/bus/$b/drivers/$r/bind || s=1
+			# Some can't be unbound.
+			[ -e "/sys/bus/$b/drivers/$r/unbind" ] || continue
+			echo $n >"/sys/bus/$b/drivers/$r/unbind" || s=1
+			echo $n >"/sys/bus/$b/drivers/$r/bind" || echo $n >"/sys/bus/$b/drivers/$r/bind" || s=1
 		done
 	done
 	exit $s

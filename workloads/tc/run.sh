@@ -18,14 +18,13 @@ run)
 	q() { tc qdisc add dev d0 root handle 1: "$@" 2>/dev/null || { s=1; return; }; tc qdisc del dev d0 root 2>/dev/null || s=1; }
 	for k in "qfq" "codel" "fq_codel" "fq_pie" "netem delay 10ms loss 1% reorder 5%" "prio" "drr" "fq" "skbprio" "hfsc default 1" "choke limit 100 bandwidth 1mbit" \
 		"hhf" "cake" "sfb" "pie" "htb default 1" "ets bands 4" "sfq perturb 10" "tbf rate 1mbit burst 10k latency 10ms" \
-		"red limit 60000 avpkt 1000" "gred setup DPs 4 default 1" "pfifo" "cbs" "multiq"; do q $k; done
+		"red limit 60000 avpkt 1000" "gred setup DPs 4 default 1" "pfifo" "cbs"; do q $k; done
 	tc qdisc add dev d0 root handle 1: htb default 1 || s=1
 	tc class add dev d0 parent 1: classid 1:1 htb rate 1mbit || s=1
 	tc qdisc add dev d0 parent 1:1 handle 2: netem delay 1ms || s=1
 	tc filter add dev d0 parent 1: protocol ip prio 1 u32 match ip dst 10.0.0.0/8 flowid 1:1 || s=1
 	tc filter add dev d0 parent 1: protocol ip prio 2 flower dst_ip 10.0.0.1 action gact drop || s=1
 	tc filter add dev d0 parent 1: protocol ip prio 3 matchall action mirred egress redirect dev lo || s=1
-	tc filter add dev d0 parent 1: protocol ip prio 4 basic match 'cmp(u8 at 0 layer 1 eq 5)' action pass || s=1
 	tc filter add dev d0 parent 1: protocol ip prio 5 handle 3 fw classid 1:1 || s=1
 	tc filter add dev d0 parent 1: protocol ip prio 6 flow hash keys src divisor 16 || s=1
 	tc filter add dev d0 parent 1: protocol ip prio 7 route to 5 classid 1:1 || s=1
