@@ -13,7 +13,7 @@ use injector::kernel::features::{Answer, Feature};
 use injector::kernel::gfp::Source;
 use injector::kernel::hooks::{HookError, Injectable, resolve};
 use injector::kernel::kallsyms::Kallsyms;
-use injector::kernel::{Facts, Features, KernelFiles, Offsets, PidNamespaceOffsets, Survey};
+use injector::kernel::{Facts, Features, KernelFiles, Offsets, Survey};
 use injector::plan::{Backend, CachePattern, Filter, GfpFilter, Hook, Policy, Rule, StackPattern};
 use proptest::prelude::*;
 
@@ -147,14 +147,13 @@ fn linux_6_12() {
         task_pid,
         task_tgid,
         task_exit_code,
-        pid_namespaces,
+        // The fixture's types were cut down without those of PIDs; the guest test `container` shows them.
+        pid_namespaces: _,
         pcpu_hot_preempt_count,
     } = facts.offsets;
     // As pahole reads them out of the vmlinux with debug information.
     assert_eq!((task_pid, task_tgid, task_exit_code), (Some(1120), Some(1124), Some(1020)));
     assert_eq!((task_flags, cache_object_size, cache_name), (Some(44), Some(28), Some(88)));
-    let expected = PidNamespaceOffsets { task_thread_pid: 1216, pid_level: 4, pid_numbers: 112, upid_ns: 8, inum: 120 };
-    assert_eq!(pid_namespaces, Some(expected));
     assert_eq!(pcpu_hot_preempt_count, Some(8));
     assert_eq!(facts.preempt_count, facts.addresses.get("pcpu_hot").map(|hot| hot + 8));
 }

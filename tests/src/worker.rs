@@ -62,8 +62,8 @@ pub enum PidNamespace {
     Same,
     /// A new one, of which it is the first process.
     New,
-    /// A new one inside of that of this process.
-    NewInside(u32),
+    /// A new one inside of a new one, whose first process the worker's id is of.
+    Nested,
     /// That of this process.
     Of(u32),
 }
@@ -80,20 +80,25 @@ fn namespace_of(process: &str) -> File {
     File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
+/// As fork(), which can't make namespaces.
+unsafe fn clone(flags: i32) -> i32 {
+    // SAFETY: no new stack: the child goes on with a copy of this one.
+    unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags | libc::SIGCHLD), 0, 0, 0, 0) as i32 }
+}
+
 /// Forks. The child's id as this process has it; 0 in the child.
 fn fork(namespace: PidNamespace) -> i32 {
     let (inside, flags) = match namespace {
         PidNamespace::Same => (None, 0),
-        PidNamespace::New => (None, libc::CLONE_NEWPID),
-        PidNamespace::NewInside(pid) => (Some(pid), libc::CLONE_NEWPID),
+        PidNamespace::New | PidNamespace::Nested => (None, libc::CLONE_NEWPID),
         PidNamespace::Of(pid) => (Some(pid), 0),
     };
     let own = namespace_of("self");
     if let Some(pid) = inside {
         enter(&namespace_of(&pid.to_string()));
     }
-    // SAFETY: as fork(), which can't make namespaces. The child calls nothing that depends on other threads.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags | libc::SIGCHLD), 0, 0, 0, 0) } as i32;
+    // SAFETY: the child calls nothing that depends on other threads.
+    let pid = unsafe { clone(flags) };
     if pid != 0 && inside.is_some() {
         enter(&own);
     }
@@ -248,6 +253,13 @@ unsafe fn child(shared: *mut Shared, file: i32, options: Options) -> ! {
     // SAFETY: system calls with arguments on this stack, or in the shared page whenever it is the child's turn.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if matches!(options.pid_namespace, PidNamespace::Nested) {
+            let inner = clone(libc::CLONE_NEWPID);
+            if inner != 0 {
+                libc::_exit(if libc::waitpid(inner, std::ptr::null_mut(), 0) == inner { 0 } else { 105 });
+            }
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
         if let Some(cpu) = options.cpu {
             let mut set: libc::cpu_set_t = std::mem::zeroed();
             libc::CPU_SET(cpu, &mut set);

@@ -19,15 +19,17 @@ fn failed(arguments: &[&str], workers: &[&Worker]) -> Vec<u64> {
 
 #[test]
 fn a_pid_namespace_is_hit_with_those_inside_of_it_and_neighbours_never() {
-    let outer = in_namespace(PidNamespace::New);
-    let inner = in_namespace(PidNamespace::NewInside(outer.pid()));
+    let nested = in_namespace(PidNamespace::Nested);
+    let outer = in_namespace(PidNamespace::Of(nested.pid()));
     let other = in_namespace(PidNamespace::New);
     let outside = Worker::start();
-    let all = [&outer, &inner, &other, &outside];
-    let file = format!("/proc/{}/ns/pid", inner.pid());
-    assert_eq!(failed(&["--pidns", &outer.pid_arg()], &all), [5000, 5000, 0, 0]);
-    assert_eq!(failed(&["--pidns", &file], &all), [0, 5000, 0, 0]);
-    assert_eq!(failed(&["--pidns", &file, "--pidns", &other.pid_arg()], &all), [0, 5000, 5000, 0]);
+    let all = [&nested, &outer, &other, &outside];
+    let children = format!("/proc/{pid}/task/{pid}/children", pid = nested.pid());
+    let inner = std::fs::read_to_string(&children).unwrap_or_else(|e| panic!("{children}: {e}"));
+    let inner = format!("/proc/{}/ns/pid", inner.trim());
+    assert_eq!(failed(&["--pidns", &nested.pid_arg()], &all), [5000, 5000, 0, 0]);
+    assert_eq!(failed(&["--pidns", &inner], &all), [5000, 0, 0, 0]);
+    assert_eq!(failed(&["--pidns", &inner, "--pidns", &other.pid_arg()], &all), [5000, 0, 5000, 0]);
     // Targets of different kinds: any of them.
     assert_eq!(failed(&["--pidns", &other.pid_arg(), "--pid", &outside.pid_arg()], &all), [0, 0, 5000, 5000]);
     // The initial one has all.
@@ -103,7 +105,7 @@ fn a_container_is_found_by_its_cgroup() {
 fn check_tells_a_container_by_its_namespaces() {
     let check = |namespaces: &str| {
         let script = format!("unshare {namespaces} -f sh -c 'mount -t proc proc /proc && injector check'");
-        let output = shell::output("/bin/sh", &["-c", &script], std::time::Duration::from_secs(60));
+        let output = shell::output("/bin/sh", &["-c", &script], std::time::Duration::from_secs(300));
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let (code, text) = check("-m -p");

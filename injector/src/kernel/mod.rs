@@ -22,7 +22,7 @@ mod preemption;
 use std::io;
 use std::path::PathBuf;
 
-pub use facts::{Facts, Offsets, PidNamespaceOffsets, Survey};
+pub use facts::{Facts, Offsets, Survey};
 pub use features::Features;
 pub use files::{KernelFiles, Release};
 pub use options::Options;
