@@ -17,6 +17,18 @@ fn failed(arguments: &[&str], workers: &[&Worker]) -> Vec<u64> {
     failed
 }
 
+/// The id of a process' only child.
+fn child_of(pid: u32) -> u32 {
+    let parent = format!("PPid:\t{pid}");
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |id: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        status.lines().any(|line| line == parent)
+    };
+    ids.find(is_child).unwrap_or_else(|| panic!("{pid} has no child"))
+}
+
 #[test]
 fn a_pid_namespace_is_hit_with_those_inside_of_it_and_neighbours_never() {
     let nested = in_namespace(PidNamespace::Nested);
@@ -24,9 +36,7 @@ fn a_pid_namespace_is_hit_with_those_inside_of_it_and_neighbours_never() {
     let other = in_namespace(PidNamespace::New);
     let outside = Worker::start();
     let all = [&nested, &outer, &other, &outside];
-    let children = format!("/proc/{pid}/task/{pid}/children", pid = nested.pid());
-    let inner = std::fs::read_to_string(&children).unwrap_or_else(|e| panic!("{children}: {e}"));
-    let inner = format!("/proc/{}/ns/pid", inner.trim());
+    let inner = format!("/proc/{}/ns/pid", child_of(nested.pid()));
     assert_eq!(failed(&["--pidns", &nested.pid_arg()], &all), [5000, 5000, 0, 0]);
     assert_eq!(failed(&["--pidns", &inner], &all), [5000, 0, 0, 0]);
     assert_eq!(failed(&["--pidns", &inner, "--pidns", &other.pid_arg()], &all), [5000, 0, 5000, 0]);
@@ -100,11 +110,11 @@ fn a_container_is_found_by_its_cgroup() {
     [inside, one, two].iter().for_each(Cgroup::remove);
 }
 
-/// A copy of unshare(1) is in the guest's busybox.
+/// A copy of unshare(1) is in the guest's busybox. The shell stays the first process: the injector is a guest's init there.
 #[test]
 fn check_tells_a_container_by_its_namespaces() {
     let check = |namespaces: &str| {
-        let script = format!("unshare {namespaces} -f sh -c 'mount -t proc proc /proc && injector check'");
+        let script = format!("unshare {namespaces} -f sh -c 'mount -t proc proc /proc && injector check; exit $?'");
         let output = shell::output("/bin/sh", &["-c", &script], std::time::Duration::from_secs(300));
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
