@@ -91,7 +91,7 @@ impl Programs {
 
     /// Has the kernel verify a program.
     pub(super) fn load(&self, name: &str, kind: Kind) -> Result<Program> {
-        let fd = match self.try_load(name, kind, None) {
+        let fd = match self.load_between_signals(name, kind) {
             Ok(fd) => Ok(fd),
             Err(error) => {
                 // Writing the log takes the verifier longer than verifying, so it is asked for only now.
@@ -109,6 +109,20 @@ impl Programs {
         let verified = bpf::program_info(fd.as_fd()).map_or(0, |info| info.verified_insns);
         debug!(verified, "the verifier accepted program {name}");
         Ok(Program { fd, kind, link: None })
+    }
+
+    /// Tries again where a signal has stopped the verifier (EAGAIN, do_check() of kernel/bpf/verifier.c), as often as libbpf does
+    /// (PROG_LOAD_ATTEMPTS of tools/lib/bpf/libbpf_internal.h).
+    fn load_between_signals(&self, name: &str, kind: Kind) -> io::Result<OwnedFd> {
+        const ATTEMPTS: usize = 5;
+        let mut tried = self.try_load(name, kind, None);
+        for _ in 1..ATTEMPTS {
+            if !tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                break;
+            }
+            tried = self.try_load(name, kind, None);
+        }
+        tried
     }
 
     /// As [`Programs::load`], with what the verifier says of its work.
