@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use injector_guest::{BootError, Command, GuestEnd, Streams};
@@ -85,6 +85,14 @@ impl<'a> Job<'a> {
             drop(open);
             match self.history.step(&end.ending, progress, limits) {
                 Step::Done => return Ok(()),
+                Step::Again if self.plan.until.is_some_and(|until| Instant::now() >= until) => {
+                    self.say(&format!(
+                        "the budget is used up, so no other guest is booted, though {}",
+                        account(&end.ending)
+                    ));
+                    host.lock().unwrap_or_else(PoisonError::into_inner).end_incomplete()?;
+                    return Ok(());
+                }
                 Step::Again => {
                     let boots = self.history.boots;
                     self.say(&format!("booting again, since {} (guests so far: {boots})", account(&end.ending)));
@@ -156,6 +164,10 @@ impl<'a> Job<'a> {
                 };
             }
             Err(BootError::BootFailed { .. }) if self.interrupt.is_ending() => {}
+            // It is no failure to boot that there was no time left for it.
+            Err(BootError::BootFailed { .. }) if overdue == Some(Overdue::Budget) && self.history.boots > 0 => {
+                end.ending = self.ended_for(Overdue::Budget, host)?;
+            }
             Err(error @ BootError::BootFailed { .. }) => {
                 end.ending = Ending::NotUp;
                 end.account = error.to_string();

@@ -13,6 +13,7 @@ use aya_obj::{
     Object,
     generated::{PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_cmd, bpf_prog_type, perf_event_attr},
 };
+use nix::sys::signal::{SigSet, SigmaskHow};
 use tracing::debug;
 
 use super::{hooks, maps::Maps};
@@ -91,7 +92,7 @@ impl Programs {
 
     /// Has the kernel verify a program.
     pub(super) fn load(&self, name: &str, kind: Kind) -> Result<Program> {
-        let fd = match self.load_between_signals(name, kind) {
+        let fd = match self.load_undisturbed(name, kind) {
             Ok(fd) => Ok(fd),
             Err(error) => {
                 // Writing the log takes the verifier longer than verifying, so it is asked for only now.
@@ -111,18 +112,13 @@ impl Programs {
         Ok(Program { fd, kind, link: None })
     }
 
-    /// Tries again where a signal has stopped the verifier (EAGAIN, do_check() of kernel/bpf/verifier.c), as often as libbpf does
-    /// (PROG_LOAD_ATTEMPTS of tools/lib/bpf/libbpf_internal.h).
-    fn load_between_signals(&self, name: &str, kind: Kind) -> io::Result<OwnedFd> {
-        const ATTEMPTS: usize = 5;
-        let mut tried = self.try_load(name, kind, None);
-        for _ in 1..ATTEMPTS {
-            if !tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-                break;
-            }
-            tried = self.try_load(name, kind, None);
-        }
-        tried
+    /// With all signals blocked: the verifier gives up with EAGAIN when one is pending (do_check() of kernel/bpf/verifier.c). To
+    /// try again, as libbpf does, is not enough in an emulated guest, where it may take longer than the next signal.
+    fn load_undisturbed(&self, name: &str, kind: Kind) -> io::Result<OwnedFd> {
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let loaded = self.try_load(name, kind, None);
+        before.thread_set_mask()?;
+        loaded
     }
 
     /// As [`Programs::load`], with what the verifier says of its work.
