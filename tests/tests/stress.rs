@@ -81,7 +81,6 @@ fn killed_runs_of_every_kind_leave_nothing() {
     let worker = Worker::start();
     let pid = worker.pid_arg();
     let cgroup = Cgroup::new("injector-stress");
-    let workload = "mkdir -p /tmp/stress-d && rm -r /tmp/stress-d";
     let kinds: [&[&str]; 9] = [
         &["--pid", &pid],
         &["--pid", &pid, "--hook", "slab,page,filemap", "--backend", "kprobe"],
@@ -90,7 +89,8 @@ fn killed_runs_of_every_kind_leave_nothing() {
         &["--cgroup", cgroup.arg(), "--prob", "0.5"],
         &["--all", "--gfp", "NOFS", "--order-lt", "4", "--prob", "0.001"],
         &["--pid", &pid, "--metrics", "127.0.0.1:0"],
-        &["--prob", "0.01", "--", "sh", "-c", workload],
+        // Nothing fails in the command, which would end the run before it is killed.
+        &["--stack", "injector_test_allocate", "--", "sleep", "3"],
         &["--pid", &pid, "--prob", "0.5", "--dry-run"],
     ];
     let mut chance = Chance::new();
