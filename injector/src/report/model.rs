@@ -62,18 +62,13 @@ pub struct Report {
     /// Every site.
     pub sites: BTreeMap<Signature, SiteRow>,
     /// How many allocations the kernel's own fault injection failed meanwhile, as far as its log said.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "crate::journal::record::is_zero")]
     pub kernel_injected: u64,
     /// Source lines of frames, where they were looked up and found.
     #[serde(skip_serializing_if = "Lines::is_empty")]
     pub lines: Lines,
     /// What is wrong with the journal.
     pub remarks: Vec<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// Whose stacks a report shows, from the fewest to the most.

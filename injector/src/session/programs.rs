@@ -92,7 +92,7 @@ impl Programs {
 
     /// Has the kernel verify a program.
     pub(super) fn load(&self, name: &str, kind: Kind) -> Result<Program> {
-        let fd = match self.load_undisturbed(name, kind) {
+        let fd = match self.try_load(name, kind, None) {
             Ok(fd) => Ok(fd),
             Err(error) => {
                 // Writing the log takes the verifier longer than verifying, so it is asked for only now.
@@ -101,7 +101,6 @@ impl Programs {
                 let log = text(&log);
                 let lines: Vec<&str> = log.lines().collect();
                 let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-                // The verifier gives up when a signal comes.
                 again.map_err(|_| Error::new(ExitCode::INTERNAL, format!("{error}: {end}")))
             }
         };
@@ -110,15 +109,6 @@ impl Programs {
         let verified = bpf::program_info(fd.as_fd()).map_or(0, |info| info.verified_insns);
         debug!(verified, "the verifier accepted program {name}");
         Ok(Program { fd, kind, link: None })
-    }
-
-    /// With all signals blocked: the verifier gives up with EAGAIN when one is pending (do_check() of kernel/bpf/verifier.c). To
-    /// try again, as libbpf does, is not enough in an emulated guest, where it may take longer than the next signal.
-    fn load_undisturbed(&self, name: &str, kind: Kind) -> io::Result<OwnedFd> {
-        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        let loaded = self.try_load(name, kind, None);
-        before.thread_set_mask()?;
-        loaded
     }
 
     /// As [`Programs::load`], with what the verifier says of its work.
@@ -168,8 +158,13 @@ impl Programs {
             of.log_buf = log.as_mut_ptr() as u64;
             of.log_size = log.len() as u32;
         }
+        // The verifier gives up with EAGAIN when a signal is pending (do_check() of kernel/bpf/verifier.c). To try again, as libbpf
+        // does, is not enough in an emulated guest, where it may take longer than the next signal.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         // SAFETY: everything that is pointed to outlives the call, and is of the size that is said.
-        unsafe { bpf::call_for_fd(bpf_cmd::BPF_PROG_LOAD, &mut attribute) }
+        let loaded = unsafe { bpf::call_for_fd(bpf_cmd::BPF_PROG_LOAD, &mut attribute) };
+        before.thread_set_mask()?;
+        loaded
     }
 }
 

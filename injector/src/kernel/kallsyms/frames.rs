@@ -53,10 +53,7 @@ impl Kallsyms {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::kernel::KernelFiles;
+    use super::{super::tests::files, *};
 
     const TEXT: &str = "\
 ffffffff81000000 t twice
@@ -70,10 +67,8 @@ ffffffffc0002100 d nfs_data\t[nfs]
 
     #[test]
     fn frames_get_the_length_of_their_function() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("proc")).unwrap();
-        fs::write(root.path().join("proc/kallsyms"), TEXT).unwrap();
-        let symbols = Kallsyms::read(&KernelFiles::new(root.path())).unwrap();
+        let (_root, files) = files(TEXT);
+        let symbols = Kallsyms::read(&files).unwrap();
         let cases = [
             ("xfs_alloc+0x2f", "xfs_alloc+0x2f/0x2f0"),
             ("xfs_alloc+0x2f [nfs]", "xfs_alloc+0x2f/0xc0 [nfs]"),

@@ -24,7 +24,8 @@ ffffffffc0002040 d nfs_data\t[nfs]
 ffffffffc0009000 t last\t[sunrpc]
 ";
 
-fn files(text: &str) -> (tempfile::TempDir, KernelFiles) {
+/// Those of a kernel with these symbols, and the directory that they are in.
+pub(super) fn files(text: &str) -> (tempfile::TempDir, KernelFiles) {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("proc")).unwrap();
     fs::write(root.path().join("proc/kallsyms"), text).unwrap();
