@@ -1,7 +1,12 @@
 //! Runs every `injector` command of the README and the guide, word for word.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use injector_tests::worker::{Options, PidNamespace};
+use injector_tests::{Cgroup, Worker};
 
 const README: &str = include_str!("../../README.md");
 const GUIDE: &str = include_str!("../../docs/guide.md");
@@ -21,14 +26,39 @@ fn there_are_commands() {
     assert!(guide.len() >= 26, "{guide:?}");
 }
 
+fn program(path: &str, script: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("a file in /tmp");
+    std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("our own file");
+}
+
+/// What the commands name: a container's cgroup, and a process in a PID namespace of its own, whose id Docker would tell.
+struct Named {
+    container: Cgroup,
+    process: Worker,
+}
+
+impl Named {
+    fn new() -> Self {
+        let process = Worker::start_with(Options { pid_namespace: PidNamespace::New, ..Options::default() });
+        program("/tmp/docker", &format!("echo {}", process.pid()));
+        Self { container: Cgroup::new(&format!("docker-{:0<64}.scope", "3f2a9c")), process }
+    }
+
+    fn remove(self) {
+        self.process.end();
+        self.container.remove();
+    }
+}
+
 #[test]
 fn each_command_works() {
+    let named = Named::new();
     for command in commands(README).chain(commands(GUIDE)) {
         let ends_by_itself = command.contains(" -- ") || command.contains("--duration");
         let errors = injector_tests::daemon::scratch("readme-stderr");
         let file = std::fs::File::create(&errors).expect("a file in /tmp");
         let mut child = Command::new("sh")
-            .args(["-c", &format!("exec {command}")])
+            .args(["-c", &format!("PATH=/tmp:$PATH; exec {command}")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
@@ -56,4 +86,5 @@ fn each_command_works() {
         assert!(status.success() || of_the_command || command.contains("--output"), "`{command}`: {status}: {text}");
         println!("{command}: {status}");
     }
+    named.remove();
 }

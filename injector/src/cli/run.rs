@@ -157,8 +157,8 @@ struct TargetArgs {
     /// All that is in the PID namespace of a process, or of a file; repeatable
     ///
     /// Namespaces inside of it are part of it. A container has such a namespace, unless it shares the host's, and so has what
-    /// `unshare --pid --fork` starts: --pidns "$(pidof -s nginx)", --pidns /proc/1234/ns/pid. What comes in later, by fork or by
-    /// nsenter, is a target, too.
+    /// `unshare --pid --fork` starts: --pidns "$(docker inspect -f '{{.State.Pid}}' NAME)", --pidns /proc/1234/ns/pid. What comes
+    /// in later, by fork or by nsenter, is a target, too.
     #[arg(long = "pidns", value_name = "PID|PATH", allow_negative_numbers = true, help_heading = TARGET)]
     pid_namespaces: Vec<PidNamespaceName>,
 
