@@ -21,6 +21,9 @@
 #ifndef CONFIG_DYNAMIC_FTRACE_WITH_ARGS
 #error "injector_hooks needs a kernel with CONFIG_DYNAMIC_FTRACE_WITH_ARGS"
 #endif
+#ifndef CONFIG_KPROBES
+#error "injector_hooks needs a kernel with CONFIG_KPROBES"
+#endif
 #ifndef CONFIG_BPF_EVENTS
 #error "injector_hooks needs a kernel with CONFIG_BPF_EVENTS"
 #endif

@@ -40,7 +40,7 @@ const PROGRAMS: [&str; 21] = [
 ];
 
 /// What some versions of the packages have.
-const OPTIONAL_PROGRAMS: [&str; 3] = ["nfsdcltrack", "nfsdctl", "rpc.statd"];
+const OPTIONAL_PROGRAMS: [&str; 4] = ["nfsdcld", "nfsdcltrack", "nfsdctl", "rpc.statd"];
 
 /// Names under which a program does something else.
 const LINKS: [(&str, &str); 9] = [

@@ -5,11 +5,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use injector_build::Toolchain;
 
 use crate::guest_root::{self, Contents};
-use crate::kernel::KernelChoice;
-use crate::process;
+use crate::kernel::{Found, KernelChoice};
+use crate::packages::Group;
 use crate::vm::{self, Guest};
+use crate::{process, setup};
 
 /// Starts the injector, waits until it is armed, runs the workload and ends the injector, which then prints its summary.
 const DEMO: &str = "/workloads/run-demo.sh";
@@ -34,7 +36,20 @@ pub struct Run {
 
 impl Run {
     pub fn run(&self) -> Result<i32> {
-        let injector = vm::injector()?;
+        let is_guest = self.guest || (nix::unistd::geteuid().is_root() && !may_be_ready());
+        let (injector, kernel) = if is_guest && matches!(self.kernel, KernelChoice::Stock(_)) {
+            // The kernel comes over the network while the injector is compiled. First the packages: apt-get is one at a time.
+            let compiler = Toolchain::find().is_err().then_some(Group::Ebpf);
+            setup::packages(&[[Group::Guest, Group::Headers].as_slice(), compiler.as_slice()].concat())?;
+            std::thread::scope(|scope| {
+                let kernel = scope.spawn(|| self.find());
+                let injector = vm::injector()?;
+                let kernel = kernel.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                anyhow::Ok((injector, Some(kernel)))
+            })?
+        } else {
+            (vm::injector()?, None)
+        };
         if !self.guest {
             match host(&injector) {
                 Host::Ready(mut command) => {
@@ -47,18 +62,35 @@ impl Run {
                 Host::No(why) => eprintln!("run: {why}; using a guest with kernel {}", self.kernel),
             }
         }
-        let kernel = self.kernel.find()?;
+        let (kernel, contents) = kernel.map_or_else(|| self.find(), Ok)?;
         let scripts_only = !self.arguments.iter().any(|word| guest_root::is_workload_program(word));
-        let root = guest_root::build(&Contents {
-            injector: Some(injector),
-            scripts_only,
-            ..kernel.contents_without_tests()?
-        })?;
+        let root = guest_root::build(&Contents { injector: Some(injector), scripts_only, ..contents })?;
         let guest = Guest::new(&kernel, &root)?;
         let mut spec = guest.machine(&self.kernel.to_string())?;
         spec.memory_mb = 2048;
         vm::boot(&spec, &injector_guest::Command::new(guest_command(&self.arguments)))
     }
+
+    /// The guest's kernel, and what its root gets of it.
+    fn find(&self) -> Result<(Found, Contents)> {
+        let kernel = self.kernel.find()?;
+        let contents = kernel.contents_without_tests()?;
+        Ok((kernel, contents))
+    }
+}
+
+/// Whether this machine's kernel has the injector's own hooks or the module; `injector check` knows more.
+fn may_be_ready() -> bool {
+    let release = nix::sys::utsname::uname().map(|names| names.release().to_owned()).unwrap_or_default();
+    let modules = Path::new("/lib/modules").join(release);
+    let is_module = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("injector_hooks.ko");
+    let has_module = |directory: &str| {
+        let entries = std::fs::read_dir(modules.join(directory));
+        entries.is_ok_and(|entries| entries.flatten().any(|entry| is_module(&entry)))
+    };
+    Path::new("/sys/kernel/debug/error_injection/list").exists()
+        || Path::new("/sys/module/injector_hooks").exists()
+        || ["updates", "updates/dkms", "extra"].iter().any(|directory| has_module(directory))
 }
 
 /// Whether this machine's kernel can be injected into.

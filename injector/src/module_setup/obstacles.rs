@@ -6,8 +6,9 @@ use super::{KernelTree, SetupError};
 use crate::kernel::KernelFiles;
 
 /// The options that the module can't do without.
-const OPTIONS: [(&str, &str); 4] = [
+const OPTIONS: [(&str, &str); 5] = [
     ("CONFIG_MODULES", "which modules need"),
+    ("CONFIG_KPROBES", "by which the module finds functions"),
     ("CONFIG_DYNAMIC_FTRACE_WITH_ARGS", "by which the module hooks functions"),
     ("CONFIG_BPF_EVENTS", "by which the module asks eBPF programs"),
     ("CONFIG_DEBUG_INFO_BTF", "by which the injector knows the kernel's types"),
