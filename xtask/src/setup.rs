@@ -109,6 +109,7 @@ fn build_linker() -> Result<()> {
         // The work is LLVM's. Of its own code little runs, and it is compiled in half the time.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         // Read by its build script; without it, it looks for llvm-config along PATH.
         .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"));
     process::run(&mut cargo).context("bpf-linker could not be built")
