@@ -10,6 +10,8 @@ use crate::process::find_program;
 pub enum Group {
     /// Compiling the eBPF programs.
     Ebpf,
+    /// Taking files out of a kernel's source.
+    Source,
     /// Building a guest kernel; its source has no package here (see `kernel::archive`).
     Kernel,
     /// Building a module for a guest kernel that is in the cache.
@@ -46,6 +48,8 @@ const EBPF: &[(&str, Sign)] = &[
     ("libc6-dev", File("/usr/include/stdio.h")),
     ("make", Program("make")),
 ];
+
+const SOURCE: &[(&str, Sign)] = &[("xz-utils", Program("xz"))];
 
 const KERNEL: &[(&str, Sign)] = &[
     ("flex", Program("flex")),
@@ -112,6 +116,7 @@ impl Group {
     fn needs(self) -> &'static [(&'static str, Sign)] {
         match self {
             Group::Ebpf => EBPF,
+            Group::Source => SOURCE,
             Group::Kernel => KERNEL,
             Group::Module => MODULE,
             Group::Headers => HEADERS,

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::guest_root::{self, Contents};
-use crate::kernel::KernelChoice;
+use crate::kernel::{KernelChoice, NEWEST, Spec};
 use crate::packages::Group;
 use crate::process;
 use crate::setup;
@@ -72,7 +72,11 @@ impl Test {
         let toolchain_there = injector_build::Toolchain::find().is_ok();
         let mut groups = if toolchain_there { Vec::new() } else { vec![Group::Ebpf] };
         if !self.host {
-            groups.extend([Group::Guest, Group::GuestTests]);
+            groups.extend([Group::Guest, Group::GuestTests, Group::Module, Group::Headers, Group::Source]);
+            let default = || Spec::plain(NEWEST).cached().is_none();
+            if self.kernel.iter().any(KernelChoice::is_to_be_built) || (self.kernel.is_empty() && default()) {
+                groups.push(Group::Kernel);
+            }
         }
         setup::packages(&groups)?;
         setup::toolchain()?;

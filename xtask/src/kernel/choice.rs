@@ -38,6 +38,11 @@ impl KernelChoice {
         Self::Stock(NEWEST.into())
     }
 
+    /// A kernel of the project's own that is not in the cache.
+    pub fn is_to_be_built(&self) -> bool {
+        matches!(self, KernelChoice::Guest(spec) if spec.cached().is_none())
+    }
+
     /// The kernel, built or fetched if it is not there.
     pub fn find(&self) -> Result<Found> {
         let (image, built, installed) = match self {

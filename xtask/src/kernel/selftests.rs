@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::build::{self, Take};
 use super::{NEWEST, Spec, tree};
+use crate::{packages::Group, setup};
 
 /// What is kept of a kernel's source.
 const KEPT: [&str; 2] = ["tools/testing/selftests/run_kselftest.sh", "tools/testing/selftests/kselftest"];
@@ -20,6 +21,7 @@ fn directory() -> PathBuf {
 pub fn source() -> Result<PathBuf> {
     let directory = directory();
     if !directory.is_dir() {
+        setup::packages(&[Group::Source])?;
         let spec = Spec::plain(NEWEST);
         let (source, archive) = spec.source()?;
         in_place(&directory, |beside| build::unpack_source(&spec, &source, archive, Take::Only(&KEPT), beside))?;
