@@ -5,8 +5,10 @@
 
 /// What stands for the kernel image itself in place of a module's id.
 pub const KERNEL_ID: u64 = 0;
-/// What a frame in unknown code (loaded after the start, or JIT-compiled) counts as.
-pub const UNKNOWN_FRAME: u64 = 0x756e_6b6e_6f77_6e21;
+/// What a frame in unknown code (loaded after the start, or JIT-compiled) counts as, with its place in its page.
+const UNKNOWN_FRAME: u64 = 0x756e_6b6e_6f77_6e21;
+/// Modules begin with a page, so this much of an address in one is the same on every boot.
+const IN_PAGE: u64 = 0xfff;
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio: odd, no simple bit pattern
 
@@ -22,6 +24,13 @@ pub const fn start(hook: u32) -> u64 {
 #[inline(always)]
 pub const fn frame(signature: u64, module: u64, offset: u64) -> u64 {
     add(signature, module ^ offset)
+}
+
+/// Adds a frame of code that is in no module that is known: one that was loaded meanwhile, or that was compiled in the kernel.
+#[must_use]
+#[inline(always)]
+pub const fn unknown_frame(signature: u64, address: u64) -> u64 {
+    add(signature, UNKNOWN_FRAME ^ (address & IN_PAGE))
 }
 
 /// Adds a word: every bit of both reaches every bit of the result within two words.
@@ -65,6 +74,13 @@ mod tests {
                 frame(frame(start(0), KERNEL_ID, b), KERNEL_ID, a)
             );
         }
+    }
+
+    #[test]
+    fn frames_of_a_module_that_came_later_differ_and_are_the_same_wherever_it_lies() {
+        let frames = |base: u64| unknown_frame(unknown_frame(start(0), base + 0x1234), base + 0x2350);
+        assert_eq!(frames(0xffff_ffff_c000_0000), frames(0xffff_ffff_c123_4000));
+        assert_ne!(unknown_frame(start(0), 0x1234), unknown_frame(start(0), 0x1238));
     }
 
     #[test]

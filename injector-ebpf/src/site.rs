@@ -296,7 +296,7 @@ fn look_at(i: u32, hook: u32) -> i64 {
         site::frame(walk.signature, id, offset)
     } else {
         walk.unknown = 1;
-        site::add(walk.signature, site::UNKNOWN_FRAME)
+        site::unknown_frame(walk.signature, address)
     };
     walk.len = i + 1;
     if config!(sites_on) == ON {
