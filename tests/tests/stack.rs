@@ -215,3 +215,31 @@ fn a_pattern_with_thousands_of_symbols_works() {
     // Tens of thousands, none of them on the way from write(2) to the module.
     assert_eq!(chains("slab", &["--stack", "[injector_test]", "--not-stack", "[bghlmtuw]*"]), (100, 100));
 }
+
+/// The signature of a site, as a run shows it, fails the calls of that call chain and no others, in the next run too.
+#[test]
+fn a_site_is_failed_by_its_signature() {
+    for hook in ["slab", "page"] {
+        let run = RunFile::open();
+        let signature = |chain: &str| {
+            let filter = format!("injector_test_chain_{chain}");
+            let injector = Injector::start(&["--hook", hook, "--prob", "1", "--stack", &filter]);
+            let outcome = run.run(&format!("kind={hook} chain={chain} count=100"));
+            let report = injector.stop();
+            let sites = report.sites();
+            let [site] = sites.as_slice() else { panic!("{sites:?}") };
+            assert_eq!((site.count, outcome.failed), (100, 100), "{sites:?}");
+            site.signature.clone()
+        };
+        let (a, b) = (signature("a"), signature("b"));
+        assert_ne!(a, b);
+        assert_eq!(chains(hook, &["--site", &a]), (100, 0), "{hook}");
+        assert_eq!(chains(hook, &["--site", &b]), (0, 100), "{hook}");
+        assert_eq!(chains(hook, &["--site", &a, "--site", &b]), (100, 100), "{hook}");
+        // Digits of either case; one that no call has fails nothing.
+        assert_eq!(chains(hook, &["--site", &a.to_uppercase()]), (100, 0), "{hook}");
+        assert_eq!(chains(hook, &["--site", "0123456789abcdef"]), (0, 0), "{hook}");
+        // Another call chain into the same function is another site.
+        assert_eq!(chains(hook, &["--site", &a, "--stack", "injector_test_chain_b"]), (0, 0), "{hook}");
+    }
+}
