@@ -32,6 +32,7 @@
  *   warn_on          WARN_ON() where a failure is nothing to be surprised at
  *   bug_on           BUG_ON() there
  *   misreported      the failure comes back as -EINVAL
+ *   stays_busy       -EBUSY from then on: what was claimed before the failure is never given back
  *
  * Bait:
  *

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Defects in locks, state, reporting, and away from the caller's task. */
+#include <linux/atomic.h>
 #include <linux/bug.h>
 #include <linux/completion.h>
 #include <linux/jiffies.h>
@@ -300,6 +301,40 @@ static own_frame int twin_misreported(void)
 	return 0;
 }
 
+/* stays_busy */
+
+static atomic_t defect_busy, twin_busy;
+
+static own_frame int defect_stays_busy(void)
+{
+	struct item *item;
+
+	if (atomic_xchg(&defect_busy, 1))
+		return -EBUSY;
+	item = kmalloc(sizeof(*item), GFP_KERNEL);
+	if (!item)
+		return -ENOMEM;
+	kfree(item);
+	atomic_set(&defect_busy, 0);
+	return 0;
+}
+
+static own_frame int twin_stays_busy(void)
+{
+	struct item *item;
+
+	if (atomic_xchg(&twin_busy, 1))
+		return -EBUSY;
+	item = kmalloc(sizeof(*item), GFP_KERNEL);
+	if (!item) {
+		atomic_set(&twin_busy, 0);
+		return -ENOMEM;
+	}
+	kfree(item);
+	atomic_set(&twin_busy, 0);
+	return 0;
+}
+
 const struct code_path state_paths[] = {
 	DEFECT(lock_held),
 	DEFECT(sleep_atomic),
@@ -309,6 +344,7 @@ const struct code_path state_paths[] = {
 	DEFECT(warn_on),
 	DEFECT(bug_on),
 	DEFECT(misreported),
+	DEFECT(stays_busy),
 	{ }
 };
 

@@ -91,6 +91,9 @@ impl CampaignArgs {
         let found = list::find(&wanted, workloads.as_deref()).map_err(|error| super::refuse_guests(&error.into()))?;
         let jobs = guests.jobs();
         let mut all = guests.arguments();
+        if jobs != 1 {
+            all.extend(["--jobs".into(), jobs.to_string().into()]);
+        }
         if let Some(workloads) = workloads {
             all.extend(["--workloads".into(), workloads.into()]);
         }

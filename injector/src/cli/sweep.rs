@@ -194,11 +194,13 @@ impl SweepArgs {
             command,
         } = self;
         let file = named.find()?;
+        let given = guests.arguments();
         let guests = guests.into_guests(file.as_ref())?;
         let journal = if resume { Journal::Resume(journal) } else { Journal::New(journal) };
         let mut plan = SweepPlan {
             command,
             workload: named.workload,
+            guests: given.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             setup,
             cleanup,
             only,
@@ -400,9 +402,9 @@ impl GuestArgs {
         self.jobs
     }
 
-    /// The same options for another command line.
+    /// The same options for another command line, but how many run at the same time.
     pub(super) fn arguments(&self) -> Vec<OsString> {
-        let Self { vm, modules, engine, jobs, memory, cpus, add, with, with_module, device, append, time } = self;
+        let Self { vm, modules, engine, jobs: _, memory, cpus, add, with, with_module, device, append, time } = self;
         let mut all: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: OsString| all.extend([OsString::from(name), value]);
         match vm {
@@ -415,9 +417,6 @@ impl GuestArgs {
         }
         if let Some(engine) = engine {
             option("--engine", engine.name().into());
-        }
-        if *jobs != 1 {
-            option("--jobs", jobs.to_string().into());
         }
         for (name, number) in [("--memory", memory), ("--cpus", cpus)] {
             if let Some(number) = number {

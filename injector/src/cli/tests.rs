@@ -121,6 +121,13 @@ fn kernels_of_guests() {
 }
 
 #[test]
+fn a_plan_keeps_the_options_of_guests_for_a_replay() {
+    let (plan, ..) = sweep_of("--jobs 2 --append slab_debug=FZPU --vm debian:7.3 --memory 3072 --only a -- x");
+    assert_eq!(plan.guests, ["--vm", "debian:7.3", "--memory", "3072", "--append", "slab_debug=FZPU"]);
+    assert_eq!(sweep_of("--only a -- x").0.guests, [""; 0]);
+}
+
+#[test]
 fn engines() {
     let engine = |line: &str| sweep_of(&format!("{line} -- x")).1.map(|guests| guests.engine.name());
     assert_eq!(engine(""), None);
@@ -144,6 +151,7 @@ fn every_option_of_a_sweep_reaches_its_plan() {
                  --budget 90500ms --hang 1500ms --expect-success --keep-going --backend kprobe --leaks slab --kmsg -- x --hit";
     let plan = SweepPlan {
         workload: None,
+        guests: Vec::new(),
         setup: Some("s".to_owned()),
         cleanup: Some("c".to_owned()),
         only: ["ext4_*", "[nfs]"].map(|pattern| pattern.parse().expect("a pattern")).into(),
@@ -462,8 +470,8 @@ fn a_campaign_hands_the_options_of_guests_on() {
     let options: Vec<_> = plan.options.iter().map(|word| word.to_string_lossy()).collect();
     assert_eq!(
         options.join(" "),
-        "--vm debian:7.3 --jobs 2 --memory 100 --add /bin/sh:/x --with ls --with-module a? --device b,c --append d \
-         --time real --workloads tests/workloads --leaks off"
+        "--vm debian:7.3 --memory 100 --add /bin/sh:/x --with ls --with-module a? --device b,c --append d --time real \
+         --jobs 2 --workloads tests/workloads --leaks off"
     );
     assert_eq!((plan.jobs, plan.workloads.len()), (2, 1));
 }

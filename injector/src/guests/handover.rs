@@ -150,10 +150,11 @@ mod tests {
             (budget, hang) in (option::of(duration()), duration()),
             (kthreads, expect_success, keep_going, kmsg, failing) in any::<(bool, bool, bool, bool, bool)>(),
             (backend, journal) in (backend(), journal()),
+            guests in vec(".*", 0..3),
             leaks in prop_oneof![Just(Leaks::Auto), Just(Leaks::Slab), Just(Leaks::Off)],
         ) -> SweepPlan {
             SweepPlan {
-                command, workload: setup.clone(), setup, cleanup, only, spared, depth, hit, persistent, kthreads, shard, budget, hang, expect_success,
+                command, workload: setup.clone(), guests, setup, cleanup, only, spared, depth, hit, persistent, kthreads, shard, budget, hang, expect_success,
                 keep_going, backend, leaks, journal, kmsg, failing,
             }
         }
@@ -193,7 +194,7 @@ mod tests {
         let plan = SweepPlan::new(vec!["sh".into()], Journal::Port { so_far: "/j".into() });
         let plan = SweepPlan { only: vec!["nfs*".parse().unwrap()], ..plan };
         let text = String::from_utf8(Handover::Sweep(Box::new(plan)).encode().unwrap()).unwrap();
-        let start = r#"{"schema":1,"plan":{"sweep":{"command":["sh"],"workload":null,"setup":null,"cleanup":null,"#;
+        let start = r#"{"schema":1,"plan":{"sweep":{"command":["sh"],"workload":null,"guests":[],"setup":null,"#;
         assert!(text.starts_with(start) && text.contains(r#","only":["nfs*"],"spared":[],"#), "{text}");
         assert!(text.contains(r#""journal":{"port":{"so_far":"/j"}}"#), "{text}");
     }

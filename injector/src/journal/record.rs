@@ -128,6 +128,9 @@ pub struct Begin {
     pub options: Options,
     /// Which part of all sites this sweep fails.
     pub shard: Option<Shard>,
+    /// The options of the guests that it ran in, as for a command line: a replay needs the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guests: Vec<String>,
 }
 
 /// What makes a kernel the same kernel.
@@ -368,6 +371,9 @@ impl fmt::Display for Outcome {
         }
     }
 }
+
+/// The title where the workload failed without injection, after failures and a reset: the kernel did not get over them.
+pub const WORKS_NO_MORE: &str = "the workload does not work any more";
 
 /// A complaint of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

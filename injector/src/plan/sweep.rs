@@ -29,6 +29,8 @@ pub struct SweepPlan {
     pub command: Vec<OsString>,
     /// The workload's name or file, if it was named.
     pub workload: Option<String>,
+    /// The options of guests, as they were given: what a replay needs to have the same guests.
+    pub guests: Vec<String>,
     /// A shell command that prepares the workload: once, and again after a reset. Nothing fails in it.
     pub setup: Option<String>,
     /// A shell command that takes down what the workload leaves: in the end, and to reset a workload that got stuck.
@@ -85,6 +87,7 @@ impl SweepPlan {
         Self {
             command,
             workload: None,
+            guests: Vec::new(),
             setup: None,
             cleanup: None,
             only: Vec::new(),

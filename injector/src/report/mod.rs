@@ -21,6 +21,7 @@ mod results;
 pub mod run;
 mod sarif;
 mod sites;
+mod static_sites;
 mod text;
 
 use std::io::{self, Write};
@@ -38,6 +39,7 @@ pub use model::{
 };
 pub use sarif::sarif;
 pub use sites::sites;
+pub use static_sites::StaticSites;
 pub use text::text;
 
 /// A form of a sweep's report.

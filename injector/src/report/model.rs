@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{known::NotFound, mail};
+use super::{known::NotFound, mail, static_sites::StaticSites};
 use crate::{
     events::{Context, frames},
     journal::{
         Counts, Finding, Journal, NoFinding, SiteState, State, Verdict, find_finding,
-        record::{Call, Failed, Kernel, Level, Options, Outcome, Place, Shard, Signature, Syscall, Workload},
+        record::{Begin, Call, Failed, Kernel, Level, Options, Outcome, Place, Shard, Signature, Syscall, Workload},
     },
     plan::Hook,
     symbols::Lines,
@@ -38,6 +38,8 @@ pub struct Report {
     pub counts: Counts,
     /// The same of those that runs without failures reached; the others were only seen after failures.
     pub inventory: Counts,
+    /// How many places in the code these are.
+    pub static_sites: StaticSites,
     /// How many sites have each verdict.
     pub verdicts: BTreeMap<Verdict, usize>,
     /// How long it took.
@@ -248,6 +250,9 @@ pub struct SiteRow {
     pub hits: u64,
     /// How often it was failed.
     pub failures: usize,
+    /// How many of the failures by itself came to the verdict, and how many there were, where not all did: it depends on chance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreeing: Option<(usize, usize)>,
     /// Why it was never failed.
     pub unreached: Option<String>,
     /// It first appeared while this site's failure was being handled.
@@ -282,11 +287,11 @@ impl Report {
     /// The report of what a journal adds up to; `journal` is its file, for the commands that replay.
     #[must_use]
     pub fn new(state: &State, journal: &str) -> Self {
-        let workload = state.begins().first().and_then(|begin| begin.workload.name.as_deref());
+        let begin = state.begins().first();
         let findings: Vec<Found> = state
             .findings()
             .into_iter()
-            .map(|finding| Found { replay: replay(journal, &finding, workload), finding, known: None })
+            .map(|finding| Found { replay: replay(journal, &finding, begin), finding, known: None })
             .collect();
         let involved: BTreeSet<Signature> =
             findings.iter().flat_map(|found| &found.finding.failures).map(|failure| failure.site).collect();
@@ -314,6 +319,7 @@ impl Report {
             complete: state.is_complete(),
             counts,
             inventory: state.inventory(),
+            static_sites: StaticSites::of(sites.values()),
             verdicts,
             times: times(state, &counts),
             unsteady: (runs > 0).then_some(Unsteady { sites: unsteady, runs }),
@@ -385,12 +391,32 @@ impl Report {
 }
 
 /// The command that tries a finding again. One whose failure isn't known must be narrowed down first.
-fn replay(journal: &str, finding: &Finding, workload: Option<&str>) -> String {
+fn replay(journal: &str, finding: &Finding, begin: Option<&Begin>) -> String {
     let verb = if finding.failures.is_empty() { "minimize" } else { "replay" };
     // A NUL can't be in a file's name.
     let quoted = |text| shlex::try_quote(text).unwrap_or_default();
-    let workload = workload.map_or_else(String::new, |name| format!(" --workload {}", quoted(name)));
-    format!("injector {verb} {} {}{workload}", quoted(journal), finding.id)
+    let mut command = format!("injector {verb} {} {}", quoted(journal), finding.id);
+    if let Some(Begin { workload, guests, .. }) = begin {
+        let name = workload.name.iter().flat_map(|name| ["--workload", name]);
+        for word in name.chain(guests.iter().map(String::as_str)) {
+            command += " ";
+            command += &quoted(word);
+        }
+    }
+    command
+}
+
+/// How many failures of a site by itself came to its verdict, and of how many, where others did not. A verdict that no failure
+/// has is that of a complaint.
+fn agreeing(site: &SiteState) -> Option<(usize, usize)> {
+    let by_itself: Vec<Verdict> = site
+        .failures
+        .iter()
+        .filter(|(_, failed)| failed.after.is_none())
+        .map(|(_, failed)| failed.outcome.verdict())
+        .collect();
+    let agree = by_itself.iter().filter(|verdict| **verdict == site.verdict).count();
+    (0 < agree && agree < by_itself.len()).then_some((agree, by_itself.len()))
 }
 
 fn row(site: &SiteState, involved: bool) -> SiteRow {
@@ -414,6 +440,7 @@ fn row(site: &SiteState, involved: bool) -> SiteRow {
         kept,
         hits: site.hits,
         failures: site.failures.len(),
+        agreeing: agreeing(site),
         unreached: site.given_up.clone().filter(|_| site.verdict == Verdict::Unreached),
         after: info.and_then(|info| info.after),
         stack: info.map(|info| info.stack.clone()).unwrap_or_default(),
@@ -517,4 +544,33 @@ fn left(state: &State) -> Vec<Share> {
     let mut all: Vec<Share> = reasons.into_iter().map(|(why, sites)| Share { why, sites }).collect();
     all.sort_by(|a, b| b.sites.cmp(&a.sites).then_with(|| a.why.cmp(&b.why)));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::tests::samples;
+
+    #[test]
+    fn a_replay_has_the_guests_of_the_sweep() {
+        let finding = Finding {
+            id: "0123abcd".to_owned(),
+            title: "BUG".to_owned(),
+            verdict: Verdict::Oops,
+            splat: String::new(),
+            followed_by: Vec::new(),
+            failures: Vec::new(),
+            suspects: Vec::new(),
+            tries: 0,
+            reproduced: 0,
+        };
+        let mut begin = samples::begin("s", 0);
+        assert_eq!(replay("a.jsonl", &finding, Some(&begin)), "injector minimize a.jsonl 0123abcd");
+        begin.workload.name = Some("nvmet".to_owned());
+        begin.guests = ["--vm", "debian:7.3", "--add", "/a b:/c"].map(str::to_owned).into();
+        assert_eq!(
+            replay("my journal", &finding, Some(&begin)),
+            "injector minimize 'my journal' 0123abcd --workload nvmet --vm debian:7.3 --add '/a b:/c'"
+        );
+    }
 }

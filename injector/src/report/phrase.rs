@@ -100,6 +100,15 @@ pub(super) fn at(chains: &BTreeSet<Chain>) -> String {
     if chains.is_empty() { String::new() } else { AT.to_owned() + &chains.join(", ") }
 }
 
+/// `masked`, or `masked in 2 of 3 failures`.
+pub(super) fn verdict(site: &SiteRow) -> Cow<'static, str> {
+    let name = site.verdict.name();
+    match site.agreeing {
+        Some((agreeing, failures)) => Cow::Owned(format!("{name} in {agreeing} of {failures} failures")),
+        None => Cow::Borrowed(name),
+    }
+}
+
 /// `1 site was`, `2 sites were`.
 fn were(count: usize, word: &str) -> String {
     format!("{} {}", plural(count, word), if count == 1 { "was" } else { "were" })

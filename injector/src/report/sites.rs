@@ -51,8 +51,7 @@ fn whole(report: &Report, stacks: bool, out: &mut dyn Write) -> io::Result<()> {
         let mut sites: Vec<_> = report.sites_of(&module.module).collect();
         sites.sort_by_key(|(signature, site)| (std::cmp::Reverse(site.hits), *signature));
         for (signature, site) in sites {
-            let verdict = phrase::skipped(report, signature, site)
-                .unwrap_or_else(|| std::borrow::Cow::Borrowed(site.verdict.name()));
+            let verdict = phrase::skipped(report, signature, site).unwrap_or_else(|| phrase::verdict(site));
             writeln!(out, "\n  {signature} {}, {} hits a run, {verdict}", site.hook(), number(site.hits))?;
             if let Some(after) = site.after {
                 writeln!(out, "    first seen after a failure of site {after}")?;

@@ -64,6 +64,9 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if let Some(inventory) = phrase::inventory(&report.counts, &report.inventory) {
         writeln!(out, "{inventory}")?;
     }
+    if let Some(places) = report.static_sites.phrase() {
+        writeln!(out, "{places}")?;
+    }
     if !report.pairs.is_empty() {
         let pairs: usize = report.pairs.values().sum();
         let by: Vec<String> =
@@ -80,6 +83,10 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             "not deterministic: {} came and went in {runs} without failures",
             plural(unsteady.sites, "site")
         )?;
+    }
+    let mixed = report.sites.values().filter(|site| site.agreeing.is_some()).count();
+    if mixed > 0 {
+        writeln!(out, "not deterministic: the failures of {} came out in different ways", plural(mixed, "site"))?;
     }
     if report.sweeps.len() > 1 {
         writeln!(out, "merged from {}{}", plural(report.sweeps.len(), "sweep"), phrase::shards(report))?;

@@ -20,7 +20,7 @@ use crate::{
     exit::{Context as _, Result},
     journal::{
         self, Begin, Finding, Journal, Level, Record, Recorder, Signature, State, Verdict, Writer,
-        record::{Replayed, RunEnd, Site},
+        record::{Replayed, RunEnd, Site, WORKS_NO_MORE},
     },
     kernel::KernelFiles,
     plan::{
@@ -124,7 +124,12 @@ impl Again {
             // As many failures as it takes to see a slab cache grow.
             return runner.run(&growth_spec(self.sites.clone(), runner.tuning()));
         }
-        let result = runner.run(&self.spec(persistent))?;
+        let mut result = runner.run(&self.spec(persistent))?;
+        let usable = !matches!(result.end, RunEnd::Damaged | RunEnd::Unkillable | RunEnd::Interrupted);
+        // Only now it shows whether the workload still works. If it does not, this kernel is of no more use.
+        if usable && self.finding.title == WORKS_NO_MORE && !runner.reset(true)? {
+            result.end = RunEnd::Damaged;
+        }
         if kmemleak && !matches!(result.end, RunEnd::Damaged | RunEnd::Unkillable) {
             for leak in runner.scan()? {
                 runner.note_leak(leak)?;
@@ -136,11 +141,12 @@ impl Again {
 
     /// The sweep that this is a part of.
     fn sweep_plan(&self, plan: &ReplayPlan) -> Result<SweepPlan> {
-        let Begin { workload, options, .. } = &self.begin;
+        let Begin { workload, options, guests, .. } = &self.begin;
         let only: Result<Vec<StackPattern>, _> = options.only.iter().map(|pattern| pattern.parse()).collect();
         Ok(SweepPlan {
             command: workload.command.iter().map(Into::into).collect(),
             workload: workload.name.clone(),
+            guests: guests.clone(),
             setup: workload.setup.clone(),
             cleanup: workload.cleanup.clone(),
             only: only.context("the journal's --only")?,

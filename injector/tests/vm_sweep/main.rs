@@ -43,6 +43,10 @@ fn defects_are_found_and_twins_are_not() {
     let for_ever: Vec<&Defect> = of(Needs::Persistent).collect();
     let state = ground.sweep("persistent", &["--persistent", "100"], &with_twins(for_ever.iter().copied()), FOUND);
     assert_found(&state, &for_ever, plain);
+    let alone: Vec<&Defect> = of(Needs::Alone).collect();
+    let state = ground.sweep("alone", &[], &with_twins(alone.iter().copied()), FOUND);
+    assert_found(&state, &alone, plain);
+    assert!(state.is_complete(), "the next guest went on");
     let leaks: Vec<&Defect> =
         DEFECTS.iter().filter(|defect| defect.plain.is_some_and(|plain| plain.verdict == "leak")).collect();
     let state = ground.sweep("leaks", &["--leaks", "slab"], &with_twins(leaks.iter().copied()), FOUND);
@@ -72,10 +76,11 @@ fn by_hand_all_defects_are_found_on_the_debug_kernel() {
     let debug = |defect: &Defect| defect.debug;
     // Without ACPI's interrupt routing it boots in 11 s instead of 52. All that KASAN has to say must fit into the log.
     let machine = ["--append", "pci=noacpi", "--append", "log_buf_len=4M"];
-    let searches: [(&str, &[&str], &[Needs]); 3] = [
+    let searches: [(&str, &[&str], &[Needs]); 4] = [
         ("default", &[], &[Needs::Default, Needs::Depth2]),
         ("hit2", &["--hit", "2"], &[Needs::Hit2]),
         ("persistent", &["--persistent", "100"], &[Needs::Persistent]),
+        ("alone", &[], &[Needs::Alone]),
     ];
     let mut found = 0;
     for (name, options, needs) in searches {

@@ -44,7 +44,7 @@ fn by_hand_every_finding_is_replayed() {
 /// Sweeps a defect, and replays its finding.
 fn replays(ground: &Ground, defect: &Defect, tries: u32) -> u32 {
     let mut options = match defect.needs {
-        Needs::Default | Needs::Depth2 => vec![],
+        Needs::Default | Needs::Depth2 | Needs::Alone => vec![],
         Needs::Hit2 => vec!["--hit", "2"],
         Needs::Persistent => vec!["--persistent", "100"],
     };

@@ -11,12 +11,14 @@ pub enum Needs {
     Persistent,
     /// A second failure, at a site that the first one leads to. The default depth is 2.
     Depth2,
+    /// A sweep without other defects: nothing works after it.
+    Alone,
 }
 
 /// What the sweep should say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// `oops`, `warning`, `hang`, `leak`, `error`.
+    /// `oops`, `warning`, `hang`, `leak`, `wedged`, `error`.
     pub verdict: &'static str,
     /// Stands in the first line of the kernel's complaint, or in kmemleak's report; empty when the kernel says nothing.
     pub title: &'static str,
@@ -208,6 +210,13 @@ pub const DEFECTS: &[Defect] = &[
         needs: Needs::Default,
         plain: expected("error", "", ""),
         debug: expected("error", "", ""),
+    },
+    Defect {
+        name: "stays_busy",
+        what: "what was claimed before the failure is never given back: -EBUSY from then on",
+        needs: Needs::Alone,
+        plain: expected("wedged", "", ""),
+        debug: expected("wedged", "", ""),
     },
 ];
 

@@ -21,7 +21,7 @@ use super::{
     Journal, Verdict,
     record::{
         Begin, Crash, CrashKind, Ended, Failed, Level, Outcome, Record, Replayed, RunEnd, Shard, Signature, Site,
-        Trouble,
+        Trouble, WORKS_NO_MORE,
     },
 };
 
@@ -196,8 +196,9 @@ impl State {
                 self.sites.entry(failed.site).or_default().alone += u32::from(alone);
                 self.failed(failed);
             }
-            // That the workload got stuck is no complaint of the kernel: the failure that did it has it as its outcome.
-            Record::Trouble(trouble) if trouble.verdict == Verdict::Wedged => {}
+            // That the workload got stuck is no complaint of the kernel: the failure that did it has it as its outcome. But that
+            // it never works again is one.
+            Record::Trouble(trouble) if trouble.verdict == Verdict::Wedged && trouble.title != WORKS_NO_MORE => {}
             Record::Trouble(trouble) => self.trouble(trouble),
             Record::Ended(ended) => self.ended(ended),
             Record::Crash(crash) => self.crash(crash),

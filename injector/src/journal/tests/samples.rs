@@ -37,6 +37,7 @@ pub fn begin(sweep: &str, part: u32) -> Begin {
         },
         options: Options { depth: 2, hit: 1, persistent: None, kthreads: true, only: vec![], expect_success: false },
         shard: None,
+        guests: Vec::new(),
     }
 }
 

@@ -116,6 +116,7 @@ fn tiles(report: &Report) -> Markup {
         @if let Some(inventory) = phrase::inventory(&report.counts, &report.inventory) {
             p.times { (inventory) "." }
         }
+        @if let Some(places) = report.static_sites.phrase() { p.times { (places) "." } }
         p.times {
             (phrase::times(times)) "."
             @if let Some(unsteady) = report.unsteady.filter(|unsteady| unsteady.sites > 0) {

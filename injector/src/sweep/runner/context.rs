@@ -164,6 +164,7 @@ pub fn begin(plan: &SweepPlan, files: &KernelFiles) -> Result<Begin> {
             expect_success: plan.expect_success,
         },
         shard: plan.shard,
+        guests: plan.guests.clone(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
+    slice,
     time::Duration,
 };
 
@@ -26,9 +27,9 @@ use crate::{
         gfp::GfpBits,
         kallsyms::{Addresses, Kallsyms},
     },
-    plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, Target, sweep::SweepPlan},
+    plan::{Filter, Hook, Plan, Policy, Rule, StackFilter, StackPath, StackPattern, Target, sweep::SweepPlan},
     session::{Arming, Attached, Attempts, Hooks, ProgramConfig, Session, Sites, Streams, deadline_in},
-    sinks::Teller,
+    sinks::{self, Teller},
     sweep::{
         classify,
         schedule::{Aim, Mode, RunSpec},
@@ -124,7 +125,8 @@ impl Injector {
     /// # Errors
     /// Those of a run: see [`crate::run::run`].
     pub fn attach(plan: &SweepPlan, files: &KernelFiles, prepared: Prepared) -> Result<(Self, Attempts, OwnCgroup)> {
-        let Prepared { plan: run_plan, mut targets } = prepared;
+        let Prepared { plan: mut run_plan, mut targets } = prepared;
+        leave_out_unknown(&mut run_plan, &plan.only, files)?;
         // Again: the workload may have loaded modules since the prerequisites were checked.
         let facts = Facts::read(files)?;
         let (mut wires, symbols) = ProgramConfig::resolve(&run_plan, &facts, files, &targets)?;
@@ -371,6 +373,33 @@ fn describe(symbols: &Kallsyms, site: &record::SiteRecord, after: Option<Signatu
         call: None,
         stack,
     }
+}
+
+/// Leaves out patterns of `--only` that no function matches, as long as one matches another: what is inlined differs from kernel
+/// to kernel. If none matches anything, the error is that of a run.
+fn leave_out_unknown(run_plan: &mut Plan, only: &[StackPattern], files: &KernelFiles) -> Result<()> {
+    if only.len() < 2 {
+        return Ok(());
+    }
+    let symbols = Kallsyms::read(files)?;
+    let mut known: Vec<StackPath> = Vec::new();
+    let mut unknown = Vec::new();
+    for pattern in only {
+        match symbols.ranges(slice::from_ref(pattern)) {
+            Ok(_) => known.push(pattern.clone().into()),
+            Err(error) => unknown.push(error),
+        }
+    }
+    if known.is_empty() {
+        return Ok(());
+    }
+    for error in unknown {
+        sinks::announce(format_args!("--only: {error}; left out"));
+    }
+    for rule in &mut run_plan.rules {
+        rule.filter.stack.any_of.clone_from(&known);
+    }
+    Ok(())
 }
 
 /// The same as a plan of a run: what the hook is told of filters and target.

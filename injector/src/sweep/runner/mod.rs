@@ -32,8 +32,8 @@ use super::{
 use crate::{
     exit::{Context as _, Result},
     journal::{
-        Record, Recorder, Signature, State,
-        record::{Armed, End, Ended as RunEnded, Failed, Level, Outcome},
+        Record, Recorder, Signature, State, Verdict,
+        record::{Armed, End, Ended as RunEnded, Failed, Level, Outcome, Trouble, WORKS_NO_MORE},
     },
     kernel::modules,
     oracle::{
@@ -59,6 +59,8 @@ pub struct KernelRunner<'a> {
     normal: Errors,
     /// Sites that are reached without the workload.
     background: BTreeSet<Signature>,
+    /// Sites that failed since it was last seen that the workload works, the latest last.
+    unproven: Vec<Signature>,
     /// Signals can stop tasks in time.
     signals: bool,
     /// What earlier parts of this sweep took, seconds.
@@ -91,6 +93,7 @@ impl<'a> KernelRunner<'a> {
             plain,
             normal: Errors::new(),
             background: BTreeSet::new(),
+            unproven: Vec::new(),
             signals: true,
             earlier,
             cgroup,
@@ -179,6 +182,20 @@ impl<'a> KernelRunner<'a> {
         self.observer.complain(run, leak.into(), None, Vec::new())
     }
 
+    /// Writes down that the workload fails without injection. `why`: what it said.
+    fn works_no_more(&mut self, why: String) -> Result<()> {
+        let run = self.observer.recorder.state().next_run().saturating_sub(1);
+        let (site, suspects) = match self.unproven.as_slice() {
+            // An earlier run or part of the sweep broke it.
+            [] => return Ok(()),
+            [site] => (Some(*site), Vec::new()),
+            sites => (None, sites.iter().rev().copied().take(self.tuning.suspects_tried).collect()),
+        };
+        let title = WORKS_NO_MORE.to_owned();
+        let trouble = Trouble { run, verdict: Verdict::Wedged, title, splat: why, site, after: None, suspects };
+        self.observer.sync(&Record::Trouble(trouble))
+    }
+
     /// How long a run may take.
     fn deadline(&self, spec: &RunSpec) -> Duration {
         self.limit() * spec.patience
@@ -263,10 +280,17 @@ impl Runner for KernelRunner<'_> {
     }
 
     fn run(&mut self, spec: &RunSpec) -> Result<RunResult> {
-        match spec.mode {
+        let result = match spec.mode {
             Mode::Traced(traced) => self.traced(spec, traced),
             Mode::Untraced => self.untraced(spec),
+        }?;
+        // What failed before it worked: the workload got over it.
+        if result.is_well() {
+            self.unproven.clear();
         }
+        self.unproven.retain(|site| !result.failed.contains(site));
+        self.unproven.extend(&result.failed);
+        Ok(result)
     }
 
     fn reset(&mut self, prove: bool) -> Result<bool> {
@@ -275,6 +299,7 @@ impl Runner for KernelRunner<'_> {
         }
         if let Err(error) = self.workload.set_up() {
             self.observer.say(format_args!("{error:#}"));
+            self.works_no_more(format!("{error:#}"))?;
             return Ok(false);
         }
         if !prove {
@@ -286,10 +311,15 @@ impl Runner for KernelRunner<'_> {
         match works {
             Err(error) if !interrupted.load(Ordering::Relaxed) => {
                 self.observer.say(format_args!("after failures and a reset, {error:#}"));
+                self.works_no_more(format!("{error:#}"))?;
                 Ok(false)
             }
+            Ok(_) => {
+                self.unproven.clear();
+                Ok(true)
+            }
             // Interrupted: that says nothing of the workload.
-            Ok(_) | Err(_) => Ok(true),
+            Err(_) => Ok(true),
         }
     }
 

@@ -37,6 +37,10 @@ impl Health {
         if severity == Severity::Expected {
             return None;
         }
+        if severity == Severity::Doubtful {
+            self.bad = 0;
+            return Some(Repair::ResetAndProve);
+        }
         if result.is_well() {
             self.bad = 0;
             return None;
@@ -90,6 +94,14 @@ mod tests {
     fn one_that_ends_badly_without_a_failure_must_prove_that_it_works() {
         assert_eq!(after(&[(RunEnd::Finished, Some(1), Severity::Broken)]), Some(Repair::ResetAndProve));
         assert_eq!(after(&[(RunEnd::Finished, Some(0), Severity::Broken)]), None);
+    }
+
+    #[test]
+    fn in_doubt_it_must_prove_that_it_works_even_after_a_good_end() {
+        for status in [0, 1] {
+            let repair = after(&[(RunEnd::Finished, Some(status), Severity::Doubtful)]);
+            assert_eq!(repair, Some(Repair::ResetAndProve), "{status}");
+        }
     }
 
     #[test]

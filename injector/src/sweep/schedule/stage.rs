@@ -95,4 +95,6 @@ pub(super) enum Severity {
     Untidy,
     /// Next to nothing failed, so something is broken.
     Broken,
+    /// Whatever its end: it must prove that the workload still works.
+    Doubtful,
 }

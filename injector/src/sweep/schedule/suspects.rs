@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     events::frames,
-    journal::{Level, Signature, Verdict, record::Site},
+    journal::{
+        Level, Signature, Verdict,
+        record::{Site, WORKS_NO_MORE},
+    },
 };
 
 /// Tries suspects until one leads to the complaint again.
@@ -63,8 +66,10 @@ impl Stage for Suspects {
         unresolved.into_iter().find_map(|(title, suspects)| try_next(view, title, suspects)).map(Next::Run)
     }
 
-    fn learn(&mut self, _view: &View<'_>, _ran: &Ran<'_>) -> Severity {
-        Severity::Expected
+    fn learn(&mut self, view: &View<'_>, _ran: &Ran<'_>) -> Severity {
+        // Only a workload that is set up again and run without injection tells whether it works.
+        let broke = view.state.suspicion().unresolved().iter().any(|(title, _)| title == WORKS_NO_MORE);
+        if broke { Severity::Doubtful } else { Severity::Expected }
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the stages of a sweep see.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::tuning::Tuning;
 use crate::{
+    events::frames,
     journal::{
         Signature, State,
         record::{Shard, Site},
@@ -80,6 +81,18 @@ impl<'a> View<'a> {
         let ranking = setting.modules.ranking(sites().map(|site| (site, tested.is_finished(site.site))));
         left.sort_by_cached_key(|site| ranking.rank(site, state.hits(site.site)));
         left.into_iter().map(|site| site.site).collect()
+    }
+
+    /// Of these sites, one for each static site that has failed in no context yet: the first of each, and all whose static site
+    /// is unknown.
+    #[must_use]
+    pub fn novel(&self, left: &[Signature]) -> Vec<Signature> {
+        let tested = self.state.tested();
+        let finished = self.state.sites().iter().filter(|(site, _)| tested.is_finished(**site));
+        let place = |site: &'a Site| Some((site.hook, frames::static_site(&site.stack)?));
+        let mut known: HashSet<_> = finished.filter_map(|(_, site)| place(site.info.as_ref()?)).collect();
+        let is_new = |site: &&Signature| self.site(**site).and_then(place).is_none_or(|place| known.insert(place));
+        left.iter().filter(is_new).copied().collect()
     }
 
     /// Whether another run of a level is worth while after one that failed `new` sites for the first time: it must be one

@@ -24,6 +24,8 @@ pub(super) struct Whole {
     left: Vec<Signature>,
     /// The sites of the run under way.
     group: Vec<Signature>,
+    /// The last run ended early: such a workload makes a run for each failure, and new places in the code come first.
+    short: bool,
     /// How often each site did not come up.
     misses: BTreeMap<Signature, u32>,
     limits: Limits,
@@ -48,12 +50,14 @@ impl Stage for Whole {
         if self.left.is_empty() {
             return None;
         }
-        self.group = self.limits.group(view, &self.left, view.tuning().whole_sites);
+        let novel = self.short.then(|| view.novel(&self.left)).filter(|novel| !novel.is_empty());
+        self.group = self.limits.group(view, novel.as_deref().unwrap_or(&self.left), view.tuning().whole_sites);
         Some(Next::Run(whole(self.group.clone(), view.setting.persistent)))
     }
 
     fn learn(&mut self, view: &View<'_>, ran: &Ran<'_>) -> Severity {
         let result = ran.result;
+        self.short = !ran.through;
         if result.bad && result.failed.len() != 1 {
             self.limits.halve(result.failed.iter());
         }
