@@ -1,7 +1,7 @@
 //! Debian's stock kernels: image, modules, options and headers of a series, unpacked from Debian's packages below the cache
 //! directory. Nothing of them is installed on this machine.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -143,7 +143,7 @@ impl Stock {
         say(&format!("{self}: asking Debian's archive"));
         let Offer { suite, version, release, packages } = self.offer(&archive)?;
         say(&format!("{self}: getting {release} ({version}) from {suite}, about {} MB", self.flavour.megabytes()));
-        let packages: Vec<String> = packages.iter().map(|name| format!("{name}={version}")).collect();
+        let packages: Vec<String> = packages.iter().map(|(name, version)| format!("{name}={version}")).collect();
         let download = archive.download(suite, &packages)?;
         let place = self.directory().join(version.to_string());
         let work = unpack(&download.files, &release, &place)?;
@@ -189,8 +189,8 @@ struct Offer {
     suite: &'static str,
     version: Version,
     release: String,
-    /// The packages that it consists of.
-    packages: BTreeSet<String>,
+    /// The packages that it consists of, with their versions.
+    packages: BTreeMap<String, String>,
 }
 
 /// The newest kernel of a series that has headers, too.
@@ -202,16 +202,33 @@ fn offer(lists: &Lists, Stock { series, flavour }: Stock) -> Result<Option<Offer
     let known = lists.show(&named)?;
     let Some((version, release)) = newest(&known, series) else { return Ok(None) };
     // What they depend on, and so on.
-    let (mut packages, mut wanted) = (BTreeSet::new(), vec![image(&release), headers(&release)]);
+    let (mut packages, mut wanted) = (BTreeMap::new(), vec![image(&release), headers(&release)]);
     while !wanted.is_empty() {
-        let found: Vec<Package> =
-            lists.show(&wanted)?.into_iter().filter(|package| package.version == version.to_string()).collect();
+        let known = lists.show(&wanted)?;
+        let found: Vec<&Package> = wanted
+            .iter()
+            .map(|name| of_version(&known, name, &version).ok_or_else(|| missing_part(&release, name)))
+            .collect::<Result<_>>()?;
         wanted =
             found.iter().flat_map(|package| package.depends.iter().filter(|name| is_part(name)).cloned()).collect();
-        packages.extend(found.into_iter().map(|package| package.name));
-        wanted.retain(|name| !packages.contains(name));
+        packages.extend(found.into_iter().map(|package| (package.name.clone(), package.version.clone())));
+        wanted.retain(|name| !packages.contains_key(name));
+        wanted.sort();
+        wanted.dedup();
     }
     Ok(Some(Offer { suite: "", version, release, packages }))
+}
+
+/// A package in a kernel's version, else in the newest: tools that all versions of a series share go on before the signed image
+/// of theirs is there, and the older ones are gone then.
+fn of_version<'a>(known: &'a [Package], name: &str, version: &Version) -> Option<&'a Package> {
+    let same = || known.iter().filter(|package| package.name == name);
+    let exact = same().find(|package| package.version == version.to_string());
+    exact.or_else(|| same().max_by_key(|package| package.version.parse::<Version>().ok()))
+}
+
+fn missing_part(release: &str, name: &str) -> anyhow::Error {
+    bad_input(format!("linux-image-{release} needs {name}, which its suite does not have"))
 }
 
 fn image(release: &str) -> String {
@@ -369,6 +386,22 @@ mod tests {
         let (version, release) = newest(&packages, Series::new(6, 1)).unwrap();
         assert_eq!((&*version.to_string(), &*release), ("6.1.192-1", "6.1.0-55-cloud-amd64"));
         assert_eq!(newest(&packages, Series::new(7, 3)), None);
+    }
+
+    #[test]
+    fn tools_of_a_newer_version_do() {
+        let known = [
+            package("linux-kbuild-6.1", "6.1.176-1"),
+            package("linux-kbuild-6.1", "6.1.192-3"),
+            package("linux-headers-6.1.0-56-common", "6.1.192-2"),
+        ];
+        let of = |name, version: &str| {
+            of_version(&known, name, &version.parse().unwrap()).map(|package| package.version.clone())
+        };
+        assert_eq!(of("linux-kbuild-6.1", "6.1.192-2").as_deref(), Some("6.1.192-3"));
+        assert_eq!(of("linux-kbuild-6.1", "6.1.176-1").as_deref(), Some("6.1.176-1"));
+        assert_eq!(of("linux-headers-6.1.0-56-common", "6.1.192-2").as_deref(), Some("6.1.192-2"));
+        assert_eq!(of("linux-base-6.1", "6.1.192-2"), None);
     }
 
     #[test]
