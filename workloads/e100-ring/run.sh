@@ -1,6 +1,7 @@
 #!/bin/sh
 # run.sh setup|run|cleanup: what workload.toml says.
-for p in /usr/sbin/ip /usr/bin/ip; do [ -x $p ] && [ "$(readlink $p)" != busybox ] && ip=$p; done
+. "${0%/*}/../lib/real.sh"
+real ip
 i() { "$@" >/dev/null 2>&1 || s=1; }
 case $1 in
 setup) modprobe e100; ls /sys/bus/pci/drivers/e100/*/net >/dev/null ;;
@@ -8,15 +9,15 @@ run)
 	s=0
 	d=$(echo /sys/bus/pci/drivers/e100/*/net/*)
 	d=${d##*/}
-	i $ip link set $d up
+	i ip link set $d up
 	i ethtool -G $d rx 128
 	i ethtool -G $d rx 256
-	i $ip link set $d down
+	i ip link set $d down
 	exit $s
 	;;
 cleanup)
 	d=$(echo /sys/bus/pci/drivers/e100/*/net/*)
-	$ip link set ${d##*/} down
+	ip link set ${d##*/} down
 	:
 	;;
 esac

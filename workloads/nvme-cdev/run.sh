@@ -1,10 +1,9 @@
 #!/bin/sh
-c=/sys/kernel/config/nvmet
-n=nqn.2026-11.test:x
+# run.sh setup|run|cleanup: what workload.toml says.
+. "${0%/*}/../lib/nvme-loop.sh"
 case $1 in
 setup)
-	modprobe -a nvmet nvme-loop brd nvme-fabrics || exit
-	mountpoint -q /sys/kernel/config || mount -t configfs c /sys/kernel/config
+	load || exit
 	mkdir -p $c/subsystems/$n && echo 1 >$c/subsystems/$n/attr_allow_any_host
 	mkdir -p $c/subsystems/$n/namespaces/1 && echo -n /dev/ram0 >$c/subsystems/$n/namespaces/1/device_path
 	echo 1 >$c/subsystems/$n/namespaces/1/enable
@@ -13,7 +12,7 @@ setup)
 	[ -e $c/ports/1/subsystems/$n ] ;;
 run)
 	s=0
-	echo "transport=loop,nqn=$n,hostnqn=nqn.2026-11.test:h,hostid=11111111-2222-4333-8444-555555555555" >/dev/nvme-fabrics || s=1
+	connect || s=1
 	for d in /sys/class/nvme/nvme*; do
 		[ -e $d/delete_controller ] || continue
 		i=0
@@ -22,5 +21,5 @@ run)
 		echo 1 >$d/delete_controller || s=1
 	done
 	exit $s ;;
-cleanup) for d in /sys/class/nvme/nvme*; do [ -e $d/delete_controller ] && echo 1 >$d/delete_controller; done; : ;;
+cleanup) disconnect; : ;;
 esac

@@ -1,13 +1,8 @@
 #!/bin/sh
 # run.sh setup|run|cleanup: what workload.toml says.
-c=/sys/kernel/config/nvmet
-n=nqn.2026-11.test:x
+. "${0%/*}/../lib/nvme-loop.sh"
 case $1 in
-setup)
-	modprobe -a nvmet nvme-loop brd nvme-fabrics || exit
-	mountpoint -q /sys/kernel/config || mount -t configfs c /sys/kernel/config
-	[ -d $c ]
-	;;
+setup) load ;;
 run)
 	s=0
 	mkdir $c/subsystems/$n || s=1
@@ -19,7 +14,7 @@ run)
 	mkdir $c/hosts/nqn.h && mkdir $c/ports/1 || s=1
 	echo -n loop >$c/ports/1/addr_trtype || s=1
 	ln -s $c/subsystems/$n $c/ports/1/subsystems/$n || s=1
-	echo "transport=loop,nqn=$n,hostnqn=nqn.2026-11.test:h,hostid=11111111-2222-4333-8444-555555555555" >/dev/nvme-fabrics || s=1
+	connect || s=1
 	ctl=
 	for d in /sys/class/nvme/nvme*; do [ -e $d ] && ctl=$d; done
 	if [ -n "$ctl" ]; then
@@ -34,7 +29,7 @@ run)
 	exit $s
 	;;
 cleanup)
-	for d in /sys/class/nvme/nvme*; do [ -e $d/delete_controller ] && echo 1 >$d/delete_controller; done
+	disconnect
 	rm -f $c/ports/1/subsystems/$n
 	rmdir $c/ports/1 $c/hosts/nqn.h
 	[ -d $c/subsystems/$n/namespaces/1 ] && { echo 0 >$c/subsystems/$n/namespaces/1/enable; rmdir $c/subsystems/$n/namespaces/1; }
